@@ -1,0 +1,80 @@
+//! Everything that can go wrong behind the traits of this crate.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What an implementation of a trait of this crate met, kept as it was.
+pub type Source = Arc<dyn std::error::Error + Send + Sync>;
+
+/// An error of this crate or of an implementation of its traits.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// A GGUF file is cut, corrupt or of an unknown kind.
+    #[error("{}: at byte {offset}: {what}", file.display())]
+    Gguf {
+        /// The file.
+        file: PathBuf,
+        /// Where reading stood.
+        offset: u64,
+        /// What was expected and what was found.
+        what: String,
+    },
+    /// A request asks for something impossible.
+    #[error("`{field}`: {what}")]
+    Request {
+        /// The field of the request.
+        field: &'static str,
+        /// What is wrong with it and what was expected.
+        what: String,
+    },
+    /// A prompt does not fit the model's context.
+    #[error("the prompt has {prompt_tokens} tokens, the context holds {context_length}")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+        /// Most tokens of prompt and answer together.
+        context_length: usize,
+    },
+    /// A tool call in a model's text is malformed.
+    #[error("malformed tool call: {what}")]
+    ToolCall {
+        /// What is wrong.
+        what: String,
+        /// The text that was to be a call.
+        payload: String,
+    },
+    /// The implementation failed; its own error is the source.
+    #[error("{what}: {source}")]
+    Backend {
+        /// What was being done.
+        what: &'static str,
+        /// The implementation's error.
+        source: Source,
+    },
+}
+
+impl Error {
+    /// Wraps the error of an implementation.
+    pub fn backend(
+        what: &'static str,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Error::Backend {
+            what,
+            source: Arc::new(source),
+        }
+    }
+}
+
+/// `Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

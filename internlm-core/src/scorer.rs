@@ -1,0 +1,116 @@
+//! The trait of everything that scores texts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::message::Message;
+use crate::tool::ToolSpec;
+
+/// A text or its token ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Tokens {
+    /// Encoded by the scorer, special tokens in it not recognised.
+    Text(String),
+    /// Taken as they are.
+    Ids(Vec<u32>),
+}
+
+impl From<&str> for Tokens {
+    fn from(text: &str) -> Self {
+        Tokens::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Tokens {
+    fn from(text: String) -> Self {
+        Tokens::Text(text)
+    }
+}
+
+impl From<Vec<u32>> for Tokens {
+    fn from(ids: Vec<u32>) -> Self {
+        Tokens::Ids(ids)
+    }
+}
+
+/// A continuation to be scored after a context.
+///
+/// For two texts the border is lm-evaluation-harness's: white space at the context's end moves to
+/// the continuation, both are encoded as one, and the whole is cut at the length of the encoded
+/// context. An empty context is replaced by the prefix token (BOS, else EOS).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScoreRequest {
+    /// What the model has read.
+    pub context: Tokens,
+    /// What is scored.
+    pub continuation: Tokens,
+}
+
+/// The score of one token.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenScore {
+    /// The token.
+    pub id: u32,
+    /// Its log-probability (natural logarithm, softmax in f32).
+    pub logprob: f32,
+    /// Whether it is the most likely token at its place.
+    pub is_argmax: bool,
+}
+
+/// Facts about a model that rules of evaluation need.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModelFacts {
+    /// A name for reports.
+    pub name: String,
+    /// The architecture, as `model_type` spells it.
+    pub architecture: String,
+    /// Most tokens of prompt and answer together.
+    pub context_length: usize,
+    /// Size of the vocabulary (columns of the logits).
+    pub vocab_size: usize,
+    /// The token that stands for "no context": BOS, else EOS.
+    pub prefix_token: Option<u32>,
+    /// A SHA-256 over the tokenizer's files, in hex.
+    pub tokenizer_hash: Option<String>,
+    /// A SHA-256 that identifies the weights, in hex.
+    pub model_hash: Option<String>,
+}
+
+/// Log-likelihoods of given texts.
+pub trait Scorer: Send + Sync {
+    /// Scores each continuation; one list of tokens per request, in order.
+    ///
+    /// # Errors
+    /// An empty continuation, ids outside of the vocabulary, or a continuation longer than the
+    /// context length.
+    fn score(&self, requests: &[ScoreRequest]) -> Result<Vec<Vec<TokenScore>>>;
+
+    /// Scores every token of each text, the first one after the prefix token; texts longer than
+    /// the context are scored in windows as lm-evaluation-harness does (`loglikelihood_rolling`).
+    ///
+    /// # Errors
+    /// Ids outside of the vocabulary, or no prefix token.
+    fn score_rolling(&self, texts: &[Tokens]) -> Result<Vec<Vec<TokenScore>>>;
+
+    /// Token ids of a text; special tokens in it are not recognised.
+    ///
+    /// # Errors
+    /// Whatever the tokenizer refuses.
+    fn encode(&self, text: &str, add_bos: bool) -> Result<Vec<u32>>;
+
+    /// The prompt that the chat template makes of a conversation.
+    ///
+    /// # Errors
+    /// No template, or one that refuses the messages.
+    fn render_chat(
+        &self,
+        messages: &[Message],
+        tools: &[ToolSpec],
+        add_generation_prompt: bool,
+    ) -> Result<String>;
+
+    /// Facts about the model.
+    fn facts(&self) -> &ModelFacts;
+}
