@@ -1,0 +1,131 @@
+//! Everything that can go wrong while loading and running a model.
+
+use std::path::PathBuf;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A value of a configuration is missing, contradictory or out of range.
+    #[error("{}: `{field}`: {what}", file.display())]
+    Config {
+        /// The configuration file.
+        file: PathBuf,
+        /// The key, as the file spells it.
+        field: String,
+        /// What is wrong and what was expected.
+        what: String,
+    },
+    /// A tensor has another shape than the configuration implies.
+    #[error("{}: tensor `{name}` has shape {got:?}, the config implies {want:?}", file.display())]
+    TensorShape {
+        /// The file that holds it.
+        file: PathBuf,
+        /// The tensor's checkpoint path.
+        name: String,
+        /// The shape in the file.
+        got: Vec<usize>,
+        /// The shape that the configuration implies.
+        want: Vec<usize>,
+    },
+    /// A batch can't be run: the field and what was expected.
+    #[error("batch: {what}")]
+    Batch {
+        /// What is wrong and what was expected.
+        what: String,
+    },
+    /// A token id lies outside of the vocabulary.
+    #[error("token id {id} is outside of the vocabulary of {vocab_size}")]
+    TokenId {
+        /// The id.
+        id: u32,
+        /// Ids run from 0 to one less than this.
+        vocab_size: usize,
+    },
+    /// A prompt leaves no room for an answer.
+    #[error("the prompt has {prompt_tokens} tokens, the context holds {context_length}")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+        /// Most tokens of prompt and answer together.
+        context_length: usize,
+    },
+    /// Logits are not finite: the weights or the input are broken.
+    #[error("the logits hold {count} values that are not finite")]
+    NonFiniteLogits {
+        /// How many.
+        count: usize,
+    },
+    /// The model has another head than the call needs.
+    #[error("this checkpoint has a {got} head, the call needs a {want} head")]
+    Head {
+        /// What the checkpoint has.
+        got: &'static str,
+        /// What the call needs.
+        want: &'static str,
+    },
+    /// A request's parameter is out of range.
+    #[error(transparent)]
+    Request(#[from] internlm_core::Error),
+    /// A kernel refused its arguments or could not be set up.
+    #[error("in `{at}`: {source}")]
+    Kernel {
+        /// The layer or step.
+        at: String,
+        /// The kernel's error.
+        #[source]
+        source: internlm_kernels::Error,
+    },
+    /// A weight could not be used.
+    #[error("in `{at}`: {source}")]
+    Weight {
+        /// The checkpoint path or step.
+        at: String,
+        /// The error of the weight's crate.
+        #[source]
+        source: internlm_quant::Error,
+    },
+    /// A tensor operation failed.
+    #[error("in `{at}`: {source}")]
+    Compute {
+        /// The layer or step.
+        at: String,
+        /// Candle's error.
+        #[source]
+        source: candle_core::Error,
+    },
+    /// A tokenizer or a chat template refused its input.
+    #[cfg(feature = "text")]
+    #[error(transparent)]
+    Tokenize(#[from] internlm_tokenize::Error),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(source: candle_core::Error) -> Self {
+        Error::Compute {
+            at: "tensor operation".to_owned(),
+            source,
+        }
+    }
+}
+
+impl From<internlm_kernels::Error> for Error {
+    fn from(source: internlm_kernels::Error) -> Self {
+        Error::Kernel {
+            at: "kernel".to_owned(),
+            source,
+        }
+    }
+}
+
+/// `Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
