@@ -5,6 +5,8 @@
 //! without an inference engine, and any engine (the local one, a remote endpoint, a script in a
 //! test) can stand behind [`ChatModel`] and [`Scorer`].
 
+#![forbid(unsafe_code)]
+
 pub mod chat_model;
 pub mod code_executor;
 pub mod error;
