@@ -117,6 +117,12 @@ pub enum Error {
         /// The names that exist.
         known: &'static [&'static str],
     },
+    /// A stop text is empty.
+    #[error("stop text {index} is empty; expected at least one character")]
+    EmptyStop {
+        /// Its place in the list, from 0.
+        index: usize,
+    },
     /// A tokenizer has no chat template and no special tokens by which to choose one.
     #[error("the tokenizer has no chat template and none can be told from its special tokens")]
     NoTemplate,
