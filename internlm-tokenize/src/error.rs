@@ -123,6 +123,32 @@ pub enum Error {
         /// Its place in the list, from 0.
         index: usize,
     },
+    /// A chat template called `raise_exception`: it does not take these messages.
+    #[error("the chat template refuses the messages: {message}")]
+    TemplateRefused {
+        /// The template's own words.
+        message: String,
+    },
+    /// A message says something that the chat format has no words for.
+    #[error("message {index}: {what}")]
+    Message {
+        /// Which message, from 0.
+        index: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Tools were given to a chat format that has no tool protocol.
+    #[error("the chat format `{template}` has no tool protocol")]
+    NoToolProtocol {
+        /// The chat format.
+        template: &'static str,
+    },
+    /// A stop string is empty: it would match everywhere.
+    #[error("stop string {index} is empty")]
+    EmptyStop {
+        /// Which stop string, from 0.
+        index: usize,
+    },
     /// A tokenizer has no chat template and no special tokens by which to choose one.
     #[error("the tokenizer has no chat template and none can be told from its special tokens")]
     NoTemplate,
