@@ -143,12 +143,6 @@ pub enum Error {
         /// The chat format.
         template: &'static str,
     },
-    /// A stop string is empty: it would match everywhere.
-    #[error("stop string {index} is empty")]
-    EmptyStop {
-        /// Which stop string, from 0.
-        index: usize,
-    },
     /// A tokenizer has no chat template and no special tokens by which to choose one.
     #[error("the tokenizer has no chat template and none can be told from its special tokens")]
     NoTemplate,
