@@ -15,6 +15,18 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A file is not the JSON that was expected.
+    #[error("{}: {source}", file.display())]
+    Json {
+        /// The file.
+        file: PathBuf,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The head of a GGUF file is cut, corrupt or lacks a key.
+    #[error(transparent)]
+    Gguf(internlm_core::Error),
     /// A value of a configuration is missing, contradictory or out of range.
     #[error("{}: `{field}`: {what}", file.display())]
     Config {
@@ -75,7 +87,7 @@ pub enum Error {
     },
     /// A request's parameter is out of range.
     #[error(transparent)]
-    Request(#[from] internlm_core::Error),
+    Request(internlm_core::Error),
     /// A kernel refused its arguments or could not be set up.
     #[error("in `{at}`: {source}")]
     Kernel {
@@ -107,6 +119,34 @@ pub enum Error {
     #[cfg(feature = "text")]
     #[error(transparent)]
     Tokenize(#[from] internlm_tokenize::Error),
+}
+
+impl Error {
+    /// Names the layer that an operation failed in.
+    pub(crate) fn at(self, layer: usize) -> Self {
+        let at = |at: String| format!("layer {layer}: {at}");
+        match self {
+            Error::Kernel { at: step, source } => Error::Kernel {
+                at: at(step),
+                source,
+            },
+            Error::Compute { at: step, source } => Error::Compute {
+                at: at(step),
+                source,
+            },
+            other => other,
+        }
+    }
+}
+
+impl From<internlm_core::Error> for Error {
+    fn from(source: internlm_core::Error) -> Self {
+        use internlm_core::Error as Core;
+        match source {
+            Core::Io { .. } | Core::Gguf { .. } => Error::Gguf(source),
+            _ => Error::Request(source),
+        }
+    }
 }
 
 impl From<candle_core::Error> for Error {
