@@ -23,6 +23,7 @@ mod ops;
 mod rope;
 pub mod sampler;
 mod save;
+pub mod score;
 #[cfg(feature = "text")]
 pub mod text;
 

@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""Runs every command that README and docs show.
+
+A fenced block marked `sh` is run with bash from the repository's root; what it needs from standard
+input it brings itself. Blocks marked `sh bench`, `sh hub` or `sh gpu` are not run: beside them the
+text says when and where they last ran. A block marked `sh interactive` is a program for a terminal;
+its first command is run with the input `/exit`.
+Also checks that each relative link of a document leads to a file.
+"""
+import pathlib, re, subprocess, sys
+
+root = pathlib.Path(__file__).resolve().parent.parent
+documents = sorted([*root.glob("*.md"), *root.glob("docs/src/**/*.md"), *root.glob("internlm-*/README.md"), *root.glob("examples/README.md")])
+fence = re.compile(r"^```(sh[^\n]*)\n(.*?)^```", re.M | re.S)
+link = re.compile(r"\[[^\]]*\]\(([^)#\s]+)")
+ran = skipped = failed = 0
+for document in documents:
+    text = document.read_text()
+    where = document.relative_to(root)
+    for target in link.findall(re.sub(r"```.*?```", "", text, flags=re.S)):
+        if "://" not in target and not (document.parent / target).exists():
+            print(f"{where}: link to {target} leads nowhere")
+            failed += 1
+    for kind, commands in fence.findall(text):
+        marks = kind.split()[1:]
+        if {"bench", "hub", "gpu"} & set(marks):
+            skipped += 1
+            continue
+        stdin = "/exit\n" if "interactive" in marks else ""
+        print(f"{where}: {commands.strip().splitlines()[0]}", flush=True)
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=root, input=stdin, text=True, capture_output=True, timeout=1200)
+        ran += 1
+        if done.returncode:
+            failed += 1
+            print(done.stdout[-2000:], done.stderr[-2000:], f"exit status {done.returncode}", sep="\n")
+print(f"documents: {len(documents)} read, {ran} blocks run, {skipped} marked bench, hub or gpu, {failed} failed")
+sys.exit(bool(failed))

@@ -1,0 +1,327 @@
+//! A loaded model: embedding, layers, head.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use internlm_kernels::{Activation, Compute};
+
+use crate::batch::{Batch, Logits};
+use crate::config::{Config, GenerationConfig, Head};
+use crate::context::{AttentionGeometry, Context, Mode, Step};
+use crate::decoder::{Layer, Norm, Residual, linear};
+use crate::error::{Error, Result};
+use crate::kv_cache::{ContiguousCache, natural_dtype};
+use crate::linear::Linear;
+use crate::load::{LoadConfig, Loader, ModelDir};
+use crate::rope::{Rope, RopeTable};
+
+/// Rows of one pass when a prompt is read in chunks.
+const PREFILL_CHUNK: usize = 256;
+
+/// A decoder with its head. Immutable: share it between threads by reference or `Arc`.
+///
+/// ```no_run
+/// use internlm_model::{CausalLm, LoadConfig, ModelDir};
+/// use internlm_core::SamplingParams;
+///
+/// let model = CausalLm::load(&ModelDir::open("internlm2-1_8b")?, LoadConfig::default())?;
+/// for event in model.generate(&[1, 918, 4131], &SamplingParams::greedy())? {
+///     println!("{:?}", event?);
+/// }
+/// # Ok::<(), internlm_model::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct CausalLm {
+    name: String,
+    config: Config,
+    generation_config: GenerationConfig,
+    embedding: Tensor,
+    layers: Vec<Layer>,
+    norm: Norm,
+    head: Linear,
+    rope: Rope,
+    geometry: AttentionGeometry,
+    compute: Arc<Compute>,
+    device: Device,
+    dtype: Option<DType>,
+}
+
+impl CausalLm {
+    /// Loads a checkpoint.
+    ///
+    /// # Errors
+    /// A configuration that contradicts itself, a missing or wrongly shaped tensor, a corrupt or
+    /// cut file, weights that are not finite, a device that is not there.
+    pub fn load(dir: &ModelDir, options: LoadConfig) -> Result<Self> {
+        let config = dir.config()?;
+        let generation_config = dir.generation_config()?;
+        let loader = dir.loader(&config, &options)?;
+        let name = dir.name();
+        Self::build(name, config, generation_config, &loader, &options)
+    }
+
+    /// A model of this shape with random weights of `options.dtype` (f32 without), for benchmarks
+    /// and tests.
+    ///
+    /// # Errors
+    /// A configuration that contradicts itself.
+    pub fn random(config: Config, seed: u64, options: LoadConfig) -> Result<Self> {
+        config.validate()?;
+        let loader = Loader::random(&config, &options, seed)?;
+        let generation_config = GenerationConfig::of(&config);
+        Self::build("random".to_owned(), config, generation_config, &loader, &options)
+    }
+
+    fn build(
+        name: String,
+        config: Config,
+        generation_config: GenerationConfig,
+        loader: &Loader<'_>,
+        options: &LoadConfig,
+    ) -> Result<Self> {
+        let names = config.weight_names();
+        let (hidden, vocab) = (config.hidden_size, config.vocab_size);
+        let embedding_name = format!("{}.weight", names.embed_tokens);
+        let embedding = loader.tensor(&embedding_name, &[vocab, hidden])?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| Layer::load(loader, &config, names, index))
+            .collect::<Result<_>>()?;
+        let norm = Norm::load(loader, names.norm.to_owned(), hidden)?;
+        let head = match config.head {
+            Head::Reward { .. } => linear(loader, vec![(names.v_head.to_owned(), 1)], hidden, false)?,
+            Head::Lm if config.tie_word_embeddings => Linear::new(
+                internlm_quant::Weight::Dense(embedding.clone()),
+                None,
+                vec![(names.embed_tokens.to_owned(), vocab)],
+            ),
+            Head::Lm => linear(loader, vec![(names.head.to_owned(), vocab)], hidden, false)?,
+        };
+        loader.finish()?;
+        Ok(Self {
+            name,
+            rope: Rope::new(&config),
+            geometry: AttentionGeometry {
+                num_attention_heads: config.num_attention_heads,
+                num_key_value_heads: config.num_key_value_heads,
+                head_dim: config.head_dim,
+                qkv_layout: config.qkv_layout(),
+                keeps_raw_keys: config.keeps_raw_keys(),
+            },
+            config,
+            generation_config,
+            embedding,
+            layers,
+            norm,
+            head,
+            compute: options.compute()?,
+            device: options.device.clone(),
+            dtype: options.dtype,
+        })
+    }
+
+    /// What the checkpoint is called: its folder's or file's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// End tokens and sampling defaults of the checkpoint.
+    pub fn generation_config(&self) -> &GenerationConfig {
+        &self.generation_config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The CPU kernels and their threads.
+    pub fn compute(&self) -> &Arc<Compute> {
+        &self.compute
+    }
+
+    /// An empty cache whose dtype goes with the weights.
+    ///
+    /// # Errors
+    /// None for a model that was loaded.
+    pub fn new_cache(&self) -> Result<ContiguousCache> {
+        ContiguousCache::new(&self.config, natural_dtype(self.dtype, &self.device))
+    }
+
+    /// Bytes of all weights as they lie in memory.
+    pub fn weight_bytes(&self) -> usize {
+        let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
+        let linears = self.layers.iter().flat_map(Layer::linears);
+        let tied = self.config.tie_word_embeddings && self.config.head == Head::Lm;
+        let head = if tied { 0 } else { self.head.weight().bytes() };
+        bytes(&self.embedding) + head + linears.map(|l| l.weight().bytes()).sum::<usize>()
+    }
+
+    /// Rows of one pass when a prompt is read in chunks.
+    pub(crate) fn prefill_chunk(&self) -> usize {
+        PREFILL_CHUNK
+    }
+
+    /// Refuses ids outside of the vocabulary.
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocab_size = self.config.vocab_size;
+        match ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&id) => Err(Error::TokenId { id, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    /// Logits of the rows that the batch asks for.
+    ///
+    /// # Shapes
+    /// - out: `(batch.logit_rows(), vocab_size)`, f32; for a reward head `(batch.logit_rows(), 1)`
+    ///
+    /// # Errors
+    /// Ids outside of the vocabulary, a sequence that does not join its cache, a failed operation.
+    pub fn forward(&self, batch: &Batch, ctx: &mut Context<'_>) -> Result<Tensor> {
+        let hidden = self.hidden_states(batch, ctx)?;
+        self.head_of(&hidden, ctx.mode)
+    }
+
+    /// Hidden states after the final norm, of the rows that the batch asks for.
+    ///
+    /// # Shapes
+    /// - out: `(batch.logit_rows(), hidden_size)`, f32 on the CPU
+    ///
+    /// # Errors
+    /// As [`forward`](CausalLm::forward).
+    pub fn hidden_states(&self, batch: &Batch, ctx: &mut Context<'_>) -> Result<Tensor> {
+        self.check_ids(batch.input_ids())?;
+        ctx.cache.begin(batch)?;
+        let rope = RopeTable::new(&self.rope, batch, self.geometry.keeps_raw_keys);
+        let step = self.step(batch, &rope, ctx.mode);
+        let eps = self.config.rms_norm_eps as f32;
+        let ids = Tensor::new(batch.input_ids(), &self.device)?;
+        let mut residual = Residual {
+            x: self.embedding.index_select(&ids, 0)?.to_dtype(self.activation_dtype())?,
+            delta: None,
+        };
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer
+                .forward(index, &step, ctx.cache, &mut residual, eps)
+                .map_err(|e| e.at(index))?;
+        }
+        let rows = batch.logit_rows();
+        if rows.is_empty() {
+            let shape = (0, self.config.hidden_size);
+            return Ok(Tensor::zeros(shape, self.activation_dtype(), &self.device)?);
+        }
+        if rows.len() < batch.num_tokens() {
+            residual.select(&Tensor::new(rows, &self.device)?)?;
+        }
+        residual.norm(&step, &self.norm, eps)
+    }
+
+    /// The head over hidden states.
+    ///
+    /// # Shapes
+    /// - hidden: `(rows, hidden_size)`
+    /// - out: `(rows, vocab_size)` or `(rows, 1)`, f32
+    ///
+    /// # Errors
+    /// A failed operation.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        self.head_of(hidden, Mode::Infer)
+    }
+
+    fn head_of(&self, hidden: &Tensor, mode: Mode) -> Result<Tensor> {
+        let columns = match self.config.head {
+            Head::Lm => self.config.vocab_size,
+            Head::Reward { .. } => 1,
+        };
+        if hidden.dim(0)? == 0 {
+            return Ok(Tensor::zeros((0, columns), DType::F32, &self.device)?);
+        }
+        let (batch, rope) = (Batch::new(), RopeTable::default());
+        let step = self.step(&batch, &rope, mode);
+        let hidden = hidden.contiguous()?;
+        Ok(self.head.forward(&step, &hidden)?.to_dtype(DType::F32)?)
+    }
+
+    /// The reward head's value at the last token.
+    ///
+    /// # Errors
+    /// No tokens, or a checkpoint with another head.
+    pub fn reward(&self, ids: &[u32]) -> Result<f32> {
+        self.expect_head("reward")?;
+        let mut cache = self.new_cache()?;
+        let mut score = None;
+        let mut start = 0;
+        for chunk in ids.chunks(self.prefill_chunk()) {
+            let mut batch = Batch::new();
+            batch.push(0, chunk, start, ids.len(), Logits::Last)?;
+            let values = self.forward(&batch, &mut Context::new(&mut cache))?;
+            score = values.flatten_all()?.to_vec1::<f32>()?.pop();
+            start += chunk.len();
+        }
+        match score {
+            Some(score) if score.is_finite() => Ok(score),
+            Some(_) => Err(Error::NonFiniteLogits { count: 1 }),
+            None => Err(Error::Batch {
+                what: "a reward needs at least one token".to_owned(),
+            }),
+        }
+    }
+
+    /// Refuses a checkpoint whose head is not `want` ("language model" or "reward").
+    pub(crate) fn expect_head(&self, want: &'static str) -> Result<()> {
+        let got = match self.config.head {
+            Head::Lm => "language model",
+            Head::Reward { .. } => "reward",
+        };
+        if got == want {
+            Ok(())
+        } else {
+            Err(Error::Head { got, want })
+        }
+    }
+
+    /// Every tensor by checkpoint path, in the dtype that it is held in.
+    ///
+    /// # Errors
+    /// A failed conversion.
+    pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
+        let names = self.config.weight_names();
+        let mut tensors = vec![(format!("{}.weight", names.embed_tokens), self.embedding.clone())];
+        for layer in &self.layers {
+            tensors.extend(layer.tensors()?);
+        }
+        tensors.push(self.norm.tensors()?);
+        if !(self.config.tie_word_embeddings && self.config.head == Head::Lm) {
+            tensors.extend(self.head.tensors()?);
+        }
+        Ok(tensors)
+    }
+
+    fn step<'a>(&'a self, batch: &'a Batch, rope: &'a RopeTable, mode: Mode) -> Step<'a> {
+        Step {
+            batch,
+            rope,
+            geometry: &self.geometry,
+            compute: &self.compute,
+            activation: match self.dtype {
+                Some(DType::BF16) => Activation::Bf16,
+                _ => Activation::F32,
+            },
+            mode,
+        }
+    }
+
+    /// f32 on the CPU, elsewhere the dtype of the weights.
+    fn activation_dtype(&self) -> DType {
+        if self.device.is_cpu() {
+            DType::F32
+        } else {
+            self.head.dtype()
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What a forward pass needs besides weights and tokens.
+
+use candle_core::Device;
+use internlm_kernels::{Activation, Compute};
+
+use crate::batch::Batch;
+use crate::kv_cache::KvCache;
+use crate::rope::RopeTable;
+
+/// Which operations a pass is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Our own kernels on the CPU, candle's operations on other devices.
+    #[default]
+    Infer,
+    /// Candle's differentiable operations everywhere.
+    Train,
+}
+
+/// The state of a pass: everything that is not weights or tokens.
+#[non_exhaustive]
+pub struct Context<'a> {
+    /// Keys and values of earlier tokens; the pass adds its own.
+    pub cache: &'a mut dyn KvCache,
+    /// Which operations to use.
+    pub mode: Mode,
+}
+
+impl<'a> Context<'a> {
+    /// A context for inference over a cache.
+    pub fn new(cache: &'a mut dyn KvCache) -> Self {
+        Self {
+            cache,
+            mode: Mode::Infer,
+        }
+    }
+
+    /// Sets the mode.
+    #[must_use]
+    pub fn with_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+}
+
+/// Heads and their sizes, and where they lie in a row of the fused qkv projection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct AttentionGeometry {
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; divides the query heads.
+    pub num_key_value_heads: usize,
+    /// Elements of a head; even.
+    pub head_dim: usize,
+    /// The order of heads in a row.
+    pub qkv_layout: crate::config::QkvLayout,
+    /// Keys are cached before rotation and every query rotates them all with its own base
+    /// (InternLM 1 under dynamic NTK; `modeling_internlm.py` of InternEvo).
+    pub keeps_raw_keys: bool,
+}
+
+impl AttentionGeometry {
+    /// Elements of a row: all query, key and value heads.
+    pub fn qkv_dim(&self) -> usize {
+        (self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_dim
+    }
+
+    /// Query heads that share a key head.
+    pub fn group_size(&self) -> usize {
+        self.num_attention_heads / self.num_key_value_heads
+    }
+
+    /// Where query head `head` begins in a row.
+    pub fn q_offset(&self, head: usize) -> usize {
+        use crate::config::QkvLayout;
+        self.head_dim
+            * match self.qkv_layout {
+                QkvLayout::Interleaved => head + 2 * (head / self.group_size()),
+                QkvLayout::Separate => head,
+            }
+    }
+
+    /// Where key head `head` begins in a row.
+    pub fn k_offset(&self, head: usize) -> usize {
+        use crate::config::QkvLayout;
+        self.head_dim
+            * match self.qkv_layout {
+                QkvLayout::Interleaved => (head + 1) * (self.group_size() + 2) - 2,
+                QkvLayout::Separate => self.num_attention_heads + head,
+            }
+    }
+
+    /// Where value head `head` begins in a row.
+    pub fn v_offset(&self, head: usize) -> usize {
+        use crate::config::QkvLayout;
+        self.head_dim
+            * match self.qkv_layout {
+                QkvLayout::Interleaved => (head + 1) * (self.group_size() + 2) - 1,
+                QkvLayout::Separate => self.num_attention_heads + self.num_key_value_heads + head,
+            }
+    }
+}
+
+/// What all layers of one pass share.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Step<'a> {
+    /// The tokens.
+    pub batch: &'a Batch,
+    /// Rotations of the tokens.
+    pub rope: &'a RopeTable,
+    /// Heads of a layer.
+    pub geometry: &'a AttentionGeometry,
+    /// Kernels and their threads.
+    pub compute: &'a Compute,
+    /// How activations are rounded before a matrix product.
+    pub activation: Activation,
+    /// Which operations to use.
+    pub mode: Mode,
+}
+
+impl Step<'_> {
+    /// Whether tensors on this device go through our kernels.
+    pub fn uses_kernels(&self, device: &Device) -> bool {
+        device.is_cpu() && self.mode == Mode::Infer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::QkvLayout;
+
+    fn offsets(qkv_layout: QkvLayout) -> Vec<usize> {
+        let geometry = AttentionGeometry {
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 10,
+            qkv_layout,
+            keeps_raw_keys: false,
+        };
+        assert_eq!(geometry.qkv_dim(), 80);
+        (0..4)
+            .map(|h| geometry.q_offset(h))
+            .chain((0..2).map(|h| geometry.k_offset(h)))
+            .chain((0..2).map(|h| geometry.v_offset(h)))
+            .collect()
+    }
+
+    #[test]
+    fn heads_of_separate_projections_follow_each_other() {
+        assert_eq!(offsets(QkvLayout::Separate), [0, 10, 20, 30, 40, 50, 60, 70]);
+    }
+
+    #[test]
+    fn heads_of_interleaved_projections_come_by_group() {
+        assert_eq!(offsets(QkvLayout::Interleaved), [0, 10, 40, 50, 20, 60, 30, 70]);
+    }
+}

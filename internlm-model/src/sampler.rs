@@ -1,0 +1,297 @@
+//! The choice of the next token from logits.
+
+use internlm_core::SamplingParams;
+use internlm_core::chat_model::TokenLogprob;
+
+use crate::error::{Error, Result};
+
+/// Chooses tokens; holds the random generator and the tokens seen so far.
+///
+/// The steps and their order are those of [`SamplingParams`]. Equal logits are broken by the
+/// smaller id, and one seed gives one sequence of draws on every machine.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    params: SamplingParams,
+    random: SplitMix64,
+    /// How often each token occurred in the answer.
+    answered: std::collections::BTreeMap<u32, u32>,
+    /// Tokens of the prompt.
+    prompted: std::collections::BTreeSet<u32>,
+}
+
+/// A chosen token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// The token.
+    pub id: u32,
+    /// Its log-probability before any of the steps, if asked for.
+    pub logprob: Option<TokenLogprob>,
+}
+
+impl Sampler {
+    /// A sampler for an answer to this prompt.
+    ///
+    /// # Errors
+    /// A parameter out of range.
+    pub fn new(params: SamplingParams, prompt: &[u32]) -> Result<Self> {
+        params.validate()?;
+        let seed = params.seed.unwrap_or_else(fresh_seed);
+        let prompted = if params.repetition_penalty == 1.0 {
+            Default::default()
+        } else {
+            prompt.iter().copied().collect()
+        };
+        Ok(Self {
+            params,
+            random: SplitMix64(seed),
+            answered: Default::default(),
+            prompted,
+        })
+    }
+
+    /// Chooses the next token from `(vocab_size)` logits and remembers it.
+    ///
+    /// # Errors
+    /// Logits that are not finite.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<Choice> {
+        let count = logits.iter().filter(|x| !x.is_finite()).count();
+        if count > 0 || logits.is_empty() {
+            return Err(Error::NonFiniteLogits { count });
+        }
+        let id = match self.adjusted(logits) {
+            Some(adjusted) => self.choose(&adjusted),
+            None => self.choose(logits),
+        };
+        *self.answered.entry(id).or_default() += 1;
+        let logprob = self.params.logprobs.map(|top| token_logprob(logits, id, top));
+        Ok(Choice { id, logprob })
+    }
+
+    /// Logits after bias and penalties; `None` where they change nothing.
+    fn adjusted(&self, logits: &[f32]) -> Option<Vec<f32>> {
+        let p = &self.params;
+        let penalties = p.repetition_penalty != 1.0
+            || p.frequency_penalty != 0.0
+            || p.presence_penalty != 0.0;
+        if p.logit_bias.is_empty() && !penalties {
+            return None;
+        }
+        let mut logits = logits.to_vec();
+        for &(id, bias) in &p.logit_bias {
+            if let Some(x) = logits.get_mut(id as usize) {
+                *x += bias;
+            }
+        }
+        if p.repetition_penalty != 1.0 {
+            let seen = self.prompted.iter().chain(
+                self.answered.keys().filter(|id| !self.prompted.contains(id)),
+            );
+            for &id in seen {
+                if let Some(x) = logits.get_mut(id as usize) {
+                    *x = if *x < 0.0 { *x * p.repetition_penalty } else { *x / p.repetition_penalty };
+                }
+            }
+        }
+        for (&id, &count) in &self.answered {
+            if let Some(x) = logits.get_mut(id as usize) {
+                *x -= p.presence_penalty + p.frequency_penalty * count as f32;
+            }
+        }
+        Some(logits)
+    }
+
+    fn choose(&mut self, logits: &[f32]) -> u32 {
+        let p = &self.params;
+        if p.temperature == 0.0 || p.top_k == 1 {
+            return argmax(logits);
+        }
+        let mut candidates: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+        let falling = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if p.top_k > 0 && p.top_k < candidates.len() {
+            candidates.select_nth_unstable_by(p.top_k - 1, falling);
+            candidates.truncate(p.top_k);
+        }
+        let top = candidates.iter().map(|c| c.1).fold(f32::NEG_INFINITY, f32::max);
+        let mut total = 0.0;
+        for (_, x) in &mut candidates {
+            *x = ((*x - top) / p.temperature).exp();
+            total += f64::from(*x);
+        }
+        if p.top_p < 1.0 {
+            candidates.sort_unstable_by(falling);
+            let mut sum = 0.0;
+            let kept = candidates.iter().position(|&(_, x)| {
+                sum += f64::from(x);
+                sum >= f64::from(p.top_p) * total
+            });
+            candidates.truncate(kept.map_or(candidates.len(), |last| last + 1));
+        }
+        if p.min_p > 0.0 {
+            // The most likely candidate has weight one.
+            candidates.retain(|&(_, x)| x >= p.min_p);
+        }
+        let total: f64 = candidates.iter().map(|&(_, x)| f64::from(x)).sum();
+        let mut draw = self.random.unit() * total;
+        for &(id, x) in &candidates {
+            draw -= f64::from(x);
+            if draw < 0.0 {
+                return id;
+            }
+        }
+        candidates.last().map_or_else(|| argmax(logits), |c| c.0)
+    }
+}
+
+/// The index of the largest value, the first of equals; `0` for an empty slice.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, &x) in logits.iter().enumerate() {
+        if x > logits[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+/// `ln(sum(exp(x)))`, summed in f64.
+pub fn log_sum_exp(logits: &[f32]) -> f32 {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&x| f64::from((x - top).exp())).sum();
+    top + sum.ln() as f32
+}
+
+/// The log-probability of a token and of the most likely ones.
+pub fn token_logprob(logits: &[f32], id: u32, top: usize) -> TokenLogprob {
+    let norm = log_sum_exp(logits);
+    let falling = |&a: &u32, &b: &u32| {
+        let (x, y) = (logits[a as usize], logits[b as usize]);
+        y.total_cmp(&x).then(a.cmp(&b))
+    };
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    let top = top.min(ids.len());
+    if top > 0 && top < ids.len() {
+        ids.select_nth_unstable_by(top - 1, falling);
+    }
+    ids.truncate(top);
+    ids.sort_unstable_by(falling);
+    TokenLogprob {
+        id,
+        logprob: logits[id as usize] - norm,
+        top: ids.into_iter().map(|id| (id, logits[id as usize] - norm)).collect(),
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+#[derive(Clone, Debug)]
+pub(crate) struct SplitMix64(pub(crate) u64);
+
+impl SplitMix64 {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in `[0, 1)`.
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// A seed that differs from run to run, from the standard library's hasher keys.
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draws(params: SamplingParams, logits: &[f32], n: usize) -> Vec<u32> {
+        let mut sampler = Sampler::new(params, &[]).expect("valid parameters");
+        (0..n).map(|_| sampler.sample(logits).expect("finite").id).collect()
+    }
+
+    fn sampled() -> SamplingParams {
+        SamplingParams::default().with_temperature(1.0).with_seed(7)
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_equals() {
+        assert_eq!(draws(SamplingParams::greedy(), &[1.0, 3.0, 3.0], 2), [1, 1]);
+    }
+
+    #[test]
+    fn frequencies_follow_the_softmax() {
+        let logits = [0.0, 1.0, 2.0];
+        let ids = draws(sampled(), &logits, 20_000);
+        let norm: f64 = logits.iter().map(|x: &f32| f64::from(x.exp())).sum();
+        for (id, x) in logits.iter().enumerate() {
+            let got = ids.iter().filter(|&&i| i as usize == id).count() as f64 / 20_000.0;
+            assert!((got - f64::from(x.exp()) / norm).abs() < 0.015, "{id}: {got}");
+        }
+    }
+
+    #[test]
+    fn truncations_keep_what_they_say() {
+        let logits = [0.0, 1.0, 2.0, 3.0, 4.0];
+        let all = |p| {
+            let mut ids = draws(p, &logits, 4_000);
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        };
+        assert_eq!(all(sampled()), [0, 1, 2, 3, 4]);
+        assert_eq!(all(sampled().with_top_k(2)), [3, 4]);
+        // softmax: .0117 .0317 .0861 .2341 .6364
+        assert_eq!(all(sampled().with_top_p(0.6)), [4]);
+        assert_eq!(all(sampled().with_top_p(0.65)), [3, 4]);
+        assert_eq!(all(sampled().with_min_p(0.1)), [2, 3, 4]);
+        assert_eq!(all(sampled().with_top_p(1e-9)), [4]);
+    }
+
+    #[test]
+    fn penalties_and_bias_change_the_choice() {
+        let mut params = SamplingParams::greedy();
+        params.presence_penalty = 1.5;
+        assert_eq!(draws(params, &[1.0, 2.0], 3), [1, 0, 1]);
+        let mut params = SamplingParams::greedy();
+        params.frequency_penalty = 0.4;
+        assert_eq!(draws(params, &[1.0, 2.0], 5), [1, 1, 1, 0, 1]);
+        let mut params = SamplingParams::greedy();
+        params.logit_bias = vec![(0, 5.0), (99, 1.0)];
+        assert_eq!(draws(params, &[1.0, 2.0], 1), [0]);
+        let params = SamplingParams::greedy().with_repetition_penalty(2.0);
+        let mut sampler = Sampler::new(params, &[1, 2]).expect("valid parameters");
+        assert_eq!(sampler.sample(&[-1.0, 1.9, -0.9]).expect("finite").id, 1); // 0.95 beats -1, -1.8
+        assert_eq!(sampler.sample(&[1.0, 1.9, -0.9]).expect("finite").id, 0);
+    }
+
+    #[test]
+    fn a_seed_repeats_and_another_differs() {
+        let logits = vec![0.0; 50];
+        assert_eq!(draws(sampled(), &logits, 20), draws(sampled(), &logits, 20));
+        assert_ne!(draws(sampled(), &logits, 20), draws(sampled().with_seed(8), &logits, 20));
+    }
+
+    #[test]
+    fn broken_logits_are_an_error() {
+        let mut sampler = Sampler::new(sampled(), &[]).expect("valid parameters");
+        assert!(matches!(
+            sampler.sample(&[0.0, f32::NAN, f32::INFINITY]),
+            Err(Error::NonFiniteLogits { count: 2 })
+        ));
+        assert!(sampler.sample(&[]).is_err());
+    }
+
+    #[test]
+    fn logprobs_are_those_before_temperature() {
+        let lp = token_logprob(&[0.0, 1.0, 1.0], 0, 2);
+        let norm = (1.0f32 + 2.0 * 1.0f32.exp()).ln();
+        assert!((lp.logprob + norm).abs() < 1e-6);
+        assert_eq!(lp.top.iter().map(|t| t.0).collect::<Vec<_>>(), [1, 2]);
+    }
+}
