@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::tool_call::Fault;
+
 /// What an implementation of a trait of this crate met, kept as it was.
 pub type Source = Arc<dyn std::error::Error + Send + Sync>;
 
@@ -49,7 +51,7 @@ pub enum Error {
     #[error("malformed tool call: {what}")]
     ToolCall {
         /// What is wrong.
-        what: String,
+        what: Fault,
         /// The text that was to be a call.
         payload: String,
     },

@@ -163,7 +163,7 @@ fn what_is_written_is_read() {
         let end = start + info.bytes().unwrap() as usize;
         assert!(bytes[start..end].iter().all(|&b| b == fill), "{name}");
         assert!(
-            start >= gguf.data_offset as usize && start % 32 == 0,
+            start >= gguf.data_offset as usize && start.is_multiple_of(32),
             "{name}"
         );
     }
