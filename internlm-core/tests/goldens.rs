@@ -1,6 +1,6 @@
 //! The tool protocol against recorded behaviour of InternLM's format and of Lagent's parsers.
 
-#![allow(clippy::unwrap_used)] // helpers outside of #[test] functions
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // for helpers outside of #[test] functions
 
 use std::path::{Path, PathBuf};
 
