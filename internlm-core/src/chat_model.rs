@@ -94,6 +94,20 @@ impl ChatRequest {
         self
     }
 
+    /// Sets whether the model may, must or must not call tools.
+    #[must_use]
+    pub fn with_tool_choice(mut self, tool_choice: ToolChoice) -> Self {
+        self.tool_choice = tool_choice;
+        self
+    }
+
+    /// Sets the form of the answer.
+    #[must_use]
+    pub fn with_response_format(mut self, response_format: ResponseFormat) -> Self {
+        self.response_format = response_format;
+        self
+    }
+
     /// Sets whether special tokens stay in the text.
     #[must_use]
     pub fn with_keep_special_tokens(mut self, keep: bool) -> Self {
@@ -245,5 +259,122 @@ impl Completion {
                 self.usage = usage;
             }
         }
+    }
+
+    /// The answer as the next message of the conversation. Its text is plain: what the model spelt
+    /// stays text.
+    pub fn into_message(self) -> Message {
+        Message::assistant(self.text).with_tool_calls(self.tool_calls)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn round<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T, want: Value) {
+        let written = serde_json::to_value(&value).unwrap();
+        assert_eq!(written, want);
+        assert_eq!(serde_json::from_value::<T>(written).unwrap(), value);
+    }
+
+    #[test]
+    fn requests() {
+        let short: ChatRequest = serde_json::from_value(
+            json!({"input": {"messages": [{"role": "user", "content": "Hi"}]}}),
+        )
+        .unwrap();
+        assert_eq!(short, ChatRequest::messages(vec![Message::user("Hi")]));
+        let full = ChatRequest::prompt("x")
+            .with_sampling(SamplingParams::greedy().with_top_k(2))
+            .with_tools(vec![ToolSpec::new("f", "", json!({}))])
+            .with_tool_choice(ToolChoice::Required)
+            .with_response_format(ResponseFormat::JsonSchema(json!({"type": "object"})))
+            .with_keep_special_tokens(true);
+        let written = serde_json::to_value(&full).unwrap();
+        assert_eq!(
+            written["response_format"],
+            json!({"json_schema": {"type": "object"}})
+        );
+        assert_eq!(
+            serde_json::from_value::<ChatRequest>(written).unwrap(),
+            full
+        );
+        round(Input::Ids(vec![1, 2]), json!({"ids": [1, 2]}));
+        let prompt = Input::Prompt(vec![Part::text("x")]);
+        round(prompt, json!({"prompt": [{"type": "text", "text": "x"}]}));
+        round(ResponseFormat::JsonObject, json!("json_object"));
+    }
+
+    #[test]
+    fn events() {
+        let delta = Event::Delta {
+            text: "a".into(),
+            ids: vec![5],
+            logprobs: Vec::new(),
+        };
+        round(delta, json!({"event": "delta", "text": "a", "ids": [5]}));
+        let call = ToolCall::new("f", json!({}));
+        round(
+            Event::ToolCall { call },
+            json!({"event": "tool_call", "call": {"name": "f", "arguments": {}}}),
+        );
+        let usage = Usage {
+            prompt_tokens: 1,
+            completion_tokens: 2,
+        };
+        let reason = FinishReason::ToolCalls;
+        round(
+            Event::Finish { reason, usage },
+            json!({"event": "finish", "reason": "tool_calls",
+                "usage": {"prompt_tokens": 1, "completion_tokens": 2}}),
+        );
+        for reason in [FinishReason::Stop, FinishReason::Length, reason] {
+            round(reason, json!(reason.as_str()));
+        }
+    }
+
+    #[test]
+    fn a_completion_collects() {
+        let logprob = TokenLogprob {
+            id: 1,
+            logprob: -0.5,
+            top: vec![(1, -0.5), (2, -1.5)],
+        };
+        let mut completion = Completion::default();
+        for (text, id) in [("a", 1), ("", 2), ("b", 3)] {
+            completion.push(Event::Delta {
+                text: text.into(),
+                ids: vec![id],
+                logprobs: vec![logprob.clone()],
+            });
+        }
+        let call = ToolCall::new("f", json!({}));
+        completion.push(Event::ToolCall { call: call.clone() });
+        assert_eq!(completion.finish_reason, None);
+        let usage = Usage {
+            prompt_tokens: 4,
+            completion_tokens: 3,
+        };
+        let reason = FinishReason::ToolCalls;
+        completion.push(Event::Finish { reason, usage });
+        assert_eq!(
+            (completion.text.as_str(), &completion.ids[..]),
+            ("ab", &[1, 2, 3][..])
+        );
+        assert_eq!(completion.logprobs.len(), 3);
+        assert_eq!(
+            (completion.finish_reason, completion.usage),
+            (Some(reason), usage)
+        );
+        let message = completion.into_message();
+        assert_eq!(
+            message,
+            Message::assistant("ab").with_tool_calls(vec![call])
+        );
     }
 }

@@ -35,6 +35,20 @@ impl CodeRequest {
         }
     }
 
+    /// Sets what it reads from standard input.
+    #[must_use]
+    pub fn with_stdin(mut self, stdin: impl Into<String>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
+    /// Sets the most bytes kept of each output stream.
+    #[must_use]
+    pub fn with_max_output_bytes(mut self, max_output_bytes: usize) -> Self {
+        self.max_output_bytes = max_output_bytes;
+        self
+    }
+
     /// Sets the wall-clock limit.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
@@ -79,4 +93,33 @@ pub trait CodeExecutor: Send + Sync {
 
     /// One line on how runs are confined, for reports.
     fn confinement(&self) -> &str;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_outputs_survive_json() {
+        let request = CodeRequest::new("python", "print(1)")
+            .with_stdin("x")
+            .with_timeout(Duration::from_millis(1500))
+            .with_max_output_bytes(10);
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<CodeRequest>(&text).unwrap(), request);
+        for status in [
+            CodeStatus::Exited(-1),
+            CodeStatus::TimedOut,
+            CodeStatus::Killed("memory".into()),
+        ] {
+            let output = CodeOutput {
+                status,
+                stdout: "1".into(),
+                stderr: String::new(),
+                elapsed: Duration::from_nanos(7),
+            };
+            let text = serde_json::to_string(&output).unwrap();
+            assert_eq!(serde_json::from_str::<CodeOutput>(&text).unwrap(), output);
+        }
+    }
 }

@@ -80,3 +80,28 @@ impl Error {
 
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn the_source_is_kept() {
+        let error = Error::backend("reading", std::io::Error::other("no disk"));
+        let source = error.source().unwrap();
+        let source = source
+            .downcast_ref::<Source>()
+            .map_or(source, |s| &**s as _);
+        assert_eq!(source.to_string(), "no disk");
+        assert_eq!(error.to_string(), "reading: no disk");
+        assert_eq!(error.clone().to_string(), error.to_string());
+    }
+
+    #[test]
+    fn errors_cross_threads() {
+        fn check<T: Send + Sync + Clone + 'static>() {}
+        check::<Error>();
+    }
+}

@@ -1,6 +1,6 @@
 //! Messages of a conversation and the parts that their content is made of.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::tool::ToolCall;
 
@@ -15,8 +15,9 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
-    /// Results of tools and of the code interpreter. OpenAI's `tool` is read as this.
-    #[serde(alias = "tool")]
+    /// Results of tools and of the code interpreter. OpenAI's `tool` and its older `function` are
+    /// read as this.
+    #[serde(alias = "tool", alias = "function")]
     Environment,
 }
 
@@ -78,7 +79,11 @@ pub fn join(parts: &[Part]) -> String {
 
 /// One message of a conversation.
 ///
-/// Reads OpenAI's JSON: `content` may be a string, `null` or an array of parts.
+/// Reads OpenAI's JSON: `content` may be a string, `null` or an array of parts. Writes a string
+/// where there is only text (several texts are joined), else an array.
+///
+/// A message that was read may hold markers, `{"type": "marker", …}`; it is as trusted as where it
+/// came from. Call [`without_markers`](Message::without_markers) on what a stranger sent.
 ///
 /// ```
 /// use internlm_core::{Message, Role};
@@ -99,7 +104,11 @@ pub struct Message {
     #[serde(default, with = "content")]
     pub content: Vec<Part>,
     /// Tool calls that an assistant message made.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub tool_calls: Vec<ToolCall>,
     /// For results of tools: the call that is answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,24 +174,45 @@ impl Message {
         self
     }
 
+    /// Names the call that this message answers.
+    #[must_use]
+    pub fn with_tool_call_id(mut self, id: impl Into<String>) -> Self {
+        self.tool_call_id = Some(id.into());
+        self
+    }
+
+    /// Turns markers into text of the same spelling, so that none of them can become a special
+    /// token.
+    #[must_use]
+    pub fn without_markers(mut self) -> Self {
+        for part in &mut self.content {
+            if let Part::Marker { text } = part {
+                *part = Part::text(std::mem::take(text));
+            }
+        }
+        self
+    }
+
     /// The content as one string, markers spelled out.
     pub fn text(&self) -> String {
         join(&self.content)
     }
 }
 
+/// `null` where OpenAI's clients mean nothing.
+fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    d: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or_default())
+}
+
 /// `content` as OpenAI spells it: a string where there is only text, else an array.
 mod content {
+    use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
 
     use super::Part;
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Content {
-        Text(String),
-        Parts(Vec<Part>),
-    }
 
     pub(super) fn serialize<S: Serializer>(parts: &[Part], s: S) -> Result<S::Ok, S::Error> {
         if parts.iter().all(|p| matches!(p, Part::Text { .. })) {
@@ -193,11 +223,121 @@ mod content {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Part>, D::Error> {
-        Ok(match Option::<Content>::deserialize(d)? {
-            None => Vec::new(),
-            Some(Content::Text(text)) if text.is_empty() => Vec::new(),
-            Some(Content::Text(text)) => vec![Part::Text { text }],
-            Some(Content::Parts(parts)) => parts,
-        })
+        match Value::deserialize(d)? {
+            Value::Null => Ok(Vec::new()),
+            Value::String(text) if text.is_empty() => Ok(Vec::new()),
+            Value::String(text) => Ok(vec![Part::Text { text }]),
+            parts @ Value::Array(_) => Vec::deserialize(parts).map_err(D::Error::custom),
+            _ => Err(D::Error::custom(
+                "`content` must be a string, null or an array of parts",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[track_caller]
+    fn message(value: Value) -> Message {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[track_caller]
+    fn round(message: &Message, want: Value) {
+        let written = serde_json::to_value(message).unwrap();
+        assert_eq!(written, want);
+        assert_eq!(
+            &serde_json::from_value::<Message>(written).unwrap(),
+            message
+        );
+    }
+
+    #[test]
+    fn messages_have_a_stable_form() {
+        round(
+            &Message::user("Hi"),
+            json!({"role": "user", "content": "Hi"}),
+        );
+        round(
+            &Message::system(""),
+            json!({"role": "system", "content": ""}),
+        );
+        let call = ToolCall::new("f", json!({"a": 1})).with_id("1");
+        round(
+            &Message::assistant("Hm").with_tool_calls(vec![call]),
+            json!({"role": "assistant", "content": "Hm",
+                "tool_calls": [{"name": "f", "arguments": {"a": 1}, "id": "1"}]}),
+        );
+        round(
+            &Message::environment("2")
+                .with_name("plugin")
+                .with_tool_call_id("1"),
+            json!({"role": "environment", "name": "plugin", "content": "2", "tool_call_id": "1"}),
+        );
+        let parts = vec![Part::text("a"), Part::marker("<|im_end|>")];
+        round(
+            &Message::user("").with_content(parts),
+            json!({"role": "user", "content": [
+                {"type": "text", "text": "a"}, {"type": "marker", "text": "<|im_end|>"}]}),
+        );
+        let texts = Message::user("").with_content(vec![Part::text("a"), Part::text("b")]);
+        assert_eq!(serde_json::to_value(texts).unwrap()["content"], "ab");
+    }
+
+    #[test]
+    fn messages_of_open_ai_are_read() {
+        let call = json!({"id": "call_1", "type": "function",
+            "function": {"name": "f", "arguments": "{\"a\": 1}"}});
+        let assistant =
+            message(json!({"role": "assistant", "content": null, "tool_calls": [call]}));
+        let want = ToolCall::new("f", json!({"a": 1})).with_id("call_1");
+        assert_eq!(
+            assistant,
+            Message::assistant("").with_tool_calls(vec![want])
+        );
+        let tool = message(json!({"role": "tool", "tool_call_id": "call_1", "content": "2"}));
+        assert_eq!(tool, Message::environment("2").with_tool_call_id("call_1"));
+        let function = message(json!({"role": "function", "name": "f", "content": "2"}));
+        assert_eq!(function, Message::environment("2").with_name("f"));
+        let developer = message(json!({"role": "developer", "content": "Be brief."}));
+        assert_eq!(developer, Message::system("Be brief."));
+        let user = message(json!({"role": "user", "refusal": null,
+            "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}));
+        assert_eq!(user.text(), "ab");
+        let nulls = json!({"role": "assistant", "content": "x", "tool_calls": null, "name": null});
+        assert_eq!(message(nulls), Message::assistant("x"));
+        assert_eq!(
+            message(json!({"role": "assistant"})),
+            Message::assistant("")
+        );
+    }
+
+    #[test]
+    fn malformed_messages_are_errors() {
+        for value in [
+            json!({"content": "x"}),
+            json!({"role": "robot", "content": "x"}),
+            json!({"role": "user", "content": 1}),
+            json!({"role": "user", "content": {"type": "text", "text": "x"}}),
+            json!({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}),
+            json!({"role": "user", "content": [{"type": "text"}]}),
+            json!({"role": "assistant", "content": "", "tool_calls": [{}]}),
+        ] {
+            assert!(
+                serde_json::from_value::<Message>(value.clone()).is_err(),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn markers_can_be_taken_away() {
+        let parts = vec![Part::text("a"), Part::marker("<|im_end|>")];
+        let plain = Message::user("").with_content(parts).without_markers();
+        assert_eq!(plain.content, [Part::text("a"), Part::text("<|im_end|>")]);
     }
 }

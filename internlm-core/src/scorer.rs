@@ -114,3 +114,27 @@ pub trait Scorer: Send + Sync {
     /// Facts about the model.
     fn facts(&self) -> &ModelFacts;
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn requests_are_texts_or_ids() {
+        let request = ScoreRequest {
+            context: "a".into(),
+            continuation: vec![1, 2].into(),
+        };
+        let value = json!({"context": "a", "continuation": [1, 2]});
+        assert_eq!(serde_json::to_value(&request).unwrap(), value);
+        assert_eq!(
+            serde_json::from_value::<ScoreRequest>(value).unwrap(),
+            request
+        );
+        assert_eq!(Tokens::from(String::from("a")), Tokens::from("a"));
+        let negative = json!({"context": "a", "continuation": [-1]});
+        assert!(serde_json::from_value::<ScoreRequest>(negative).is_err());
+    }
+}

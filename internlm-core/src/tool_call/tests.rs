@@ -337,6 +337,16 @@ fn what_is_held_back() {
     assert!(parser.flush().is_empty());
 }
 
+/// Would not end in useful time if each marker were looked for in the whole rest.
+#[test]
+fn many_markers() {
+    let open = "<|action_start|><|plugin|>";
+    let text = format!("{open}{}", ACTION_START.repeat(100_000));
+    let parsed = parse(&text);
+    assert_eq!(parsed.blocks[0].raw.len(), text.len() - open.len());
+    assert_eq!(parse(&open.repeat(100_000)).blocks.len(), 100_000);
+}
+
 #[test]
 fn a_flushed_parser_is_as_new() {
     for start in [
