@@ -16,6 +16,16 @@ pub enum Error {
         #[source]
         source: Arc<std::io::Error>,
     },
+    /// A file is larger than any tokenizer.
+    #[error("{}: {bytes} bytes, at most {most} are read", file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// The limit.
+        most: u64,
+    },
     /// A folder holds no tokenizer, or a file is of no kind that is read.
     #[error("{}: no tokenizer; expected {expected}", path.display())]
     NoTokenizer {
@@ -94,6 +104,14 @@ pub enum Error {
         id: u32,
         /// Size of the vocabulary.
         vocab_size: usize,
+    },
+    /// A text is longer than positions in it can be counted.
+    #[error("the text has {bytes} bytes, at most {most} can be encoded at once")]
+    TextTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        most: usize,
     },
     /// A BOS token was asked for and the tokenizer has none.
     #[error("the tokenizer has no BOS token")]

@@ -2,20 +2,23 @@
 
 #![forbid(unsafe_code)]
 
-mod added;
 mod detokenizer;
 mod error;
 mod gguf;
 mod hf;
 mod load;
-mod pieces;
+mod matcher;
+mod overlay;
 mod proto;
+mod sentencepiece;
 mod spm;
 mod stop;
 mod template;
 mod tokenizer;
+mod vocabulary;
 
+pub use detokenizer::Detokenizer;
 pub use error::{Error, Result};
-pub use stop::*;
-pub use template::*;
+pub use stop::{Matched, StopMatcher};
+pub use template::{BUILTIN, ChatTemplate, SpecialTokens};
 pub use tokenizer::{EncodeOptions, Tokenizer};
