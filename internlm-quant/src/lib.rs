@@ -1,1 +1,28 @@
-//! (being written)
+//! Weights of the InternLM family: what a matrix looks like in memory, and the block formats that
+//! it may come from.
+//!
+//! [`Weight`] is the matrix of a linear layer together with its product; on the CPU it hands
+//! candle's storage to the kernels of `internlm-kernels`. [`ggml`] turns the block formats of GGUF
+//! files into f32.
+//!
+//! ```
+//! use internlm_quant::candle::{Device, Tensor};
+//! use internlm_quant::Weight;
+//!
+//! let weight = Weight::Dense(Tensor::new(&[[1f32, 0.], [0., 2.], [3., 3.]], &Device::Cpu)?);
+//! let x = Tensor::new(&[[10f32, 20.]], &Device::Cpu)?;
+//! let y = weight.matmul_tensor(&x, None)?;
+//! assert_eq!(y.to_vec2::<f32>()?, [[10., 40., 90.]]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod ggml;
+mod weight;
+
+pub use candle_core as candle;
+
+pub use error::{Error, Result};
+pub use weight::Weight;
