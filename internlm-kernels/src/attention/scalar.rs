@@ -1,0 +1,59 @@
+//! The reference: one row of one head after the other, two passes over its keys.
+
+use crate::attention::{AttentionSequence, AttentionShape};
+use crate::elements::{Element, Elements};
+
+/// Row `row` of a sequence's queries, for query head `head`.
+///
+/// # Shapes
+/// - q, out: `(head_dim)`
+pub(super) fn row(
+    q: &[f32],
+    sequence: &AttentionSequence<'_>,
+    shape: &AttentionShape,
+    head: usize,
+    row: usize,
+    out: &mut [f32],
+) {
+    let visible = sequence.len - sequence.q_len + row + 1;
+    let group = shape.num_attention_heads / shape.num_key_value_heads;
+    let start = head / group * sequence.capacity * shape.head_dim;
+    let (start, len) = (start, visible * shape.head_dim);
+    let mut weights = match sequence.keys {
+        Elements::F32(keys) => scores(q, &keys[start..][..len], shape.scale),
+        Elements::F16(keys) => scores(q, &keys[start..][..len], shape.scale),
+        Elements::Bf16(keys) => scores(q, &keys[start..][..len], shape.scale),
+    };
+    softmax(&mut weights);
+    out.fill(0.0);
+    match sequence.values {
+        Elements::F32(values) => weighted_sum(&weights, &values[start..][..len], out),
+        Elements::F16(values) => weighted_sum(&weights, &values[start..][..len], out),
+        Elements::Bf16(values) => weighted_sum(&weights, &values[start..][..len], out),
+    }
+}
+
+fn scores<T: Element>(q: &[f32], keys: &[T], scale: f32) -> Vec<f32> {
+    let dot = |key: &[T]| q.iter().zip(key).map(|(q, k)| q * k.widen()).sum::<f32>();
+    keys.chunks_exact(q.len().max(1))
+        .map(|key| scale * dot(key))
+        .collect()
+}
+
+fn softmax(scores: &mut [f32]) {
+    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = (*score - max).exp();
+        sum += *score;
+    }
+    scores.iter_mut().for_each(|score| *score /= sum);
+}
+
+fn weighted_sum<T: Element>(weights: &[f32], values: &[T], out: &mut [f32]) {
+    for (weight, value) in weights.iter().zip(values.chunks_exact(out.len().max(1))) {
+        for (out, value) in out.iter_mut().zip(value) {
+            *out += weight * value.widen();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! An instruction set and a pool of threads: what every kernel runs on.
+
+use std::fmt;
+use std::thread;
+
+use crate::error::{Error, Result};
+use crate::isa::Isa;
+use crate::pool::Pool;
+
+/// The instruction set, chosen once, and the worker threads.
+///
+/// Make one per process or per model and share it by reference or `Arc`. Several threads may call
+/// kernels on one `Compute`; they take turns. Dropping it joins the workers.
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// let compute = internlm_kernels::Compute::new(Some(2))?;
+/// let sum = AtomicUsize::new(0);
+/// compute.run(10, |task| {
+///     sum.fetch_add(task, Ordering::Relaxed);
+/// });
+/// assert_eq!(sum.into_inner(), 45);
+/// # Ok::<(), internlm_kernels::Error>(())
+/// ```
+pub struct Compute {
+    isa: Isa,
+    pool: Pool,
+}
+
+impl Compute {
+    /// With the instruction set of [`Isa::from_env`] and `threads` threads, the caller included; by
+    /// default as many as the process may use.
+    ///
+    /// # Errors
+    /// [`Error::UnknownIsa`] and [`Error::IsaUnavailable`] for what `INTERNLM_KERNELS` says,
+    /// [`Error::NoThreads`] for zero threads, [`Error::Spawn`] where the system has none to give.
+    pub fn new(threads: Option<usize>) -> Result<Compute> {
+        Compute::with_isa(Isa::from_env()?, threads)
+    }
+
+    /// With this instruction set.
+    ///
+    /// # Errors
+    /// [`Error::IsaUnavailable`] where the processor lacks it; else as [`Compute::new`].
+    pub fn with_isa(isa: Isa, threads: Option<usize>) -> Result<Compute> {
+        let isa = isa.check()?;
+        let threads = match threads {
+            Some(0) => return Err(Error::NoThreads),
+            Some(threads) => threads,
+            None => thread::available_parallelism().map_or(1, usize::from),
+        };
+        Ok(Compute {
+            isa,
+            pool: Pool::new(threads)?,
+        })
+    }
+
+    /// Number of threads that work on a region, the caller included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The instruction set that kernels use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Runs `task(0)` to `task(tasks - 1)`, each once, on all threads, and returns when all are done.
+    ///
+    /// Tasks are handed out one by one in order. While another thread's region runs, this one waits;
+    /// called from inside a task, all tasks run on the calling thread.
+    ///
+    /// # Panics
+    /// Where a task panics: with its payload, after all threads have left the region.
+    pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
+        self.pool.run(tasks, &task);
+    }
+}
+
+impl fmt::Debug for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compute")
+            .field("isa", &self.isa)
+            .field("threads", &self.threads())
+            .finish()
+    }
+}

@@ -1,0 +1,273 @@
+//! Parked workers that help one caller at a time.
+//!
+//! A region publishes a job, opens a gate, works along, closes the gate and waits for those inside.
+//! A worker that wakes up late finds the gate closed and goes back, so nobody waits for it. Workers
+//! spin for a moment after a region, as the next one of a forward pass follows within microseconds,
+//! and then sleep: a machine shared with other programs isn't slowed by waiting threads.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// How long a thread spins before it sleeps.
+const SPIN: Duration = Duration::from_micros(20);
+
+/// The bit of the gate that lets workers in; the bits below count those inside.
+const OPEN: usize = 1 << (usize::BITS - 1);
+
+thread_local! {
+    /// Whether this thread is working on a region, of this pool or another.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Worker threads, and the lock that admits one region at a time.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    region: Mutex<()>,
+}
+
+/// What the workers see.
+struct Shared {
+    /// [`OPEN`] while a job takes helpers, plus the number of workers inside.
+    gate: AtomicUsize,
+    /// Counts regions; a change wakes spinning workers.
+    epoch: AtomicUsize,
+    /// The published job; valid for whoever is inside the gate.
+    job: AtomicPtr<Job<'static>>,
+    stop: AtomicBool,
+    /// Workers that sleep, or are about to.
+    sleepers: AtomicUsize,
+    asleep: Mutex<()>,
+    wake: Condvar,
+    /// Whether the caller sleeps until the gate is empty.
+    caller_sleeps: AtomicBool,
+    caller: Mutex<()>,
+    empty: Condvar,
+}
+
+/// One region: tasks `0..tasks`, handed out by a counter so that a slow core takes fewer.
+struct Job<'a> {
+    task: &'a (dyn Fn(usize) + Sync),
+    tasks: usize,
+    next: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+impl Job<'_> {
+    /// Works until no task is left. A panic is kept for the caller and ends the handing out.
+    fn work(&self) {
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                let index = self.next.fetch_add(1, Relaxed);
+                if index >= self.tasks {
+                    return;
+                }
+                (self.task)(index);
+            }
+        }));
+        if let Err(payload) = result {
+            self.next.store(self.tasks, Relaxed);
+            lock(&self.panic).get_or_insert(payload);
+        }
+    }
+}
+
+impl Pool {
+    /// A pool of `threads` threads, the caller of [`Pool::run`] being one of them.
+    pub(crate) fn new(threads: usize) -> Result<Pool> {
+        let shared = Arc::new(Shared {
+            gate: AtomicUsize::new(0),
+            epoch: AtomicUsize::new(0),
+            job: AtomicPtr::new(ptr::null_mut()),
+            stop: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
+            asleep: Mutex::new(()),
+            wake: Condvar::new(),
+            caller_sleeps: AtomicBool::new(false),
+            caller: Mutex::new(()),
+            empty: Condvar::new(),
+        });
+        // Built first, so that a failure below joins the workers already started.
+        let mut pool = Pool {
+            shared,
+            workers: Vec::new(),
+            region: Mutex::new(()),
+        };
+        for index in 1..threads {
+            let shared = Arc::clone(&pool.shared);
+            let worker = thread::Builder::new()
+                .name(format!("internlm-kernels-{index}"))
+                .spawn(move || shared.worker())
+                .map_err(|source| Error::Spawn { source })?;
+            pool.workers.push(worker);
+        }
+        Ok(pool)
+    }
+
+    /// Number of threads, the caller included.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `task(0)` to `task(tasks - 1)`, each once, and returns when all are done.
+    ///
+    /// A second caller waits for the first. From inside a task it runs on the spot.
+    ///
+    /// # Panics
+    /// With the payload of a task that panicked, after all threads have left.
+    pub(crate) fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        if tasks <= 1 || self.workers.is_empty() || INSIDE.get() {
+            return (0..tasks).for_each(task);
+        }
+        let job = Job {
+            task,
+            tasks,
+            next: AtomicUsize::new(0),
+            panic: Mutex::new(None),
+        };
+        {
+            let _one_at_a_time = lock(&self.region);
+            self.shared.open(&job);
+            INSIDE.set(true);
+            job.work();
+            INSIDE.set(false);
+            self.shared.close();
+        }
+        let panic = lock(&job.panic).take();
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, SeqCst);
+        self.shared.announce();
+        for worker in self.workers.drain(..) {
+            // A worker catches the panics of its tasks, so there is nothing to report.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Publishes a job and lets workers in. The gate is closed and empty before.
+    fn open(&self, job: &Job<'_>) {
+        self.job
+            .store(ptr::from_ref(job).cast_mut().cast(), Relaxed);
+        self.gate.store(OPEN, SeqCst); // publishes the job to whoever enters
+        self.announce();
+    }
+
+    /// Wakes the workers.
+    fn announce(&self) {
+        self.epoch.fetch_add(1, SeqCst);
+        // A worker counts itself as a sleeper before it looks at the epoch for the last time, so
+        // either it sees the new epoch or it is seen here.
+        if self.sleepers.load(SeqCst) > 0 {
+            drop(lock(&self.asleep));
+            self.wake.notify_all();
+        }
+    }
+
+    /// Lets no more workers in and waits until all have left.
+    fn close(&self) {
+        self.gate.fetch_and(!OPEN, SeqCst);
+        let is_empty = || self.gate.load(SeqCst) == 0;
+        if !spin_until(is_empty) {
+            let mut guard = lock(&self.caller);
+            self.caller_sleeps.store(true, SeqCst);
+            while !is_empty() {
+                guard = self
+                    .empty
+                    .wait(guard)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            self.caller_sleeps.store(false, SeqCst);
+        }
+    }
+
+    /// Whether the gate was open; the worker is then counted.
+    fn enter(&self) -> bool {
+        let step = |gate: usize| (gate & OPEN != 0).then_some(gate + 1);
+        self.gate.fetch_update(SeqCst, SeqCst, step).is_ok()
+    }
+
+    fn leave(&self) {
+        let last_of_a_closed_gate = self.gate.fetch_sub(1, SeqCst) == 1;
+        if last_of_a_closed_gate && self.caller_sleeps.load(SeqCst) {
+            drop(lock(&self.caller));
+            self.empty.notify_all();
+        }
+    }
+
+    fn worker(&self) {
+        INSIDE.set(true);
+        let mut seen = 0;
+        loop {
+            self.wait_beyond(seen);
+            seen = self.epoch.load(SeqCst);
+            if self.stop.load(SeqCst) {
+                return;
+            }
+            if self.enter() {
+                let job = self.job.load(Acquire);
+                // SAFETY: `open` stored this pointer before it opened the gate, and `enter` saw the
+                // gate open. The job lives on the stack of `run`, whose `close` returns only after
+                // `leave` has counted this worker out, and nothing unwinds past it: `work` catches
+                // panics. All fields of a job may be shared between threads.
+                unsafe { (*job).work() };
+                self.leave();
+            }
+        }
+    }
+
+    /// Returns when the epoch is another than `seen`.
+    fn wait_beyond(&self, seen: usize) {
+        let is_new = || self.epoch.load(SeqCst) != seen;
+        if spin_until(is_new) {
+            return;
+        }
+        self.sleepers.fetch_add(1, SeqCst);
+        let mut guard = lock(&self.asleep);
+        while !is_new() {
+            guard = self
+                .wake
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(guard);
+        self.sleepers.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Spins until `is_done`, for [`SPIN`] at most; says whether it is.
+fn spin_until(is_done: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        for _ in 0..32 {
+            if is_done() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if start.elapsed() >= SPIN {
+            return is_done();
+        }
+    }
+}
+
+/// The locks here guard no data that a panic could leave half written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
