@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# Our engine beside llama.cpp and candle-transformers on this machine: one Markdown report on
+# standard output, after benches/peers/setup.sh.
+#
+#   benches/peers/run.sh [--json FILE] > report.md
+#
+# --json keeps the raw lines that the report is made of; benches/peers/report.py FILE makes it again.
+# Run it alone on the machine. Options, by environment:
+#   ROUNDS    interleaved rounds             [5]
+#   THREADS   threads of every engine        [all cores]
+#   MODELS    of smollm2 and internlm2-1.8b  [both]
+#   DTYPES    of bf16 and f32                [both]
+#   ENGINES   of ours, llama.cpp, candle     [all]
+#   PROMPT, GEN       tokens read and generated            [512, 128]
+#   CONTEXT   tokens in the cache for the second row of generation    [1024]
+#   TOKENIZE  1 or 0: the tokenizers as well  [1]
+#   QUICK=1   a few minutes instead of an hour: 2 rounds of smollm2, fewer tokens. Not for quoting
+#   PEERS_DIR as in setup.sh                 [benches/peers/work]
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+if [[ ${QUICK:-0} == 1 ]]; then
+    : "${ROUNDS:=2}" "${MODELS:=smollm2}" "${PROMPT:=256}" "${GEN:=32}" "${CONTEXT:=512}"
+fi
+: "${ROUNDS:=5}" "${THREADS:=$(nproc)}" "${MODELS:=smollm2 internlm2-1.8b}" "${DTYPES:=bf16 f32}"
+: "${ENGINES:=ours llama.cpp candle}" "${PROMPT:=512}" "${GEN:=128}" "${CONTEXT:=1024}" "${TOKENIZE:=1}"
+PEERS_DIR=$(cd "${PEERS_DIR:-$here/work}" && pwd)
+bin=$PEERS_DIR/bin models=$PEERS_DIR/models
+
+lines=$(mktemp)
+trap 'rm -f "$lines"' EXIT
+case ${1:-} in
+--json) lines=${2:?--json needs a file} && trap - EXIT && : >"$lines" ;;
+?*) sed -n '2,/^set -e/{/^#/p;}' "$0" >&2 && exit 2 ;;
+esac
+
+say() { printf '%s\n' "$*" >&2; }
+load_average() { cut -d' ' -f1-3 /proc/loadavg; }
+
+# note KEY VALUE [KEY VALUE]...: a raw line; every value is JSON.
+note() {
+    local line='' separator=''
+    while (($# > 0)); do
+        line+=$separator\"$1\":$2 separator=,
+        shift 2
+    done
+    printf '{%s}\n' "$line" >>"$lines"
+}
+
+text() { printf '"%s"' "$(tr -d '"\\\n' <<<"$*")"; }
+
+about() {
+    local model features=''
+    model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+    for feature in avx2 fma avx512f avx512bw avx512_vnni avx512_bf16 avx512_fp16 avx_vnni \
+        amx_tile amx_int8 amx_bf16 asimd asimddp i8mm bf16; do
+        ! grep -qw "$feature" /proc/cpuinfo || features+=" $feature"
+    done
+    note about 1 cpu "$(text "${model:-$(uname -m)}")" features "$(text "${features# }")" \
+        cores "$(nproc)" kernel "$(text "$(uname -sr)")" memory_kib "$(sed -n 's/MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo)" \
+        caches "$(text "$(lscpu | sed -n 's/^\(L[23]\) cache: */\1 /p' | paste -sd, -)")" \
+        date "$(text "$(date -u +%F)")" rustc "$(text "$(rustc --version)")" \
+        cc "$(text "$(cc --version | head -n 1)")" \
+        revision "$(text "$(git -C "$root" describe --always --dirty 2>/dev/null || true)")" \
+        llama_cpp "$(text "$(basename "$PEERS_DIR"/src/llama_cpp_python-*/)")" \
+        candle "$(text "$(sed -n '/name = "candle-transformers"/{n;s/version = //p;}' "$here/candle/Cargo.lock")")" \
+        candle_features "$(text "$(cat "$bin/peer-candle.features" 2>/dev/null || true)")" \
+        rounds "$ROUNDS" threads "$THREADS" prompt "$PROMPT" gen "$GEN" context "$CONTEXT" quick "${QUICK:-0}"
+}
+
+# What a model must read for every generated token and what a token adds to a cache: from the
+# folder's own header, so that all engines are held against the same bytes.
+weights() {
+    local bytes
+    for model in $MODELS; do
+        for dtype in $DTYPES; do
+            bytes=$("$PEERS_DIR/venv/bin/python" "$here/report.py" --weights "$models/$model-$dtype")
+            note weights "$bytes" model "$(text "$model")" dtype "$(text "$dtype")"
+        done
+    done
+}
+
+# engine NAME MODEL DTYPE FLAGS...: one repetition, one JSON line.
+engine() {
+    local name=$1 model=$2 dtype=$3
+    shift 3
+    case $name in
+    ours)
+        local source=(--model "$models/$model-$dtype")
+        [[ $model == smollm2 ]] || source=(--shape "$model")
+        "$bench" "${source[@]}" --dtype "$dtype" --threads "$THREADS" --reps 1 --json "$@"
+        ;;
+    llama.cpp) "$bin/peer-llama" --model "$models/$model-$dtype.gguf" --threads "$THREADS" "$@" ;;
+    candle)
+        RAYON_NUM_THREADS=$THREADS CANDLE_NUM_THREADS=$THREADS \
+            "$bin/peer-candle" --model "$models/$model-$dtype" --dtype "$dtype" "$@"
+        ;;
+    esac
+}
+
+# The bandwidth is measured right before every engine: on a shared machine it moves.
+measure() {
+    local round=$1 model=$2 dtype=$3 context=$4 name result bandwidth
+    shift 4
+    for name in $order; do
+        bandwidth=$("$bin/bandwidth" "$THREADS")
+        result=$(engine "$name" "$model" "$dtype" --context "$context" "$@" 2>>"$PEERS_DIR/run.log" | tail -n 1) || true
+        if [[ $result != '{'*'}' ]]; then
+            say "no result: $name $model $dtype, see $PEERS_DIR/run.log"
+            result=null
+        fi
+        note round "$round" engine "$(text "$name")" model "$(text "$model")" dtype "$(text "$dtype")" \
+            context "$context" bandwidth "$bandwidth" result "$result"
+    done
+}
+
+: >"$PEERS_DIR/run.log"
+if [[ $ENGINES == *ours* ]]; then
+    cargo build --quiet --release --manifest-path "$root/Cargo.toml" -p internlm-examples --example bench
+fi
+target=${CARGO_TARGET_DIR:-$root/target}
+bench=$target/release/examples/bench
+
+about
+weights
+note load_before "$(text "$(load_average)")"
+for round in $(seq "$ROUNDS"); do
+    # Every other round runs backwards, so that no engine always comes first.
+    order=$ENGINES
+    ((round % 2)) || order=$(tr ' ' '\n' <<<"$ENGINES" | tac | paste -sd' ' -)
+    for model in $MODELS; do
+        for dtype in $DTYPES; do
+            say "round $round of $ROUNDS: $model $dtype, load average $(load_average)"
+            measure "$round" "$model" "$dtype" 0 --prompt-tokens "$PROMPT" --gen-tokens "$GEN"
+            measure "$round" "$model" "$dtype" "$CONTEXT" --prompt-tokens 0 --gen-tokens "$GEN"
+        done
+    done
+done
+note load_after "$(text "$(load_average)")"
+"$PEERS_DIR/venv/bin/python" "$here/report.py" "$lines"
+
+if [[ $TOKENIZE == 1 && -x $here/../tokenize/run.sh ]]; then
+    printf '\n## Tokenizers\n\n'
+    "$here/../tokenize/run.sh" || printf 'missed: benches/tokenize/run.sh failed\n'
+fi
