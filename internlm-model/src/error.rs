@@ -37,6 +37,66 @@ pub enum Error {
         /// What is wrong and what was expected.
         what: String,
     },
+    /// A path holds no checkpoint that can be read.
+    #[error("{}: {what}", path.display())]
+    NotACheckpoint {
+        /// The path.
+        path: PathBuf,
+        /// What was looked for and what is there.
+        what: String,
+    },
+    /// A weight file is cut or breaks its format.
+    #[error("{}: {what}", file.display())]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// What was expected and what was found.
+        what: String,
+    },
+    /// An index names a file outside of its folder.
+    #[error("{}: names `{}`, expected a file inside of the folder", file.display(), path.display())]
+    OutsideFolder {
+        /// The index.
+        file: PathBuf,
+        /// The path that it names.
+        path: PathBuf,
+    },
+    /// A checkpoint lacks tensors.
+    #[error("{}: {count} tensors are missing: {}{}", file.display(), names.join(", "), if *count > names.len() { ", ..." } else { "" })]
+    MissingTensors {
+        /// The file or index that should name them.
+        file: PathBuf,
+        /// Up to ten of their checkpoint paths.
+        names: Vec<String>,
+        /// How many there are.
+        count: usize,
+    },
+    /// A tensor is stored in a type that can't be read as numbers.
+    #[error("{}: tensor `{name}` is of type {got}, expected floats or blocks that can be dequantized", file.display())]
+    TensorType {
+        /// The file that holds it.
+        file: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// Its type, as the format calls it.
+        got: String,
+    },
+    /// A weight is not finite.
+    #[error("{}: tensor `{name}` holds {count} values that are not finite", file.display())]
+    NonFiniteWeights {
+        /// The file that holds it.
+        file: PathBuf,
+        /// The tensor's checkpoint path.
+        name: String,
+        /// How many values; after conversion, so an overflow of f16 counts.
+        count: usize,
+    },
+    /// Weights can't be held in this dtype.
+    #[error("weights can't be {}, expected f32, bf16 or f16", got.as_str())]
+    WeightDtype {
+        /// The dtype that was asked for.
+        got: candle_core::DType,
+    },
     /// A tensor has another shape than the configuration implies.
     #[error("{}: tensor `{name}` has shape {got:?}, the config implies {want:?}", file.display())]
     TensorShape {
@@ -119,9 +179,24 @@ pub enum Error {
     #[cfg(feature = "text")]
     #[error(transparent)]
     Tokenize(#[from] internlm_tokenize::Error),
+    /// A repository of the hub could not be fetched.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] crate::hub::Error),
 }
 
 impl Error {
+    /// Names the tensor whose data could not be converted.
+    pub(crate) fn in_tensor(self, name: &str) -> Self {
+        match self {
+            Error::Weight { source, .. } => Error::Weight {
+                at: name.to_owned(),
+                source,
+            },
+            other => other,
+        }
+    }
+
     /// Names the layer that an operation failed in.
     pub(crate) fn at(self, layer: usize) -> Self {
         let at = |at: String| format!("layer {layer}: {at}");
@@ -145,6 +220,15 @@ impl From<internlm_core::Error> for Error {
         match source {
             Core::Io { .. } | Core::Gguf { .. } => Error::Gguf(source),
             _ => Error::Request(source),
+        }
+    }
+}
+
+impl From<internlm_quant::Error> for Error {
+    fn from(source: internlm_quant::Error) -> Self {
+        Error::Weight {
+            at: "weight".to_owned(),
+            source,
         }
     }
 }

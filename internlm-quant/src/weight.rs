@@ -57,18 +57,18 @@ impl Weight {
         let m = self.check(x, bias)?;
         let mut out = vec![0.0; m * n];
         let Weight::Dense(weight) = self;
+        let product = |x: &[f32], weight: Elements<'_>, bias: Option<&[f32]>, out: &mut [f32]| {
+            internlm_kernels::matmul(compute, x, weight, bias, activation, out, m, n, k)
+                .map_err(Error::from)
+        };
         with_elements("weight", weight, |weight| {
             with_elements("x", x, |x| {
                 let x = f32s("x", x)?;
-                let mut run = |bias| {
-                    internlm_kernels::matmul(
-                        compute, x, weight, bias, activation, &mut out, m, n, k,
-                    )
-                    .map_err(Error::from)
-                };
                 match bias {
-                    None => run(None),
-                    Some(bias) => with_elements("bias", bias, |bias| run(Some(f32s("bias", bias)?))),
+                    None => product(x, weight, None, &mut out),
+                    Some(bias) => with_elements("bias", bias, |bias| {
+                        product(x, weight, Some(f32s("bias", bias)?), &mut out)
+                    }),
                 }
             })
         })?;

@@ -10,16 +10,19 @@ use crate::generate::{Generation, TokenEvent};
 
 /// The events of one answer.
 pub(super) struct TextEvents<'m> {
-    model: &'m TextModel,
     generation: Generation<'m>,
     detokenizer: Detokenizer,
     stops: StopMatcher,
     /// Where tools are offered: splits calls from text.
     parser: Option<ToolCallParser>,
+    /// Special tokens without a text where the parser runs.
+    dropped: Vec<u32>,
     /// Tokens and log-probabilities that no delta has reported yet.
     ids: Vec<u32>,
     logprobs: Vec<TokenLogprob>,
     called: bool,
+    /// The text of the block that is open.
+    block: String,
     queue: std::collections::VecDeque<Event>,
     finished: bool,
 }
@@ -35,15 +38,21 @@ impl<'m> TextEvents<'m> {
     ) -> Result<Self> {
         let parses = !request.tools.is_empty() && !request.keep_special_tokens;
         let skips = !request.keep_special_tokens && !parses;
+        let specials = model.tokenizer.special_tokens();
+        let dropped = match parses {
+            true => specials.filter(|(token, _)| !PROTOCOL.contains(token)).map(|(_, id)| id).collect(),
+            false => Vec::new(),
+        };
         Ok(Self {
-            model,
             generation,
             detokenizer: model.tokenizer.detokenizer(skips),
             stops: StopMatcher::new(&request.sampling.stop)?,
             parser: parses.then(ToolCallParser::lenient),
+            dropped,
             ids: Vec::new(),
             logprobs: Vec::new(),
             called: false,
+            block: String::new(),
             queue: Default::default(),
             finished: false,
         })
@@ -60,6 +69,7 @@ impl<'m> TextEvents<'m> {
         }
     }
 
+    /// Text outside of calls, and that of blocks which turn out to be none: nothing is lost.
     fn said(&mut self, events: Vec<ToolCallEvent>, report: bool) {
         let mut text = String::new();
         for event in events {
@@ -67,10 +77,13 @@ impl<'m> TextEvents<'m> {
                 ToolCallEvent::Text(part) => text.push_str(&part),
                 ToolCallEvent::Call(call) => {
                     self.called = true;
+                    self.block.clear();
                     self.delta(std::mem::take(&mut text));
                     self.queue.push_back(Event::ToolCall { call });
                 }
-                _ => {}
+                ToolCallEvent::Fault(_) => text.push_str(&std::mem::take(&mut self.block)),
+                ToolCallEvent::LineBreak(_) => {}
+                part => self.block.push_str(part.text()),
             }
         }
         if report || !text.is_empty() {
@@ -89,13 +102,10 @@ impl<'m> TextEvents<'m> {
         });
     }
 
-    /// The text of a token; special tokens that the parser does not need are dropped where it runs.
+    /// The text of a token.
     fn text_of(&mut self, id: u32) -> Result<String> {
-        if self.parser.is_some() {
-            let token = self.model.tokenizer.special_token(id);
-            if token.is_some_and(|token| !PROTOCOL.contains(&token)) {
-                return Ok(String::new());
-            }
+        if self.dropped.contains(&id) {
+            return Ok(String::new());
         }
         Ok(self.detokenizer.push(id)?)
     }

@@ -1,0 +1,156 @@
+//! Checkpoints on disk: folders in Hugging Face layout and GGUF files.
+//!
+//! Every format ends as a table of stored tensors: which bytes of which file, of which type and
+//! shape. Tables are read with limits and checked against the file before anything is allocated by
+//! them. [`ModelDir`] finds out what a path holds; the decoder takes tensors by checkpoint path from
+//! a `Loader`, which checks names and shapes of the whole checkpoint before it reads the first.
+//!
+//! Files are mapped a few megabytes at a time, copied out and unmapped, so resident memory stays
+//! near the weights alone. A file that another process cuts while it is mapped ends the program by
+//! a signal; [`LoadConfig::with_mmap`] chooses plain reads, which make it an error.
+
+mod dir;
+mod elements;
+mod file;
+mod gguf;
+mod loader;
+mod pickle;
+mod random;
+mod read;
+mod safetensors;
+mod shards;
+mod source;
+mod torch;
+mod zip;
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use internlm_kernels::Compute;
+
+pub use dir::ModelDir;
+pub use loader::{LoadProgress, LoadReport};
+pub(crate) use loader::Loader;
+
+use crate::error::Result;
+
+/// A function that is told how far loading is.
+pub type OnProgress = Arc<dyn Fn(LoadProgress) + Send + Sync>;
+
+/// How to load a checkpoint.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct LoadConfig {
+    /// The dtype of matrices. Without one they stay as stored (f64 and blocks become f32). bf16
+    /// and f16 narrow what is wider; on the CPU f32 leaves narrower weights as they are, because
+    /// the kernels widen them exactly. Norms and biases are never narrowed.
+    pub dtype: Option<DType>,
+    /// Where weights go.
+    pub device: Device,
+    /// Whether files are mapped or read.
+    pub mmap: bool,
+    /// Whether weights that are not finite are an error.
+    pub check_finite: bool,
+    /// Threads of loading and of the kernels; without a number, as many as there are cores.
+    pub threads: Option<usize>,
+    /// Kernels and threads to share with another model, in place of new ones.
+    pub compute: Option<Arc<Compute>>,
+    /// Told after every tensor, on the thread that loads.
+    pub on_progress: Option<OnProgress>,
+}
+
+impl Default for LoadConfig {
+    fn default() -> Self {
+        Self {
+            dtype: None,
+            device: Device::Cpu,
+            mmap: true,
+            check_finite: true,
+            threads: None,
+            compute: None,
+            on_progress: None,
+        }
+    }
+}
+
+impl fmt::Debug for LoadConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadConfig")
+            .field("dtype", &self.dtype)
+            .field("device", &self.device)
+            .field("mmap", &self.mmap)
+            .field("check_finite", &self.check_finite)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LoadConfig {
+    /// Sets the dtype of matrices.
+    #[must_use]
+    pub fn with_dtype(mut self, dtype: DType) -> Self {
+        self.dtype = Some(dtype);
+        self
+    }
+
+    /// Sets where weights go.
+    #[must_use]
+    pub fn with_device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Chooses mapped files (the default) or plain reads.
+    #[must_use]
+    pub fn with_mmap(mut self, mmap: bool) -> Self {
+        self.mmap = mmap;
+        self
+    }
+
+    /// Chooses whether weights that are not finite are an error (the default).
+    #[must_use]
+    pub fn with_check_finite(mut self, check_finite: bool) -> Self {
+        self.check_finite = check_finite;
+        self
+    }
+
+    /// Sets the number of threads.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Shares kernels and threads with another model.
+    #[must_use]
+    pub fn with_compute(mut self, compute: Arc<Compute>) -> Self {
+        self.compute = Some(compute);
+        self
+    }
+
+    /// Sets a function that is told how far loading is.
+    #[must_use]
+    pub fn with_on_progress(mut self, f: impl Fn(LoadProgress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(f));
+        self
+    }
+
+    /// The shared kernels, or new ones.
+    ///
+    /// # Errors
+    /// An instruction set in `INTERNLM_KERNELS` that is not there, no threads, or a system that
+    /// starts none.
+    pub fn compute(&self) -> Result<Arc<Compute>> {
+        match &self.compute {
+            Some(compute) => Ok(compute.clone()),
+            None => Ok(Arc::new(Compute::new(self.threads)?)),
+        }
+    }
+
+    /// Threads that copy and convert.
+    fn load_threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(cores).clamp(1, 16)
+    }
+}

@@ -1,0 +1,131 @@
+//! Where tensors are: stored tensors, and the rows of them that make up a checkpoint's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use internlm_quant::ggml::GgmlType;
+
+use super::file::SourceFile;
+use crate::error::{Error, Result};
+
+/// What a stored tensor's elements are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ElementType {
+    /// Something that can be turned into f32.
+    Known(GgmlType),
+    /// Something else, by the format's name.
+    Other(String),
+}
+
+/// A tensor as it lies in a file. Its range was checked against the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) file: Arc<SourceFile>,
+    pub(crate) offset: u64,
+    pub(crate) element_type: ElementType,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Stored {
+    /// Number of rows: the first dimension, 1 of a scalar.
+    pub(crate) fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// Elements of a row.
+    pub(crate) fn columns(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+}
+
+/// The order of the rows of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowOrder {
+    /// As the decoder wants them, first half and second half of a rotated pair apart.
+    HalfSplit,
+    /// Pairs side by side, as llama.cpp stores them for its interleaved rotation. The row count of
+    /// the block is the head's.
+    Paired,
+}
+
+/// Consecutive rows of a stored tensor.
+#[derive(Clone, Debug)]
+pub(crate) struct Block<'a> {
+    pub(crate) stored: &'a Stored,
+    pub(crate) first_row: usize,
+    pub(crate) rows: usize,
+    pub(crate) order: RowOrder,
+}
+
+/// A tensor under its checkpoint path: blocks one after another.
+#[derive(Clone, Debug)]
+pub(crate) struct Presented<'a> {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) blocks: Vec<Block<'a>>,
+}
+
+/// A checkpoint's tensors by path.
+pub(crate) trait TensorSource: std::fmt::Debug + Send + Sync {
+    /// The file that errors name when a tensor is missing.
+    fn path(&self) -> &Path;
+
+    /// All names: paths that can be found, and whatever else is stored.
+    fn names(&self) -> Vec<&str>;
+
+    /// A tensor by path.
+    fn find(&self, name: &str) -> Option<Presented<'_>>;
+}
+
+/// Tensors that are stored under their checkpoint paths.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) path: std::path::PathBuf,
+    pub(crate) tensors: BTreeMap<String, Stored>,
+}
+
+impl TensorSource for Table {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.tensors.keys().map(String::as_str).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<Presented<'_>> {
+        let stored = self.tensors.get(name)?;
+        Some(Presented {
+            shape: stored.shape.clone(),
+            blocks: vec![Block {
+                stored,
+                first_row: 0,
+                rows: stored.rows(),
+                order: RowOrder::HalfSplit,
+            }],
+        })
+    }
+}
+
+/// Elements of a shape, or an error that names the tensor.
+pub(crate) fn element_count(file: &SourceFile, name: &str, shape: &[usize]) -> Result<usize> {
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+    // A dimension of zero may hide an overflow of the others.
+    let without_zeros = shape.iter().filter(|&&d| d > 0).try_fold(1usize, |n, &d| n.checked_mul(d));
+    match (count, without_zeros) {
+        (Some(count), Some(_)) => Ok(count),
+        _ => Err(file.corrupt(format!("tensor `{name}`: the shape {shape:?} overflows"))),
+    }
+}
+
+/// The type of a tensor that is to be read.
+pub(crate) fn known(stored: &Stored, name: &str) -> Result<GgmlType> {
+    match &stored.element_type {
+        ElementType::Known(known) => Ok(*known),
+        ElementType::Other(other) => Err(Error::TensorType {
+            file: stored.file.path().to_path_buf(),
+            name: name.to_owned(),
+            got: other.clone(),
+        }),
+    }
+}
