@@ -30,8 +30,8 @@ use candle_core::{DType, Device};
 use internlm_kernels::Compute;
 
 pub use dir::ModelDir;
-pub use loader::{LoadProgress, LoadReport};
 pub(crate) use loader::Loader;
+pub use loader::{LoadProgress, LoadReport};
 
 use crate::error::Result;
 

@@ -19,8 +19,8 @@
 //! # Ok::<(), internlm_quant::Error>(())
 //! ```
 
-mod blocks32;
 mod blocks256;
+mod blocks32;
 
 use crate::error::{Error, Result};
 
@@ -128,7 +128,9 @@ impl GgmlType {
 
     /// Bytes of this many elements, the last block rounded up; `None` if they overflow.
     pub fn bytes(self, elements: usize) -> Option<usize> {
-        elements.div_ceil(self.block_size()).checked_mul(self.block_bytes())
+        elements
+            .div_ceil(self.block_size())
+            .checked_mul(self.block_bytes())
     }
 
     /// ggml's name of a number, of those that are not read too.

@@ -15,9 +15,13 @@ fn blocks(ggml_type: GgmlType, count: usize, seed: u64) -> Vec<u8> {
         state ^= state << 17;
         state as u8
     };
-    let mut bytes: Vec<u8> = (0..count * ggml_type.block_bytes()).map(|_| next()).collect();
+    let mut bytes: Vec<u8> = (0..count * ggml_type.block_bytes())
+        .map(|_| next())
+        .collect();
     let halves: &[usize] = match ggml_type {
-        GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0 | GgmlType::Iq4Nl | GgmlType::Iq4Xs => &[0],
+        GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0 | GgmlType::Iq4Nl | GgmlType::Iq4Xs => {
+            &[0]
+        }
         GgmlType::Q4_1 | GgmlType::Q5_1 | GgmlType::Q8_1 | GgmlType::Q4K | GgmlType::Q5K => &[0, 2],
         GgmlType::Q2K => &[80, 82],
         GgmlType::Q3K => &[108],

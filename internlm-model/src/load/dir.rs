@@ -100,7 +100,9 @@ impl ModelDir {
         };
         let at = |name: &str| path.join(name);
         let weights = if has("model.safetensors.index.json") {
-            Some(Weights::SafetensorsIndex(at("model.safetensors.index.json")))
+            Some(Weights::SafetensorsIndex(at(
+                "model.safetensors.index.json",
+            )))
         } else if has("model.safetensors") {
             Some(Weights::Safetensors(at("model.safetensors")))
         } else if has("pytorch_model.bin.index.json") {
@@ -136,12 +138,18 @@ impl ModelDir {
 
     /// The folder's or file's own name, without `.gguf`.
     pub fn name(&self) -> String {
-        let real = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        let real = self
+            .path
+            .canonicalize()
+            .unwrap_or_else(|_| self.path.clone());
         let name = match self.kind {
             Kind::Folder(_) => real.file_name(),
             Kind::Gguf(_) => real.file_stem(),
         };
-        name.map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+        name.map_or_else(
+            || "model".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        )
     }
 
     /// The head of the GGUF file, if it is one.
@@ -205,20 +213,26 @@ impl ModelDir {
         Ok(Box::new(match weights {
             Weights::Safetensors(path) => single(path, safetensors::table)?,
             Weights::Torch(path) => single(path, torch::table)?,
-            Weights::SafetensorsIndex(index) => shards::table(index, &self.path, safetensors::table)?,
+            Weights::SafetensorsIndex(index) => {
+                shards::table(index, &self.path, safetensors::table)?
+            }
             Weights::TorchIndex(index) => shards::table(index, &self.path, torch::table)?,
         }))
     }
 }
 
 /// Reads the tensor table of one file.
-type ReadTable = fn(&Arc<SourceFile>) -> Result<std::collections::BTreeMap<String, super::source::Stored>>;
+type ReadTable =
+    fn(&Arc<SourceFile>) -> Result<std::collections::BTreeMap<String, super::source::Stored>>;
 
 /// Reads a configuration or index file.
 pub(super) fn read_small(path: &Path) -> Result<Vec<u8>> {
     let file = SourceFile::open(path)?;
     if file.len() > MAX_JSON {
-        return Err(file.corrupt(format!("has {} bytes, expected at most {MAX_JSON}", file.len())));
+        return Err(file.corrupt(format!(
+            "has {} bytes, expected at most {MAX_JSON}",
+            file.len()
+        )));
     }
     file.read(0, file.len())
 }
@@ -232,7 +246,13 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(folder).map_err(io)?;
     let mut names = Vec::new();
     for entry in entries {
-        names.push(entry.map_err(io)?.file_name().to_string_lossy().into_owned());
+        names.push(
+            entry
+                .map_err(io)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
     }
     names.sort();
     Ok(names)

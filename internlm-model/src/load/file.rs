@@ -23,7 +23,10 @@ impl SourceFile {
         };
         // Before opening: opening a pipe would wait for its writer.
         if !std::fs::metadata(path).map_err(io)?.is_file() {
-            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")));
+            return Err(io(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "is not a regular file",
+            )));
         }
         let file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
@@ -134,5 +137,10 @@ fn map(file: &File, offset: u64, len: usize) -> io::Result<memmap2::Mmap> {
     // bytes under a shared slice; they are only copied as numbers, never used as lengths, offsets
     // or references, so what comes out is wrong weights. One that cuts the file makes the access a
     // signal. Both are documented at `LoadConfig::mmap`'s module, with the choice to read instead.
-    unsafe { memmap2::MmapOptions::new().offset(offset).len(len).map(file) }
+    unsafe {
+        memmap2::MmapOptions::new()
+            .offset(offset)
+            .len(len)
+            .map(file)
+    }
 }

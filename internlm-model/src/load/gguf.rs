@@ -56,7 +56,9 @@ impl GgufTensors {
                     Some(known) => ElementType::Known(known),
                     None => {
                         let name = GgmlType::name_of(info.ggml_type).map(str::to_owned);
-                        ElementType::Other(name.unwrap_or_else(|| format!("number {}", info.ggml_type)))
+                        ElementType::Other(
+                            name.unwrap_or_else(|| format!("number {}", info.ggml_type)),
+                        )
                     }
                 };
                 let stored = Stored {
@@ -89,7 +91,10 @@ impl GgufTensors {
 
     /// Checks that tensors that are taken apart by heads have all of them.
     fn check_heads(&self) -> Result<()> {
-        let (heads, kv_heads) = (self.config.num_attention_heads, self.config.num_key_value_heads);
+        let (heads, kv_heads) = (
+            self.config.num_attention_heads,
+            self.config.num_key_value_heads,
+        );
         for recipe in self.recipes.values() {
             let names = match recipe {
                 Recipe::Whole(_) => continue,
@@ -98,7 +103,11 @@ impl GgufTensors {
             };
             for name in names {
                 let stored = &self.stored[name];
-                let heads = if name.contains("attn_q.") { heads } else { kv_heads };
+                let heads = if name.contains("attn_q.") {
+                    heads
+                } else {
+                    kv_heads
+                };
                 let rows = heads * self.config.head_dim;
                 let mut want = stored.shape.clone();
                 want.truncate(2);
@@ -140,7 +149,11 @@ impl TensorSource for GgufTensors {
     }
 
     fn names(&self) -> Vec<&str> {
-        self.recipes.keys().chain(&self.unused).map(String::as_str).collect()
+        self.recipes
+            .keys()
+            .chain(&self.unused)
+            .map(String::as_str)
+            .collect()
     }
 
     fn find(&self, name: &str) -> Option<Presented<'_>> {
@@ -162,7 +175,9 @@ impl TensorSource for GgufTensors {
                 let heads = stored.rows() / self.config.head_dim;
                 Presented {
                     shape: stored.shape.clone(),
-                    blocks: (0..heads).map(|h| self.head(name, h, RowOrder::Paired)).collect(),
+                    blocks: (0..heads)
+                        .map(|h| self.head(name, h, RowOrder::Paired))
+                        .collect(),
                 }
             }
             Recipe::Groups([q, k, v]) => {
@@ -191,7 +206,11 @@ fn recipes(config: &Config, has: impl Fn(&str) -> bool) -> BTreeMap<String, Reci
         for suffix in ["weight", "bias"] {
             let stored = format!("{stored}.{suffix}");
             if has(&stored) {
-                let recipe = if heads { Recipe::Heads(stored) } else { Recipe::Whole(stored) };
+                let recipe = if heads {
+                    Recipe::Heads(stored)
+                } else {
+                    Recipe::Whole(stored)
+                };
                 recipes.insert(format!("{path}.{suffix}"), recipe);
             }
         }

@@ -71,7 +71,9 @@ pub(crate) struct Loader<'a> {
 
 impl fmt::Debug for Loader<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loader").field("options", self.options).finish_non_exhaustive()
+        f.debug_struct("Loader")
+            .field("options", self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -206,7 +208,11 @@ impl<'a> Loader<'a> {
 /// Paths and shapes of all tensors of a configuration.
 pub(crate) fn expected(config: &Config) -> Vec<(String, Vec<usize>)> {
     let names = config.weight_names();
-    let (hidden, inner, vocab) = (config.hidden_size, config.intermediate_size, config.vocab_size);
+    let (hidden, inner, vocab) = (
+        config.hidden_size,
+        config.intermediate_size,
+        config.vocab_size,
+    );
     let q_rows = config.num_attention_heads * config.head_dim;
     let kv_rows = config.num_key_value_heads * config.head_dim;
     let qkv_rows: &[usize] = match names.qkv {
@@ -239,7 +245,10 @@ pub(crate) fn expected(config: &Config) -> Vec<(String, Vec<usize>)> {
     }
     for layer in 0..config.num_hidden_layers {
         for module in [names.attention_norm, names.ffn_norm] {
-            tensors.push((format!("{}.{layer}.{module}.weight", names.layers), vec![hidden]));
+            tensors.push((
+                format!("{}.{layer}.{module}.weight", names.layers),
+                vec![hidden],
+            ));
         }
     }
     tensors.push((format!("{}.weight", names.norm), vec![hidden]));
@@ -255,7 +264,10 @@ fn check_shape(found: &Presented<'_>, name: &str, want: &[usize]) -> Result<()> 
     if found.shape == want {
         return Ok(());
     }
-    let file = found.blocks.first().map(|b| b.stored.file.path().to_path_buf());
+    let file = found
+        .blocks
+        .first()
+        .map(|b| b.stored.file.path().to_path_buf());
     Err(Error::TensorShape {
         file: file.unwrap_or_default(),
         name: name.to_owned(),
@@ -265,9 +277,14 @@ fn check_shape(found: &Presented<'_>, name: &str, want: &[usize]) -> Result<()> 
 }
 
 fn stored_bytes(found: &Presented<'_>) -> u64 {
-    let block_bytes = found.blocks.iter().map(|block| match &block.stored.element_type {
-        ElementType::Known(t) => t.bytes(block.rows * block.stored.columns()).unwrap_or(0) as u64,
-        ElementType::Other(_) => 0,
-    });
+    let block_bytes = found
+        .blocks
+        .iter()
+        .map(|block| match &block.stored.element_type {
+            ElementType::Known(t) => {
+                t.bytes(block.rows * block.stored.columns()).unwrap_or(0) as u64
+            }
+            ElementType::Other(_) => 0,
+        });
     block_bytes.sum()
 }

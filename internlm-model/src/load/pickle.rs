@@ -99,7 +99,9 @@ pub(super) fn tensors(input: &[u8]) -> Result<Vec<Record>, String> {
         tensors: Vec::new(),
         values: 0,
     };
-    let root = machine.run().map_err(|what| format!("pickle, byte {}: {what}", machine.at))?;
+    let root = machine
+        .run()
+        .map_err(|what| format!("pickle, byte {}: {what}", machine.at))?;
     machine.records(root)
 }
 
@@ -144,7 +146,11 @@ impl Machine<'_> {
                 }
                 0x85..=0x87 => {
                     let count = usize::from(op - 0x84);
-                    let start = self.stack.len().checked_sub(count).ok_or("the stack is empty")?;
+                    let start = self
+                        .stack
+                        .len()
+                        .checked_sub(count)
+                        .ok_or("the stack is empty")?;
                     let values = self.stack.split_off(start);
                     self.push_tuple(values)?;
                 }
@@ -171,16 +177,25 @@ impl Machine<'_> {
                     self.pop()?;
                     match self.stack.last() {
                         Some(Value::Dict(_)) => {}
-                        _ => return Err("sets the state of something other than a dictionary".into()),
+                        _ => {
+                            return Err("sets the state of something other than a dictionary".into());
+                        }
                     }
                 }
-                other => return Err(format!("opcode {other:#04x} is not one of a dictionary of tensors")),
+                other => {
+                    return Err(format!(
+                        "opcode {other:#04x} is not one of a dictionary of tensors"
+                    ));
+                }
             }
         }
     }
 
     fn take(&mut self, len: usize) -> Step<&[u8]> {
-        let end = self.at.checked_add(len).filter(|&end| end <= self.input.len());
+        let end = self
+            .at
+            .checked_add(len)
+            .filter(|&end| end <= self.input.len());
         let end = end.ok_or_else(|| format!("ends, expected {len} bytes"))?;
         let bytes = &self.input[self.at..end];
         self.at = end;
@@ -230,7 +245,11 @@ impl Machine<'_> {
     }
 
     fn pop_to_mark(&mut self) -> Step<Vec<Value>> {
-        let mark = self.stack.iter().rposition(|v| *v == Value::Mark).ok_or("there is no mark")?;
+        let mark = self
+            .stack
+            .iter()
+            .rposition(|v| *v == Value::Mark)
+            .ok_or("there is no mark")?;
         let values = self.stack.split_off(mark + 1);
         self.stack.pop();
         Ok(values)
@@ -263,21 +282,31 @@ impl Machine<'_> {
 
     fn get_memo<const N: usize>(&mut self) -> Step<()> {
         let key = self.unsigned::<N>()?;
-        let value = *self.memo.get(&key).ok_or_else(|| format!("the memo has no {key}"))?;
+        let value = *self
+            .memo
+            .get(&key)
+            .ok_or_else(|| format!("the memo has no {key}"))?;
         self.push(value)
     }
 
     fn line(&mut self) -> Step<(usize, usize)> {
         let start = self.at;
         let rest = &self.input[start..];
-        let end = rest.iter().take(256).position(|&b| b == b'\n').ok_or("a name has no end")?;
+        let end = rest
+            .iter()
+            .take(256)
+            .position(|&b| b == b'\n')
+            .ok_or("a name has no end")?;
         self.at += end + 1;
         Ok((start, start + end))
     }
 
     fn global(&mut self) -> Step<()> {
         let (module, class) = (self.line()?, self.line()?);
-        let global = match (&self.input[module.0..module.1], &self.input[class.0..class.1]) {
+        let global = match (
+            &self.input[module.0..module.1],
+            &self.input[class.0..class.1],
+        ) {
             (b"collections", b"OrderedDict") => Global::OrderedDict,
             (b"torch._utils", b"_rebuild_tensor_v2") => Global::RebuildTensor,
             (b"torch._utils", b"_rebuild_parameter") => Global::RebuildParameter,
@@ -285,8 +314,13 @@ impl Machine<'_> {
             (b"torch", b"Tensor") | (b"torch.nn.parameter", b"Parameter") => Global::TensorType,
             (b"torch", name) if name.ends_with(b"Storage") => Global::Storage(class.0, class.1),
             (module, class) => {
-                let (module, class) = (String::from_utf8_lossy(module), String::from_utf8_lossy(class));
-                return Err(format!("refers to `{module}.{class}`, expected tensors only"));
+                let (module, class) = (
+                    String::from_utf8_lossy(module),
+                    String::from_utf8_lossy(class),
+                );
+                return Err(format!(
+                    "refers to `{module}.{class}`, expected tensors only"
+                ));
             }
         };
         self.push(Value::Global(global))
@@ -320,15 +354,17 @@ impl Machine<'_> {
     fn persistent_id(&mut self) -> Step<()> {
         let id = self.pop()?;
         let storage = match *self.tuple(id)? {
-            [Value::Text(a, b), Value::Global(Global::Storage(c, d)), Value::Text(e, f), _, Value::Int(len)]
-                if &self.input[a..b] == b"storage" && len >= 0 =>
-            {
-                Storage {
-                    class: (c, d),
-                    key: self.text((e, f))?,
-                    len: len as u64,
-                }
-            }
+            [
+                Value::Text(a, b),
+                Value::Global(Global::Storage(c, d)),
+                Value::Text(e, f),
+                _,
+                Value::Int(len),
+            ] if &self.input[a..b] == b"storage" && len >= 0 => Storage {
+                class: (c, d),
+                key: self.text((e, f))?,
+                len: len as u64,
+            },
             _ => return Err("a persistent id is not a storage".into()),
         };
         self.count(1)?;
@@ -354,7 +390,14 @@ impl Machine<'_> {
 
     /// `(storage, offset, shape, strides, ...)`.
     fn rebuild(&mut self, arguments: Value) -> Step<()> {
-        let &[Value::Storage(storage), Value::Int(offset), shape, strides, ..] = self.tuple(arguments)? else {
+        let &[
+            Value::Storage(storage),
+            Value::Int(offset),
+            shape,
+            strides,
+            ..,
+        ] = self.tuple(arguments)?
+        else {
             return Err("a tensor is not (storage, offset, shape, strides)".into());
         };
         let tensor = Tensor {
@@ -385,10 +428,12 @@ impl Machine<'_> {
             Value::Text(start, end) => &self.input[start..end] == b"state_dict",
             _ => false,
         };
-        let inner = self.dicts[root].iter().find_map(|&(key, value)| match value {
-            Value::Dict(inner) if is_state(key) => Some(inner),
-            _ => None,
-        });
+        let inner = self.dicts[root]
+            .iter()
+            .find_map(|&(key, value)| match value {
+                Value::Dict(inner) if is_state(key) => Some(inner),
+                _ => None,
+            });
         let mut records = Vec::new();
         for &(key, value) in &self.dicts[inner.unwrap_or(root)] {
             if let (Value::Text(start, end), Value::Tensor(tensor)) = (key, value) {

@@ -32,7 +32,9 @@ impl RandomTensors {
     }
 
     pub(super) fn rows(&self, parts: &[(String, Vec<usize>)]) -> Result<Tensor> {
-        let mut shape = parts.first().map_or_else(|| vec![0], |(_, shape)| shape.clone());
+        let mut shape = parts
+            .first()
+            .map_or_else(|| vec![0], |(_, shape)| shape.clone());
         shape[0] = parts.iter().map(|(_, shape)| shape[0]).sum();
         // As in a checkpoint, only matrices are narrow.
         let out = match self.dtype {
@@ -55,9 +57,11 @@ impl RandomTensors {
                 // The variance of a uniform value in -b..b is b * b / 3.
                 _ => (0.0, (3.0 / shape[1].max(1) as f32).sqrt()),
             };
-            let seed = name.bytes().fold(self.seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+            let seed = name
+                .bytes()
+                .fold(self.seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+                    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+                });
             let jobs = std::sync::Mutex::new(to.chunks_mut(STRIPE).enumerate());
             let work = || {
                 let mut stripe = Vec::new();

@@ -41,13 +41,21 @@ pub(super) fn tensors(parts: &[(&str, Presented<'_>)], config: &LoadConfig) -> R
         None => vec![0],
     };
     if let Some(rows) = shape.first_mut() {
-        *rows = parts.iter().filter_map(|(_, part)| part.shape.first()).sum();
+        *rows = parts
+            .iter()
+            .filter_map(|(_, part)| part.shape.first())
+            .sum();
     }
     let mut dtype = None;
     for (name, part) in parts {
         for block in &part.blocks {
             let stored = known(block.stored, name)?;
-            let held = held_dtype(stored, shape.len() > 1, config.dtype, config.device.is_cpu())?;
+            let held = held_dtype(
+                stored,
+                shape.len() > 1,
+                config.dtype,
+                config.device.is_cpu(),
+            )?;
             // Parts of different dtypes are held in the one that holds all.
             dtype = match dtype {
                 Some(other) if other != held => Some(DType::F32),
@@ -93,7 +101,10 @@ fn read_part<T: Element>(
     let work = || -> Result<()> {
         let mut scratch = Scratch::default();
         loop {
-            let job = jobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+            let job = jobs
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner())
+                .next();
             let Some(job) = job else { return Ok(()) };
             let bad = run(job, config, &mut scratch).map_err(|e| e.in_tensor(name))?;
             non_finite.fetch_add(bad, Ordering::Relaxed);
@@ -103,14 +114,22 @@ fn read_part<T: Element>(
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut result = work();
         for other in others {
-            result = result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            result = result.and(
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            );
         }
         result
     })?;
     match non_finite.into_inner() {
         0 => Ok(()),
         count => Err(Error::NonFiniteWeights {
-            file: part.blocks.first().map(|b| b.stored.file.path().to_path_buf()).unwrap_or_default(),
+            file: part
+                .blocks
+                .first()
+                .map(|b| b.stored.file.path().to_path_buf())
+                .unwrap_or_default(),
             name: name.to_owned(),
             count,
         }),
@@ -118,9 +137,19 @@ fn read_part<T: Element>(
 }
 
 /// Splits a tensor into windows; heads of pairs stay whole.
-fn jobs<'a, T>(name: &str, part: &'a Presented<'_>, mut to: &'a mut [T]) -> Result<Vec<Job<'a, T>>> {
+fn jobs<'a, T>(
+    name: &str,
+    part: &'a Presented<'_>,
+    mut to: &'a mut [T],
+) -> Result<Vec<Job<'a, T>>> {
     let mut jobs = Vec::new();
-    for &Block { stored, first_row, rows, order } in &part.blocks {
+    for &Block {
+        stored,
+        first_row,
+        rows,
+        order,
+    } in &part.blocks
+    {
         let columns = stored.columns();
         let ggml_type = known(stored, name)?;
         let (mut first, mut left) = (first_row * columns, rows * columns);
@@ -131,7 +160,14 @@ fn jobs<'a, T>(name: &str, part: &'a Presented<'_>, mut to: &'a mut [T]) -> Resu
             };
             let (window, tail) = to.split_at_mut(len);
             to = tail;
-            jobs.push(Job { to: window, stored, ggml_type, first, columns, order });
+            jobs.push(Job {
+                to: window,
+                stored,
+                ggml_type,
+                first,
+                columns,
+                order,
+            });
             first += len;
             left -= len;
         }
@@ -147,37 +183,46 @@ struct Scratch {
 
 /// Fills a window; returns how many of its elements are not finite.
 fn run<T: Element>(job: Job<'_, T>, config: &LoadConfig, scratch: &mut Scratch) -> Result<usize> {
-    let Job { to, stored, ggml_type, first, columns, order } = job;
+    let Job {
+        to,
+        stored,
+        ggml_type,
+        first,
+        columns,
+        order,
+    } = job;
     let (size, block_bytes) = (ggml_type.block_size(), ggml_type.block_bytes());
     let bytes_of = |elements: usize| elements / size * block_bytes;
     let offset = stored.offset + bytes_of(first) as u64;
     let len = bytes_of(to.len());
     let Scratch { bytes, values } = scratch;
     let rows = to.len() / columns.max(1);
-    stored.file.with_bytes(offset, len, config.mmap, bytes, |bytes| {
-        let mut bad = 0;
-        let mut piece = |bytes: &[u8], to: &mut [T]| -> Result<(), internlm_quant::Error> {
-            convert(ggml_type, bytes, to, values)?;
-            if config.check_finite {
-                bad += T::non_finite(to);
-            }
-            Ok(())
-        };
-        match order {
-            RowOrder::HalfSplit => {
-                for (from, to) in bytes.chunks(bytes_of(PIECE)).zip(to.chunks_mut(PIECE)) {
-                    piece(from, to)?;
+    stored
+        .file
+        .with_bytes(offset, len, config.mmap, bytes, |bytes| {
+            let mut bad = 0;
+            let mut piece = |bytes: &[u8], to: &mut [T]| -> Result<(), internlm_quant::Error> {
+                convert(ggml_type, bytes, to, values)?;
+                if config.check_finite {
+                    bad += T::non_finite(to);
+                }
+                Ok(())
+            };
+            match order {
+                RowOrder::HalfSplit => {
+                    for (from, to) in bytes.chunks(bytes_of(PIECE)).zip(to.chunks_mut(PIECE)) {
+                        piece(from, to)?;
+                    }
+                }
+                RowOrder::Paired => {
+                    let from = bytes.chunks_exact(bytes_of(columns));
+                    for (row, from) in from.enumerate() {
+                        // The pair 2i, 2i + 1 becomes rows i and rows / 2 + i.
+                        let row = row / 2 + row % 2 * (rows / 2);
+                        piece(from, &mut to[row * columns..][..columns])?;
+                    }
                 }
             }
-            RowOrder::Paired => {
-                let from = bytes.chunks_exact(bytes_of(columns));
-                for (row, from) in from.enumerate() {
-                    // The pair 2i, 2i + 1 becomes rows i and rows / 2 + i.
-                    let row = row / 2 + row % 2 * (rows / 2);
-                    piece(from, &mut to[row * columns..][..columns])?;
-                }
-            }
-        }
-        Ok(bad)
-    })?
+            Ok(bad)
+        })?
 }

@@ -48,7 +48,9 @@ impl<'de> Deserialize<'de> for Header {
                     }
                     let info = map.next_value()?;
                     if tensors.contains_key(&name) {
-                        return Err(A::Error::custom(format_args!("tensor `{name}` occurs twice")));
+                        return Err(A::Error::custom(format_args!(
+                            "tensor `{name}` occurs twice"
+                        )));
                     }
                     tensors.insert(name, info);
                 }
@@ -65,7 +67,9 @@ pub(super) fn table(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Stored>> 
     let len = len.try_into().map_or(u64::MAX, u64::from_le_bytes);
     if len > MAX_HEADER || len > file.len() - 8 {
         let most = MAX_HEADER.min(file.len() - 8);
-        return Err(file.corrupt(format!("the header has {len} bytes, expected at most {most}")));
+        return Err(file.corrupt(format!(
+            "the header has {len} bytes, expected at most {most}"
+        )));
     }
     let header: Header = serde_json::from_slice(&file.read(8, len)?)
         .map_err(|source| file.corrupt(format!("the header is not what it should be: {source}")))?;
@@ -105,7 +109,11 @@ pub(super) fn table(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Stored>> 
     let mut covered = 0;
     for (start, end, name) in ranges {
         if start != covered {
-            let kind = if start < covered { "overlaps its neighbour" } else { "leaves a hole" };
+            let kind = if start < covered {
+                "overlaps its neighbour"
+            } else {
+                "leaves a hole"
+            };
             let what = format!("tensor `{name}` {kind}: starts at {start}, expected {covered}");
             return Err(file.corrupt(what));
         }
@@ -113,7 +121,9 @@ pub(super) fn table(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Stored>> 
     }
     if covered != file.len() - data {
         let have = file.len() - data;
-        return Err(file.corrupt(format!("the data has {have} bytes, the tensors cover {covered}")));
+        return Err(file.corrupt(format!(
+            "the data has {have} bytes, the tensors cover {covered}"
+        )));
     }
     Ok(tensors)
 }

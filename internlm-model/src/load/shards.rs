@@ -38,7 +38,10 @@ pub(super) fn table(
     if by_shard.len() > MAX_SHARDS {
         return Err(Error::Corrupt {
             file: index.to_path_buf(),
-            what: format!("names {} files, expected at most {MAX_SHARDS}", by_shard.len()),
+            what: format!(
+                "names {} files, expected at most {MAX_SHARDS}",
+                by_shard.len()
+            ),
         });
     }
     // All paths before the first file is opened.
@@ -77,7 +80,9 @@ fn inside(index: &Path, folder: &Path, shard: &str) -> Result<PathBuf> {
         path: PathBuf::from(shard),
     };
     let relative = Path::new(shard);
-    let plain = relative.components().all(|c| matches!(c, Component::Normal(_)));
+    let plain = relative
+        .components()
+        .all(|c| matches!(c, Component::Normal(_)));
     if shard.is_empty() || !plain || shard.contains(['\\', '\0']) {
         return Err(outside());
     }
@@ -89,7 +94,9 @@ fn inside(index: &Path, folder: &Path, shard: &str) -> Result<PathBuf> {
         })
     };
     let (real_folder, real_shard) = (real(folder)?, real(&joined)?);
-    if real_shard.starts_with(&real_folder) || blobs(&real_folder).is_some_and(|b| real_shard.starts_with(b)) {
+    if real_shard.starts_with(&real_folder)
+        || blobs(&real_folder).is_some_and(|b| real_shard.starts_with(b))
+    {
         Ok(joined)
     } else {
         Err(outside())

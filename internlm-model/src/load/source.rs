@@ -111,7 +111,10 @@ impl TensorSource for Table {
 pub(crate) fn element_count(file: &SourceFile, name: &str, shape: &[usize]) -> Result<usize> {
     let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     // A dimension of zero may hide an overflow of the others.
-    let without_zeros = shape.iter().filter(|&&d| d > 0).try_fold(1usize, |n, &d| n.checked_mul(d));
+    let without_zeros = shape
+        .iter()
+        .filter(|&&d| d > 0)
+        .try_fold(1usize, |n, &d| n.checked_mul(d));
     match (count, without_zeros) {
         (Some(count), Some(_)) => Ok(count),
         _ => Err(file.corrupt(format!("tensor `{name}`: the shape {shape:?} overflows"))),

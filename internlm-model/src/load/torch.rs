@@ -19,7 +19,9 @@ const MAX_TENSORS: usize = 1 << 16;
 /// Reads and checks the tensor table of a file.
 pub(super) fn table(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Stored>> {
     let directory = Directory::read(file)?;
-    let mut pickles = directory.names().filter(|n| *n == "data.pkl" || n.ends_with("/data.pkl"));
+    let mut pickles = directory
+        .names()
+        .filter(|n| *n == "data.pkl" || n.ends_with("/data.pkl"));
     let (Some(name), None) = (pickles.next(), pickles.next()) else {
         return Err(file.corrupt("does not hold exactly one data.pkl"));
     };
@@ -34,7 +36,10 @@ pub(super) fn table(file: &Arc<SourceFile>) -> Result<BTreeMap<String, Stored>> 
     }
     let member = directory.data(name)?;
     if member.len > MAX_PICKLE {
-        let what = format!("the pickle has {} bytes, expected at most {MAX_PICKLE}", member.len);
+        let what = format!(
+            "the pickle has {} bytes, expected at most {MAX_PICKLE}",
+            member.len
+        );
         return Err(file.corrupt(what));
     }
     let input = file.read(member.offset, member.len)?;
@@ -61,11 +66,16 @@ fn stored(
     let elements = element_count(file, &record.name, &record.shape)? as u64;
     if !is_contiguous(&record.shape, &record.strides) {
         let (shape, strides) = (&record.shape, &record.strides);
-        return wrong(format!("strides {strides:?} of shape {shape:?} are not row-major"));
+        return wrong(format!(
+            "strides {strides:?} of shape {shape:?} are not row-major"
+        ));
     }
     let (element_type, size) = element_type(&record.storage_type);
     let member = directory.data(&format!("{prefix}data/{}", record.key))?;
-    let end = record.offset.checked_add(elements).filter(|&end| end <= record.storage_len);
+    let end = record
+        .offset
+        .checked_add(elements)
+        .filter(|&end| end <= record.storage_len);
     let bytes = end.and_then(|end| end.checked_mul(size));
     match (bytes, record.offset.checked_mul(size)) {
         (Some(bytes), Some(offset)) if bytes <= member.len => Ok(Stored {

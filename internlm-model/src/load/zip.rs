@@ -39,7 +39,9 @@ impl Directory {
         let mut members = BTreeMap::new();
         for _ in 0..count {
             let Some((name, member, tail)) = entry(rest) else {
-                return Err(file.corrupt("the zip directory is cut, or a member is not stored as it is"));
+                return Err(
+                    file.corrupt("the zip directory is cut, or a member is not stored as it is")
+                );
             };
             rest = tail;
             members.insert(name, member);
@@ -61,16 +63,23 @@ impl Directory {
         };
         let header = self.file.read(member.offset, 30)?;
         if !header.starts_with(b"PK\x03\x04") {
-            return Err(self.file.corrupt(format!("member `{name}` has no local header")));
+            return Err(self
+                .file
+                .corrupt(format!("member `{name}` has no local header")));
         }
         let skip = 30 + u64::from(u16_at(&header, 26)) + u64::from(u16_at(&header, 28));
-        let end = member.offset.checked_add(skip).and_then(|o| o.checked_add(member.len));
+        let end = member
+            .offset
+            .checked_add(skip)
+            .and_then(|o| o.checked_add(member.len));
         match end {
             Some(end) if end <= self.file.len() => Ok(Member {
                 offset: end - member.len,
                 len: member.len,
             }),
-            _ => Err(self.file.corrupt(format!("member `{name}` reaches behind the end"))),
+            _ => Err(self
+                .file
+                .corrupt(format!("member `{name}` reaches behind the end"))),
         }
     }
 }
@@ -91,7 +100,10 @@ fn locate(file: &SourceFile) -> Result<(u64, u64, u64)> {
         return Ok((offset.into(), len.into(), count.into()));
     }
     // zip64: a locator of 20 bytes precedes the end record.
-    let locator = end.checked_sub(20).map(|at| &tail[at..end]).ok_or_else(no_end)?;
+    let locator = end
+        .checked_sub(20)
+        .map(|at| &tail[at..end])
+        .ok_or_else(no_end)?;
     if !locator.starts_with(b"PK\x06\x07") {
         return Err(no_end());
     }
@@ -99,7 +111,11 @@ fn locate(file: &SourceFile) -> Result<(u64, u64, u64)> {
     if !record.starts_with(b"PK\x06\x06") {
         return Err(no_end());
     }
-    Ok((u64_at(&record, 48), u64_at(&record, 40), u64_at(&record, 32)))
+    Ok((
+        u64_at(&record, 48),
+        u64_at(&record, 40),
+        u64_at(&record, 32),
+    ))
 }
 
 /// The first entry of a directory, and what follows it; `None` for one that is cut, compressed or
