@@ -209,6 +209,9 @@ def report(rounds):
         f"Load average before {rounds.load['load_before']}, after {rounds.load['load_after']}.",
         f"Read bandwidth, {about['threads']} threads: median {number(median(typical))} GB/s "
         f"({number(min(typical))} to {number(max(typical))}), best pass {number(max(best))} GB/s.",
+        "Peak of one core, GFLOP/s: "
+        + (", ".join(f"{name} {rate}" for name, rate in about["peaks"].items()) or "not measured")
+        + ".",
     ]
     if about["quick"] or about["rounds"] < 5:
         out.append("**A short run: not for quoting.**")

@@ -14,6 +14,8 @@
 #   PROMPT, GEN       tokens read and generated            [512, 128]
 #   CONTEXT   tokens in the cache for the second row of generation    [1024]
 #   TOKENIZE  1 or 0: the tokenizers as well  [1]
+#   TOKENIZER_MODEL, CORPUS   an InternLM2 tokenizer.model, a folder of en_* and zh_* text files
+#             [those beside the repository, in ../shared]
 #   QUICK=1   a few minutes instead of an hour: 2 rounds of smollm2, fewer tokens. Not for quoting
 #   PEERS_DIR as in setup.sh                 [benches/peers/work]
 set -euo pipefail
@@ -24,6 +26,8 @@ if [[ ${QUICK:-0} == 1 ]]; then
 fi
 : "${ROUNDS:=5}" "${THREADS:=$(nproc)}" "${MODELS:=smollm2 internlm2-1.8b}" "${DTYPES:=bf16 f32}"
 : "${ENGINES:=ours llama.cpp candle}" "${PROMPT:=512}" "${GEN:=128}" "${CONTEXT:=1024}" "${TOKENIZE:=1}"
+shared=${INTERNLM_SHARED:-$root/../shared}
+: "${TOKENIZER_MODEL:=$shared/goldens/tokenizers/internlm2/tokenizer.model}" "${CORPUS:=$shared/datasets/corpus}"
 PEERS_DIR=$(cd "${PEERS_DIR:-$here/work}" && pwd)
 bin=$PEERS_DIR/bin models=$PEERS_DIR/models
 
@@ -58,14 +62,14 @@ about() {
     done
     note about 1 cpu "$(text "${model:-$(uname -m)}")" features "$(text "${features# }")" \
         cores "$(nproc)" kernel "$(text "$(uname -sr)")" memory_kib "$(sed -n 's/MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo)" \
-        caches "$(text "$(lscpu | sed -n 's/^\(L[23]\) cache: */\1 /p' | paste -sd, -)")" \
+        caches "$(text "$(lscpu | sed -n 's/^\(L[23]\) cache: *\([^(]*[^ (]\).*/\1 \2/p' | paste -sd, | sed 's/,/, /g')")" \
         date "$(text "$(date -u +%F)")" rustc "$(text "$(rustc --version)")" \
         cc "$(text "$(cc --version | head -n 1)")" \
         revision "$(text "$(git -C "$root" describe --always --dirty 2>/dev/null || true)")" \
         llama_cpp "$(text "$(basename "$PEERS_DIR"/src/llama_cpp_python-*/)")" \
         candle "$(text "$(sed -n '/name = "candle-transformers"/{n;s/version = //p;}' "$here/candle/Cargo.lock")")" \
         candle_features "$(text "$(cat "$bin/peer-candle.features" 2>/dev/null || true)")" \
-        rounds "$ROUNDS" threads "$THREADS" prompt "$PROMPT" gen "$GEN" context "$CONTEXT" quick "${QUICK:-0}"
+        peaks "$("$bin/peaks")" rounds "$ROUNDS" threads "$THREADS" prompt "$PROMPT" gen "$GEN" context "$CONTEXT" quick "${QUICK:-0}"
 }
 
 # What a model must read for every generated token and what a token adds to a cache: from the
@@ -118,6 +122,12 @@ measure() {
 if [[ $ENGINES == *ours* ]]; then
     cargo build --quiet --release --manifest-path "$root/Cargo.toml" -p internlm-examples --example bench
 fi
+if [[ $TOKENIZE == 1 ]]; then
+    # `cmake`, which the C++ peer's build calls, came with setup.sh.
+    PATH=$PEERS_DIR/venv/bin:$PATH cargo build --quiet --release --features sentencepiece \
+        --manifest-path "$here/../tokenize/Cargo.toml" --target-dir "$PEERS_DIR/tokenize"
+    cp "$PEERS_DIR/tokenize/release/internlm-bench-tokenize" "$bin/"
+fi
 target=${CARGO_TARGET_DIR:-$root/target}
 bench=$target/release/examples/bench
 
@@ -139,7 +149,13 @@ done
 note load_after "$(text "$(load_average)")"
 "$PEERS_DIR/venv/bin/python" "$here/report.py" "$lines"
 
-if [[ $TOKENIZE == 1 && -x $here/../tokenize/run.sh ]]; then
+if [[ $TOKENIZE == 1 ]]; then
     printf '\n## Tokenizers\n\n'
-    "$here/../tokenize/run.sh" || printf 'missed: benches/tokenize/run.sh failed\n'
+    if [[ -e $TOKENIZER_MODEL && -d $CORPUS ]]; then
+        printf '```text\n'
+        "$bin/internlm-bench-tokenize" "$TOKENIZER_MODEL" "$CORPUS" "$((ROUNDS > 5 ? ROUNDS : 5))" || printf 'missed: no result\n'
+        printf '```\n'
+    else
+        printf 'Not run: TOKENIZER_MODEL and CORPUS name no files.\n'
+    fi
 fi

@@ -123,6 +123,7 @@ llama=$PEERS_DIR/src/llama_cpp_python-$LLAMA_VERSION/vendor/llama.cpp
 quietly "runner of llama.cpp" llama_runner
 quietly "candle-transformers (some minutes)" candle_runner
 quietly "bandwidth" cc -O3 -march=native -Wall -Wextra -pthread "$here/bandwidth.c" -o "$PEERS_DIR/bin/bandwidth"
+quietly "peaks" cc -O3 -Wall -Wextra "$here/peaks.c" -o "$PEERS_DIR/bin/peaks"
 models
 doing="setting up"
 say "ready: benches/peers/run.sh"
