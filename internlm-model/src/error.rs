@@ -97,6 +97,18 @@ pub enum Error {
         /// The dtype that was asked for.
         got: candle_core::DType,
     },
+    /// A checkpoint would be saved over something that is there.
+    #[error("{}: is there already, expected a new or empty folder", path.display())]
+    OutputExists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A checkpoint would hold two tensors of one name.
+    #[error("tensor `{name}` comes twice")]
+    DuplicateTensor {
+        /// Their checkpoint path.
+        name: String,
+    },
     /// A tensor has another shape than the configuration implies.
     #[error("{}: tensor `{name}` has shape {got:?}, the config implies {want:?}", file.display())]
     TensorShape {

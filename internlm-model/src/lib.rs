@@ -22,7 +22,7 @@ pub mod load;
 mod ops;
 mod rope;
 pub mod sampler;
-mod save;
+pub mod save;
 pub mod score;
 #[cfg(feature = "text")]
 pub mod text;

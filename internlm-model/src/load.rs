@@ -30,7 +30,12 @@ use candle_core::{DType, Device};
 use internlm_kernels::Compute;
 
 pub use dir::ModelDir;
+pub(crate) use dir::read_small;
 pub(crate) use loader::Loader;
+
+// Stored numbers are little-endian and are copied as they are.
+#[cfg(target_endian = "big")]
+compile_error!("checkpoints can't be loaded on big-endian machines");
 pub use loader::{LoadProgress, LoadReport};
 
 use crate::error::Result;

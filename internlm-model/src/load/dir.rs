@@ -226,7 +226,7 @@ type ReadTable =
     fn(&Arc<SourceFile>) -> Result<std::collections::BTreeMap<String, super::source::Stored>>;
 
 /// Reads a configuration or index file.
-pub(super) fn read_small(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_small(path: &Path) -> Result<Vec<u8>> {
     let file = SourceFile::open(path)?;
     if file.len() > MAX_JSON {
         return Err(file.corrupt(format!(

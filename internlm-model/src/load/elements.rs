@@ -83,8 +83,7 @@ pub(super) fn convert<T: Element>(
     to: &mut [T],
     scratch: &mut Vec<f32>,
 ) -> Result<(), internlm_quant::Error> {
-    // On a big-endian machine bits are not bytes; numbers go the long way.
-    if stored == T::STORED && cfg!(target_endian = "little") {
+    if stored == T::STORED {
         let to = bytemuck::cast_slice_mut::<T, u8>(to);
         if to.len() == bytes.len() {
             to.copy_from_slice(bytes);

@@ -178,7 +178,9 @@ impl Machine<'_> {
                     match self.stack.last() {
                         Some(Value::Dict(_)) => {}
                         _ => {
-                            return Err("sets the state of something other than a dictionary".into());
+                            return Err(
+                                "sets the state of something other than a dictionary".into()
+                            );
                         }
                     }
                 }
