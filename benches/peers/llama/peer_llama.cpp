@@ -141,6 +141,7 @@ int main(int argc, char ** argv) try {
 
     double tg_tokens_per_s = 0;
     int generated = 0;
+    std::string first_ids; // they show that the peers run the same network
     if (gen_tokens > 0) {
         session.clear();
         token = ids[0];
@@ -151,13 +152,16 @@ int main(int argc, char ** argv) try {
         while (generated < gen_tokens && (generated < 8 || seconds_since(start) < max_seconds)) {
             token = session.step(&token, 1);
             generated++;
+            if (generated <= 8) {
+                first_ids += (first_ids.empty() ? "" : ",") + std::to_string(token);
+            }
         }
         tg_tokens_per_s = generated / seconds_since(start);
     }
 
-    printf("{\"model\":\"%s\",\"threads\":%d,\"context\":%d,\"generated\":%d,\"pp_tokens_per_s\":%.4f,"
+    printf("{\"model\":\"%s\",\"threads\":%d,\"context\":%d,\"generated\":%d,\"first_ids\":[%s],\"pp_tokens_per_s\":%.4f,"
            "\"tg_tokens_per_s\":%.4f,\"load_s\":%.3f,\"peak_rss_bytes\":%llu}\n",
-           path.c_str(), threads, context, generated, pp_tokens_per_s, tg_tokens_per_s, load_s,
+           path.c_str(), threads, context, generated, first_ids.c_str(), pp_tokens_per_s, tg_tokens_per_s, load_s,
            (unsigned long long) peak_rss_bytes());
     llama_free(session.context);
     llama_model_free(model);

@@ -140,6 +140,7 @@ fn main() -> Result<()> {
 
     let mut tg_tokens_per_s = None;
     let mut generated = 0;
+    let mut first_ids = Vec::new(); // they show that the peers run the same network
     if options.gen_tokens > 0 {
         let mut session = Session::new(&llama, &config, options.dtype)?;
         let mut token = ids[0];
@@ -151,13 +152,16 @@ fn main() -> Result<()> {
         while generated < options.gen_tokens && (generated < 8 || start.elapsed() < limit) {
             token = session.step(&[token])?;
             generated += 1;
+            if generated <= 8 {
+                first_ids.push(token);
+            }
         }
         tg_tokens_per_s = Some(generated as f64 / start.elapsed().as_secs_f64());
     }
 
     let line = serde_json::json!({
         "model": options.model, "dtype": format!("{:?}", options.dtype).to_lowercase(),
-        "threads": candle_core::utils::get_num_threads(), "context": options.context, "generated": generated,
+        "threads": candle_core::utils::get_num_threads(), "context": options.context, "generated": generated, "first_ids": first_ids,
         "pp_tokens_per_s": pp_tokens_per_s, "tg_tokens_per_s": tg_tokens_per_s,
         "load_s": load_s, "peak_rss_bytes": peak_rss_bytes(),
     });
