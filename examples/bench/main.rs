@@ -1,0 +1,219 @@
+//! Speed of reading prompts and of generating, measured as llama-bench does.
+
+mod measure;
+mod shapes;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+use comfy_table::{Table, presets};
+use internlm_examples::model::{self, ModelArgs, Precision, RuntimeArgs};
+use internlm_examples::output::Output;
+use internlm_examples::{Error, Result, program, progress};
+use internlm_model::CausalLm;
+use serde::Serialize;
+
+use measure::Plan;
+use shapes::Shape;
+
+/// Measure prompt processing and generation.
+///
+/// Each repetition reads a prompt of random tokens after --context tokens, then generates after
+/// --context tokens: one forced random token a step and sequence, and the most likely next one is
+/// looked up. Rates are tokens of all sequences by wall clock; the median of the repetitions
+/// counts. A short pass before the first repetition is not counted.
+#[derive(Parser)]
+struct Arguments {
+    /// A folder in Hugging Face layout, a .gguf file, or a hub id
+    #[arg(long, value_name = "PATH|ID", required_unless_present = "shape")]
+    model: Option<PathBuf>,
+    /// Random weights in the shape of a released model, f32 unless --dtype says otherwise
+    #[arg(long, conflicts_with = "model")]
+    shape: Option<Shape>,
+    /// How weights are stored
+    #[arg(long, default_value = "dense")]
+    weights: Weights,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+    /// Tokens of the prompt; 0 leaves this measurement out
+    #[arg(long, default_value_t = 512)]
+    prompt_tokens: usize,
+    /// Tokens to generate; 0 leaves this measurement out
+    #[arg(long, default_value_t = 128)]
+    gen_tokens: usize,
+    /// Sequences at once
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Tokens that are in the cache already
+    #[arg(long, default_value_t = 0)]
+    context: usize,
+    /// Repetitions
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    reps: u16,
+    /// Seed of the random tokens and weights
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Weights {
+    Dense,
+    /// Packed 4-bit weights
+    W4,
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    weights: &'static str,
+    dtype: &'static str,
+    /// Precision that activations are rounded to before a matrix product.
+    act: &'static str,
+    device: String,
+    isa: String,
+    threads: usize,
+    prompt_tokens: usize,
+    gen_tokens: usize,
+    batch: usize,
+    context: usize,
+    pp_tokens_per_s: Option<f64>,
+    tg_tokens_per_s: Option<f64>,
+    pp_reps: Vec<f64>,
+    tg_reps: Vec<f64>,
+    load_s: f64,
+    peak_rss_bytes: Option<u64>,
+    weight_bytes: usize,
+}
+
+fn main() -> ExitCode {
+    program::run(run)
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    if arguments.weights == Weights::W4 {
+        let what = "--weights w4: packed 4-bit weights come with the AWQ crate; use dense";
+        return Err(Error::Input(what.to_owned()));
+    }
+    let begin = Instant::now();
+    let (name, model) = load(&arguments)?;
+    let load_s = begin.elapsed().as_secs_f64();
+    let plan = Plan {
+        prompt_tokens: arguments.prompt_tokens,
+        gen_tokens: arguments.gen_tokens,
+        batch: usize::from(arguments.batch),
+        context: arguments.context,
+        reps: usize::from(arguments.reps),
+        seed: arguments.seed,
+    };
+    let rates = measure::measure(&model, &plan)?;
+    let dtype = arguments.runtime.dtype;
+    let stored = if arguments.shape.is_some() {
+        "f32"
+    } else {
+        "stored"
+    };
+    let report = Report {
+        model: name,
+        weights: "dense",
+        dtype: dtype.map_or(stored, Precision::as_str),
+        act: if dtype == Some(Precision::Bf16) {
+            "bf16"
+        } else {
+            "f32"
+        },
+        device: format!("{:?}", model.device().location()).to_lowercase(),
+        isa: format!("{:?}", model.compute().isa()).to_lowercase(),
+        threads: model.compute().threads(),
+        prompt_tokens: plan.prompt_tokens,
+        gen_tokens: plan.gen_tokens,
+        batch: plan.batch,
+        context: plan.context,
+        pp_tokens_per_s: measure::median(&rates.prompt),
+        tg_tokens_per_s: measure::median(&rates.generation),
+        pp_reps: rates.prompt,
+        tg_reps: rates.generation,
+        load_s,
+        peak_rss_bytes: measure::peak_rss_bytes(),
+        weight_bytes: model.weight_bytes(),
+    };
+    Output::new(arguments.json).record(&report, table)
+}
+
+fn load(arguments: &Arguments) -> Result<(String, CausalLm)> {
+    let runtime = &arguments.runtime;
+    if let Some(shape) = arguments.shape {
+        let spinner = progress::spinner("making random weights");
+        let model = CausalLm::random(shape.config()?, arguments.seed, runtime.load_config()?)?;
+        spinner.finish_and_clear();
+        return Ok((shape.name().to_owned(), model));
+    }
+    let model = ModelArgs {
+        // clap asks for one of the two.
+        model: arguments.model.clone().unwrap_or_default(),
+        runtime: runtime.clone(),
+    };
+    let model = model::load(&model.dir()?, runtime.load_config()?)?;
+    Ok((model.name().to_owned(), model))
+}
+
+fn table(report: &Report) -> String {
+    let rate = |rate: Option<f64>| rate.map_or("–".to_owned(), |r| format!("{r:.1} tokens/s"));
+    let mebibytes = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+    let spread = |reps: &[f64]| {
+        let (low, high) = reps.iter().fold((f64::MAX, 0.0), |(l, h): (f64, f64), &r| {
+            (l.min(r), h.max(r))
+        });
+        if reps.is_empty() {
+            String::new()
+        } else {
+            format!("{low:.1} to {high:.1}")
+        }
+    };
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED);
+    table.set_header(vec![
+        report.model.clone(),
+        "median".to_owned(),
+        "range".to_owned(),
+    ]);
+    let prompt = format!("prompt of {}", report.prompt_tokens);
+    table.add_row(vec![
+        prompt,
+        rate(report.pp_tokens_per_s),
+        spread(&report.pp_reps),
+    ]);
+    let generation = format!("{} generated", report.gen_tokens);
+    table.add_row(vec![
+        generation,
+        rate(report.tg_tokens_per_s),
+        spread(&report.tg_reps),
+    ]);
+    table.add_row(vec![
+        "weights".to_owned(),
+        mebibytes(report.weight_bytes as u64),
+    ]);
+    table.add_row(vec![
+        "peak memory".to_owned(),
+        report.peak_rss_bytes.map_or("–".to_owned(), mebibytes),
+    ]);
+    table.add_row(vec![
+        "loading".to_owned(),
+        format!("{:.2} s", report.load_s),
+    ]);
+    format!(
+        "{table}\n{} weights, dtype {}, activations {}, {}, {} threads, {}, batch {}, context {}",
+        report.weights,
+        report.dtype,
+        report.act,
+        report.device,
+        report.threads,
+        report.isa,
+        report.batch,
+        report.context
+    )
+}

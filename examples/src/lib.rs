@@ -1,0 +1,15 @@
+//! What the example programs share: arguments, input lines, output, progress, exit status.
+//!
+//! The programs themselves are the code to copy; this crate is the frame around them.
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod input;
+pub mod model;
+pub mod output;
+pub mod program;
+pub mod progress;
+pub mod sampling;
+
+pub use error::{Error, Result};

@@ -1,0 +1,10 @@
+//! The contract of every program: arguments, lines in, objects out, exit status.
+//!
+//! The programs are run as a user runs them. `cargo test -p internlm-examples` builds them; where
+//! they or the goldens are missing a test prints why it is skipped, and fails with `CI=true`.
+
+mod errors;
+mod models;
+mod smollm2;
+mod support;
+mod text;
