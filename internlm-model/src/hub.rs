@@ -224,7 +224,10 @@ impl Fetch {
             Some(cache_dir) => cache_dir,
             None => environment.cache_dir()?,
         };
-        let target = Target { repo: source.repo, revision };
+        let target = Target {
+            repo: source.repo,
+            revision,
+        };
         let cache = RepoCache::new(&cache_dir, &target.repo);
         if self.offline.unwrap_or_else(|| environment.offline()) {
             return cached(&cache, &cache_dir, &target, &selection);
@@ -233,7 +236,10 @@ impl Fetch {
             Some(token) => Token::new(&token)?,
             None => environment.token()?,
         };
-        let endpoint = self.endpoint.take().unwrap_or_else(|| environment.endpoint());
+        let endpoint = self
+            .endpoint
+            .take()
+            .unwrap_or_else(|| environment.endpoint());
         let certificates = environment.certificates();
         let client = Client::new(&endpoint, token, certificates.as_deref(), self.patience)?;
         match self.online(&client, &cache, &target, &selection) {
@@ -271,14 +277,18 @@ impl Fetch {
         for name in &chosen.names {
             let listed = listing.files.iter().find(|file| &file.name == name);
             remotes.push(match listed.map(|file| (file.size, &file.hash)) {
-                Some((Some(size), Some(hash))) => {
-                    Remote { name: name.clone(), size, hash: hash.clone() }
-                }
+                Some((Some(size), Some(hash))) => Remote {
+                    name: name.clone(),
+                    size,
+                    hash: hash.clone(),
+                },
                 // A mirror whose listing has names alone.
                 _ => client.metadata(target, commit, name)?,
             });
         }
-        let all_total = remotes.iter().fold(0, |sum: u64, r| sum.saturating_add(r.size));
+        let all_total = remotes
+            .iter()
+            .fold(0, |sum: u64, r| sum.saturating_add(r.size));
         let mut before = 0;
         for remote in &remotes {
             let mut most = None;
@@ -290,7 +300,13 @@ impl Fetch {
                 if let Some(progress) = &mut self.progress {
                     let (file, total) = (remote.name.as_str(), remote.size);
                     let all_done = before + done;
-                    progress(&Progress { file, done, total, all_done, all_total });
+                    progress(&Progress {
+                        file,
+                        done,
+                        total,
+                        all_done,
+                        all_total,
+                    });
                 }
             };
             if cache.size(commit, &remote.name) != Some(remote.size) {
@@ -358,7 +374,9 @@ fn cached(
     let names = cache.names(&commit);
     let chosen = match selection.choose(&target.repo, &names) {
         Ok(chosen) => chosen,
-        Err(Error::NoFiles { wanted, .. }) => return Err(missing(format!("no file matches {wanted}"))),
+        Err(Error::NoFiles { wanted, .. }) => {
+            return Err(missing(format!("no file matches {wanted}")));
+        }
         Err(error) => return Err(error),
     };
     if matches!(selection, Selection::Model)

@@ -124,7 +124,10 @@ impl RepoCache {
     /// the folder of `file` too.
     fn temporary(&self, file: &Path) -> Result<PathBuf> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        for folder in [Some(self.locks.as_path()), file.parent()].into_iter().flatten() {
+        for folder in [Some(self.locks.as_path()), file.parent()]
+            .into_iter()
+            .flatten()
+        {
             fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +148,11 @@ impl RepoCache {
             fs::create_dir_all(&folder).map_err(Error::io(folder))?;
         }
         let lock = self.locks.join(format!("{hash}.lock"));
-        let options = File::options().write(true).create(true).truncate(false).open(&lock);
+        let options = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock);
         let file = options.map_err(Error::io(&lock))?;
         let (mut seen, mut since) = (self.written(hash), Instant::now());
         loop {
@@ -215,11 +222,17 @@ mod tests {
     fn layout() {
         let (root, cache) = cache();
         let folder = root.path().join("models--org--name");
-        assert_eq!(cache.snapshot(COMMIT), folder.join("snapshots").join(COMMIT));
+        assert_eq!(
+            cache.snapshot(COMMIT),
+            folder.join("snapshots").join(COMMIT)
+        );
         assert_eq!(cache.blob("ab"), folder.join("blobs/ab"));
         assert_eq!(cache.partial("ab"), folder.join("blobs/ab.incomplete"));
         cache.write_ref("refs/pr/1", COMMIT).unwrap();
-        assert_eq!(fs::read_to_string(folder.join("refs/refs/pr/1")).unwrap(), COMMIT);
+        assert_eq!(
+            fs::read_to_string(folder.join("refs/refs/pr/1")).unwrap(),
+            COMMIT
+        );
         assert_eq!(cache.commit_of("refs/pr/1").as_deref(), Some(COMMIT));
         assert_eq!(cache.commit_of(COMMIT).as_deref(), Some(COMMIT));
         assert_eq!(cache.commit_of("other"), None);
@@ -242,13 +255,19 @@ mod tests {
         fs::write(cache.blob("cd"), "two2").unwrap();
         for name in ["x.json", "sub/y.json", "sub/deep/z.json"] {
             cache.link(COMMIT, name, "ab").unwrap();
-            assert_eq!(fs::read_to_string(cache.snapshot(COMMIT).join(name)).unwrap(), "one");
+            assert_eq!(
+                fs::read_to_string(cache.snapshot(COMMIT).join(name)).unwrap(),
+                "one"
+            );
         }
         cache.link(COMMIT, "x.json", "cd").unwrap();
         assert_eq!(cache.size(COMMIT, "x.json"), Some(4));
         cache.link(COMMIT, "broken", "gone").unwrap();
         assert_eq!(cache.size(COMMIT, "broken"), None);
-        assert_eq!(cache.names(COMMIT), ["sub/deep/z.json", "sub/y.json", "x.json"]);
+        assert_eq!(
+            cache.names(COMMIT),
+            ["sub/deep/z.json", "sub/y.json", "x.json"]
+        );
     }
 
     #[test]

@@ -104,9 +104,18 @@ fn attempt(
     partial: &mut Partial,
     report: &mut dyn FnMut(u64),
 ) -> Result<(), Failure> {
-    let size = |got: u64| Error::Size { file: remote.name.clone(), got, want: remote.size };
+    let size = |got: u64| Error::Size {
+        file: remote.name.clone(),
+        got,
+        want: remote.size,
+    };
     let response = client.bytes(target, commit, &remote.name, partial.written)?;
-    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |name: &str| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     match response.status().as_u16() {
         206 => {
             let range = header("content-range").and_then(content_range);
@@ -124,7 +133,8 @@ fn attempt(
         }
         // The range is past the end: the hub's file is shorter than what is here.
         416 => {
-            let total = header("content-range").and_then(|r| r.strip_prefix("bytes */")?.parse().ok());
+            let total =
+                header("content-range").and_then(|r| r.strip_prefix("bytes */")?.parse().ok());
             return Err(size(total.unwrap_or(0)).into());
         }
         200 => {
@@ -156,8 +166,16 @@ fn attempt(
             }
             tracing::debug!(file = remote.name, ?cut, "hub: cut");
             let (got, want) = (partial.written, remote.size);
-            let error = Error::Interrupted { file: remote.name.clone(), got, want };
-            return Err(Failure { error, retry: true, after: None });
+            let error = Error::Interrupted {
+                file: remote.name.clone(),
+                got,
+                want,
+            };
+            return Err(Failure {
+                error,
+                retry: true,
+                after: None,
+            });
         }
     }
 }
@@ -249,7 +267,10 @@ impl<'a> Partial<'a> {
         loop {
             let (count, error) = read_chunk(&mut partial.file, &mut buffer);
             if let Some(source) = error {
-                return Err(Error::Io { file: partial.path, source });
+                return Err(Error::Io {
+                    file: partial.path,
+                    source,
+                });
             }
             partial.hasher.update(&buffer[..count]);
             partial.written += count as u64;
@@ -311,7 +332,14 @@ mod tests {
     fn content_ranges() {
         assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
         assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
-        for bad in ["", "bytes */10", "bytes 5/10", "items 5-9/10", "bytes -1-9/10", "bytes 5-9/x"] {
+        for bad in [
+            "",
+            "bytes */10",
+            "bytes 5/10",
+            "items 5-9/10",
+            "bytes -1-9/10",
+            "bytes 5-9/x",
+        ] {
             assert_eq!(content_range(bad), None, "{bad}");
         }
     }
@@ -319,7 +347,11 @@ mod tests {
     #[track_caller]
     fn hash(text: &str, hash: &str) {
         let (name, size) = ("x".to_owned(), text.len() as u64);
-        let remote = Remote { name, size, hash: hash.to_owned() };
+        let remote = Remote {
+            name,
+            size,
+            hash: hash.to_owned(),
+        };
         let mut hasher = Hasher::new(&remote);
         hasher.update(text.as_bytes());
         assert_eq!(hasher.hex(), hash);
@@ -328,8 +360,14 @@ mod tests {
     /// Of `sha256sum` and `git hash-object`.
     #[test]
     fn hashes() {
-        hash("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-        hash("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        hash(
+            "",
+            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        );
+        hash(
+            "abc",
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        );
         hash("", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391");
         hash("hello\n", "ce013625030ba8dba906f756967f9e9ca394464a");
     }

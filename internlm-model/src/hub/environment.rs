@@ -60,7 +60,10 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
 
     fn flag(&self, name: &str) -> bool {
         self.text(name).is_some_and(|value| {
-            matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
+            matches!(
+                value.to_ascii_uppercase().as_str(),
+                "1" | "ON" | "YES" | "TRUE"
+            )
         })
     }
 
@@ -155,8 +158,14 @@ mod tests {
         cache(&[("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub");
         cache(&[("HF_HOME", "/hf"), ("XDG_CACHE_HOME", "/x")], "/hf/hub");
         cache(&[("HF_HOME", "~/hf")], "/home/u/hf/hub");
-        cache(&[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/hf")], "/old");
-        cache(&[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/new");
+        cache(
+            &[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/hf")],
+            "/old",
+        );
+        cache(
+            &[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")],
+            "/new",
+        );
         cache(&[("HF_HUB_CACHE", ""), ("HF_HOME", "/hf")], "/hf/hub");
     }
 
@@ -168,7 +177,10 @@ mod tests {
         };
         assert!(matches!(
             nowhere.cache_dir(),
-            Err(Error::Setting { name: "HF_HOME", .. })
+            Err(Error::Setting {
+                name: "HF_HOME",
+                ..
+            })
         ));
     }
 
@@ -203,9 +215,15 @@ mod tests {
     fn tokens() {
         token(&[("HF_TOKEN_PATH", "/nowhere/at/all")], None);
         token(&[("HF_TOKEN", " hf_a\n")], Some("hf_a"));
-        token(&[("HF_TOKEN", "hf_a"), ("HUGGING_FACE_HUB_TOKEN", "hf_b")], Some("hf_a"));
+        token(
+            &[("HF_TOKEN", "hf_a"), ("HUGGING_FACE_HUB_TOKEN", "hf_b")],
+            Some("hf_a"),
+        );
         token(&[("HUGGING_FACE_HUB_TOKEN", "hf_b")], Some("hf_b"));
-        token(&[("HF_TOKEN", "hf_a"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")], None);
+        token(
+            &[("HF_TOKEN", "hf_a"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")],
+            None,
+        );
         let bad = environment(&[("HF_TOKEN", "a\r\nHost: evil")]);
         assert!(matches!(bad.token(), Err(Error::Setting { .. })));
     }

@@ -126,10 +126,7 @@ pub(super) fn is_hex(text: &str, digits: usize) -> bool {
 pub(super) fn encode(text: &str, keep_slash: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric()
-            || b"-_.~".contains(&byte)
-            || (keep_slash && byte == b'/')
-        {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || (keep_slash && byte == b'/') {
             out.push(char::from(byte));
         } else {
             out.push_str(&format!("%{byte:02X}"));
@@ -158,21 +155,54 @@ mod tests {
     fn ids() {
         source("org/name", "org/name", None, None);
         source("gpt2", "gpt2", None, None);
-        source("internlm/internlm2_5-1_8b-chat", "internlm/internlm2_5-1_8b-chat", None, None);
+        source(
+            "internlm/internlm2_5-1_8b-chat",
+            "internlm/internlm2_5-1_8b-chat",
+            None,
+            None,
+        );
         source("org/name@v1.0", "org/name", None, Some("v1.0"));
         source("org/name@refs/pr/1", "org/name", None, Some("refs/pr/1"));
         source("org/name/a.gguf", "org/name", Some("a.gguf"), None);
-        source("org/name/q/a.GGUF@main", "org/name", Some("q/a.GGUF"), Some("main"));
+        source(
+            "org/name/q/a.GGUF@main",
+            "org/name",
+            Some("q/a.GGUF"),
+            Some("main"),
+        );
     }
 
     #[test]
     fn refused_ids() {
         for id in [
-            "", "/", "org/", "/name", "../name", "org/..", "org/../x.gguf", "org\\name", "org/na me",
-            "org/name@", "org/name@../x", "org/name@/x", "org/name@a\\b", "org/name@a//b",
-            "org/name@.hidden", "org/name@a.lock", "org/name/x.bin", "org/name//a.gguf",
-            "org/name/../a.gguf", "org/--x", "a--b/c", "org/name.git", "-a/b", "a/b.", "org/näme",
-            "org/name/a\0.gguf", "C:/x", "~/models",
+            "",
+            "/",
+            "org/",
+            "/name",
+            "../name",
+            "org/..",
+            "org/../x.gguf",
+            "org\\name",
+            "org/na me",
+            "org/name@",
+            "org/name@../x",
+            "org/name@/x",
+            "org/name@a\\b",
+            "org/name@a//b",
+            "org/name@.hidden",
+            "org/name@a.lock",
+            "org/name/x.bin",
+            "org/name//a.gguf",
+            "org/name/../a.gguf",
+            "org/--x",
+            "a--b/c",
+            "org/name.git",
+            "-a/b",
+            "a/b.",
+            "org/näme",
+            "org/name/a\0.gguf",
+            "C:/x",
+            "~/models",
         ] {
             let got = Source::parse(id);
             assert!(matches!(got, Err(Error::Name { .. })), "{id:?}: {got:?}");
@@ -183,12 +213,30 @@ mod tests {
     #[test]
     fn refused_files() {
         for file in [
-            "", "/etc/passwd", "../x", "a/../../x", "a//b", "a/", "./a", "a/.", "..", ".", "a\\b", "a\0b",
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a//b",
+            "a/",
+            "./a",
+            "a/.",
+            "..",
+            ".",
+            "a\\b",
+            "a\0b",
             "a\nb",
         ] {
             assert!(check_file(file).is_err(), "{file:?}");
         }
-        for file in ["a", "a.b", "..a", "a/b c.json", ".gitattributes", "モデル.json"] {
+        for file in [
+            "a",
+            "a.b",
+            "..a",
+            "a/b c.json",
+            ".gitattributes",
+            "モデル.json",
+        ] {
             assert!(check_file(file).is_ok(), "{file:?}");
         }
     }

@@ -81,7 +81,10 @@ fn takes(pattern: &str, name: &str) -> bool {
 /// Weights come last, so a snapshot that has them has all the rest.
 fn weights_last(mut names: Vec<String>) -> Vec<String> {
     names.sort_by_key(|name| {
-        let weights = matches!(extension(name), "safetensors" | "bin" | "gguf" | "pt" | "pth");
+        let weights = matches!(
+            extension(name),
+            "safetensors" | "bin" | "gguf" | "pt" | "pth"
+        );
         (weights, name.clone())
     });
     names
@@ -95,7 +98,8 @@ fn model(repo: &str, names: &[String]) -> Result<Chosen> {
         .collect();
     let of = |extension_wanted: &str| -> Vec<&str> {
         let with = root.iter().copied();
-        with.filter(|name| extension(name) == extension_wanted).collect()
+        with.filter(|name| extension(name) == extension_wanted)
+            .collect()
     };
     let mut weights = one_set(&of("safetensors"), "model");
     if weights.is_empty() {
@@ -140,7 +144,11 @@ fn one_set<'a>(names: &[&'a str], stem: &str) -> Vec<&'a str> {
             .collect()
     };
     let shards = pick(&|name| shard(name).is_some_and(|(of, _, _)| of == stem));
-    if shards.is_empty() { pick(&|name| name == stem) } else { shards }
+    if shards.is_empty() {
+        pick(&|name| name == stem)
+    } else {
+        shards
+    }
 }
 
 /// Splits `stem-00001-of-00008` (no extension) into stem, number and count.
@@ -163,7 +171,11 @@ pub(super) fn missing_shard(names: &[String]) -> Option<String> {
         };
         let width = base.rsplit_once('-').map_or(5, |(_, count)| count.len());
         // A count beyond the names at hand lacks one among the first `len + 1`.
-        let limit = count.min(u32::try_from(names.len()).unwrap_or(u32::MAX).saturating_add(1));
+        let limit = count.min(
+            u32::try_from(names.len())
+                .unwrap_or(u32::MAX)
+                .saturating_add(1),
+        );
         for number in 1..=limit {
             let want = format!("{stem}-{number:0width$}-of-{count:0width$}.{extension}");
             if !names.contains(&want) {
@@ -177,7 +189,8 @@ pub(super) fn missing_shard(names: &[String]) -> Option<String> {
 /// Shell patterns as Python's `fnmatch` reads them, without sets: `*` is any text, `/` included,
 /// and `?` any character.
 fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while n < name.len() {
@@ -219,7 +232,10 @@ mod tests {
 
     #[test]
     fn models() {
-        model_of("config.json model.safetensors README.md", "config.json model.safetensors");
+        model_of(
+            "config.json model.safetensors README.md",
+            "config.json model.safetensors",
+        );
         // Safetensors before pickles; no code; no subfolders.
         model_of(
             "config.json modeling_internlm2.py tokenizer.model pytorch_model.bin model.safetensors \
@@ -231,22 +247,38 @@ mod tests {
              pytorch_model.bin.index.json",
             "pytorch_model.bin.index.json pytorch_model-00001-of-00002.bin pytorch_model-00002-of-00002.bin",
         );
-        model_of("model-00001-of-00001.safetensors model.safetensors", "model-00001-of-00001.safetensors");
+        model_of(
+            "model-00001-of-00001.safetensors model.safetensors",
+            "model-00001-of-00001.safetensors",
+        );
         model_of(
             "adapter_config.json adapter_model.safetensors",
             "adapter_config.json adapter_model.safetensors",
         );
-        model_of("chat_template.jinja merges.txt x.txt a.safetensors", "chat_template.jinja merges.txt a.safetensors");
+        model_of(
+            "chat_template.jinja merges.txt x.txt a.safetensors",
+            "chat_template.jinja merges.txt a.safetensors",
+        );
     }
 
     #[test]
     fn gguf() {
-        let one = Selection::Model.choose("o/n", &names("README.md m.gguf")).unwrap();
-        assert_eq!((one.names, one.file.as_deref()), (names("m.gguf"), Some("m.gguf")));
+        let one = Selection::Model
+            .choose("o/n", &names("README.md m.gguf"))
+            .unwrap();
+        assert_eq!(
+            (one.names, one.file.as_deref()),
+            (names("m.gguf"), Some("m.gguf"))
+        );
         let several = Selection::Model.choose("o/n", &names("a.gguf b.gguf"));
-        assert!(matches!(several, Err(Error::Ambiguous { files, .. }) if files == names("a.gguf b.gguf")));
+        assert!(
+            matches!(several, Err(Error::Ambiguous { files, .. }) if files == names("a.gguf b.gguf"))
+        );
         let named = Selection::File("b.gguf".to_owned());
-        assert_eq!(named.choose("o/n", &names("a.gguf b.gguf")).unwrap().names, names("b.gguf"));
+        assert_eq!(
+            named.choose("o/n", &names("a.gguf b.gguf")).unwrap().names,
+            names("b.gguf")
+        );
     }
 
     #[test]
@@ -257,7 +289,10 @@ mod tests {
             Selection::Patterns(vec!["*.bin".to_owned()]),
         ] {
             let got = selection.choose("o/n", &names("README.md training_args.json"));
-            assert!(matches!(got, Err(Error::NoFiles { .. })), "{selection:?}: {got:?}");
+            assert!(
+                matches!(got, Err(Error::NoFiles { .. })),
+                "{selection:?}: {got:?}"
+            );
         }
     }
 
@@ -266,7 +301,10 @@ mod tests {
         let all = names("a.py b.json sub/c.SO d.safetensors");
         let pick = |pattern: &str| {
             let patterns = Selection::Patterns(vec![pattern.to_owned()]);
-            patterns.choose("o/n", &all).map(|chosen| chosen.names).unwrap_or_default()
+            patterns
+                .choose("o/n", &all)
+                .map(|chosen| chosen.names)
+                .unwrap_or_default()
         };
         assert_eq!(pick("*"), names("b.json d.safetensors"));
         assert_eq!(pick("*.py"), names("a.py"));
@@ -300,7 +338,13 @@ mod tests {
         let missing = |text: &str| missing_shard(&names(text));
         assert_eq!(missing("model.safetensors config.json"), None);
         assert_eq!(missing("m-00001-of-00002.bin m-00002-of-00002.bin"), None);
-        assert_eq!(missing("m-00001-of-00002.bin").as_deref(), Some("m-00002-of-00002.bin"));
-        assert_eq!(missing("m-00003-of-4000000000.bin").as_deref(), Some("m-0000000001-of-4000000000.bin"));
+        assert_eq!(
+            missing("m-00001-of-00002.bin").as_deref(),
+            Some("m-00002-of-00002.bin")
+        );
+        assert_eq!(
+            missing("m-00003-of-4000000000.bin").as_deref(),
+            Some("m-0000000001-of-4000000000.bin")
+        );
     }
 }
