@@ -190,10 +190,12 @@ impl<'a> Reference<'a> {
 }
 
 fn config(architecture: Architecture, change: impl FnOnce(&mut Config)) -> Config {
+    // InternLM 1 has no grouped queries.
+    let kv_heads = if architecture == Architecture::InternLm { 6 } else { 2 };
     let json = serde_json::json!({
         "model_type": architecture.as_str(),
         "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
-        "num_attention_heads": 6, "num_key_value_heads": 2, "vocab_size": 97,
+        "num_attention_heads": 6, "num_key_value_heads": kv_heads, "vocab_size": 97,
         "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "bias": false,
     });
     let bytes = serde_json::to_vec(&json).expect("JSON is written");
@@ -234,10 +236,7 @@ fn dynamic(factor: f64) -> RopeConfig {
 #[test]
 fn internlm_with_biases() {
     check(
-        config(Architecture::InternLm, |c| {
-            c.num_key_value_heads = 6;
-            (c.qkv_bias, c.o_bias) = (true, true);
-        }),
+        config(Architecture::InternLm, |c| (c.qkv_bias, c.o_bias) = (true, true)),
         20,
     );
 }
@@ -246,7 +245,6 @@ fn internlm_with_biases() {
 fn internlm_with_raw_keys_past_the_trained_length() {
     check(
         config(Architecture::InternLm, |c| {
-            c.num_key_value_heads = 6;
             c.rope = dynamic(1.0);
             c.max_position_embeddings = 16;
         }),
