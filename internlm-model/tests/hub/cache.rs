@@ -7,7 +7,7 @@ use std::time::Duration;
 use internlm_model::hub::{Error, Fetch};
 
 use super::server::{COMMIT, Hub, Request, Response, git_hash, sha256};
-use super::{CONFIG, Cache, FILES, fetch, model, noise, shards};
+use super::{CONFIG, Cache, FILES, fetch, in_child, model, noise, shards};
 
 const NEXT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
@@ -320,40 +320,17 @@ fn patterns_take_programs_only_by_name() {
     assert!(matches!(error, Error::NoFiles { .. }), "{error:?}");
 }
 
-/// Runs in a process of its own, where [`the_environment_counts`] set the variables.
-#[test]
-fn child() {
-    if let Ok(id) = std::env::var("INTERNLM_HUB_CHILD") {
-        match internlm_model::hub::fetch(&id) {
-            Ok(path) => println!("<path {}>", path.display()),
-            Err(error) => println!("<error {error:?}>"),
-        }
-    }
-}
-
 #[test]
 fn the_environment_counts() {
     let (hub, cache) = (model(), Cache::new());
+    let home = cache.path().to_str().unwrap();
     let run = |vars: &[(&str, &str)]| {
-        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "cache::child", "--nocapture"]);
-        command.env("INTERNLM_HUB_CHILD", "org/name");
-        for name in [
-            "HF_HUB_CACHE",
-            "HUGGINGFACE_HUB_CACHE",
-            "HF_HUB_OFFLINE",
-            "TRANSFORMERS_OFFLINE",
-        ] {
-            command.env_remove(name);
-        }
-        command.env_remove("HF_HUB_DISABLE_IMPLICIT_TOKEN");
-        command
-            .env("HF_HOME", cache.path())
-            .env("HF_ENDPOINT", &hub.url)
-            .env("HF_TOKEN", "hf_env");
-        command.envs(vars.iter().copied());
-        let output = command.output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        let ours = [
+            ("HF_HOME", home),
+            ("HF_ENDPOINT", hub.url.as_str()),
+            ("HF_TOKEN", "hf_env"),
+        ];
+        in_child("org/name", &[&ours[..], vars].concat())
     };
     let missing = run(&[("HF_HUB_OFFLINE", "1")]);
     assert!(missing.contains("<error Offline"), "{missing}");

@@ -7,8 +7,10 @@ mod hostile;
 mod python;
 mod refusal;
 mod server;
+mod tls;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use internlm_model::hub::Fetch;
@@ -76,6 +78,45 @@ fn fetch(id: &str, hub: &Hub, cache: &Cache) -> Fetch {
         .with_retries(4)
         .with_backoff(Duration::from_millis(1))
         .with_timeout(Duration::from_secs(20))
+}
+
+/// Runs in a process of its own, which [`in_child`] gives its variables.
+#[test]
+fn child() {
+    if let Ok(id) = std::env::var("INTERNLM_HUB_CHILD") {
+        match internlm_model::hub::fetch(&id) {
+            Ok(path) => println!("<path {}>", path.display()),
+            Err(error) => println!("<error {error:?}>"),
+        }
+    }
+}
+
+/// What `hub::fetch` prints in a process with these variables.
+fn in_child(id: &str, vars: &[(&str, &str)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture"]);
+    without_settings(&mut command);
+    command
+        .env("INTERNLM_HUB_CHILD", id)
+        .envs(vars.iter().copied());
+    let output = command.output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Takes away what the developer's environment says of hubs and proxies.
+fn without_settings(command: &mut Command) {
+    let others = [
+        "HUGGINGFACE_HUB_CACHE",
+        "TRANSFORMERS_OFFLINE",
+        "XDG_CACHE_HOME",
+        "SSL_CERT_FILE",
+    ];
+    for (name, _) in std::env::vars() {
+        let proxy = name.to_ascii_uppercase().ends_with("_PROXY");
+        if name.starts_with("HF_") || proxy || others.contains(&name.as_str()) {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// Bytes that differ from place to place.

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::server::COMMIT;
-use super::{CONFIG, Cache, FILES, fetch, model};
+use super::{CONFIG, Cache, FILES, fetch, model, without_settings};
 
 /// Runs a script with `huggingface_hub`, or says why not; with `CI=true` its absence is a failure.
 fn python(script: &str, arguments: &[&str]) -> Option<String> {
@@ -17,18 +17,7 @@ fn python(script: &str, arguments: &[&str]) -> Option<String> {
         return None;
     }
     let mut command = Command::new("python3");
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HF_")) {
-        command.env_remove(name);
-    }
-    for name in [
-        "HTTP_PROXY",
-        "http_proxy",
-        "ALL_PROXY",
-        "all_proxy",
-        "TRANSFORMERS_OFFLINE",
-    ] {
-        command.env_remove(name);
-    }
+    without_settings(&mut command);
     let home = tempfile::tempdir().unwrap();
     command
         .env("HF_HOME", home.path())
