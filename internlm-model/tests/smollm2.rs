@@ -1,0 +1,145 @@
+//! What must be true of real weights: SmolLM2-135M-Instruct, from its GGUF file and from a folder
+//! that was converted from it.
+#![cfg(feature = "text")]
+
+mod common;
+
+use common::{shared, smollm2};
+use internlm_core::chat_model::{FinishReason, ResponseFormat};
+use internlm_core::scorer::{ScoreRequest, Tokens};
+use internlm_core::tool::ToolChoice;
+use internlm_core::{ChatModel, ChatRequest, Error, Event, Message, SamplingParams, Scorer};
+use internlm_model::batch::Logits;
+use internlm_model::save::SaveConfig;
+use internlm_model::{Batch, CausalLm, Context, LoadConfig, TextModel};
+use internlm_tokenize::EncodeOptions;
+
+fn load() -> Option<TextModel> {
+    let file = smollm2()?;
+    Some(TextModel::load(file, LoadConfig::default()).expect("SmolLM2 loads"))
+}
+
+fn question(text: &str) -> ChatRequest {
+    let greedy = SamplingParams::greedy().with_max_new_tokens(24);
+    ChatRequest::messages(vec![Message::user(text)]).with_sampling(greedy)
+}
+
+fn last_logits(model: &CausalLm, ids: &[u32]) -> Vec<f32> {
+    let mut cache = model.new_cache().expect("a cache");
+    let mut batch = Batch::new();
+    batch.push(0, ids, 0, ids.len(), Logits::Last).expect("a batch");
+    let logits = model.forward(&batch, &mut Context::new(&mut cache)).expect("a pass");
+    logits.to_vec2::<f32>().expect("logits are f32").concat()
+}
+
+#[test]
+fn the_converted_folder_is_the_gguf_file() {
+    let Some(text) = load() else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let saved = folder.path().join("smollm2");
+    let dir = text.model().save(&saved, &SaveConfig::default()).expect("it saves");
+    let converted = CausalLm::load(&dir, LoadConfig::default()).expect("the folder loads");
+    let mut config = text.model().config().clone();
+    config.torch_dtype = converted.config().torch_dtype.clone();
+    assert_eq!(&config, converted.config());
+    let ids = text.tokenizer().encode("The capital of France is", EncodeOptions::default());
+    let ids = ids.expect("it encodes");
+    assert_eq!(last_logits(text.model(), &ids), last_logits(&converted, &ids));
+}
+
+#[test]
+fn a_chat_makes_sense() {
+    let Some(model) = load() else { return };
+    let answer = model.complete(&question("What is the capital of France?")).expect("an answer");
+    assert!(answer.text.contains("Paris"), "{}", answer.text);
+    assert_eq!(answer.finish_reason, Some(FinishReason::Stop));
+    assert_eq!(answer.usage.completion_tokens, answer.ids.len() + 1, "the end token counts");
+    assert!(!answer.text.contains("<|im_end|>"));
+}
+
+#[test]
+fn events_join_to_the_decoded_answer() {
+    let Some(model) = load() else { return };
+    let request = question("Write one word in Chinese characters.");
+    let (mut text, mut ids) = (String::new(), Vec::new());
+    for event in model.generate(&request).expect("it starts") {
+        if let Event::Delta { text: more, ids: new, .. } = event.expect("an event") {
+            text.push_str(&more);
+            ids.extend(new);
+        }
+    }
+    assert_eq!(model.tokenizer().decode(&ids, true).expect("it decodes"), text);
+}
+
+#[test]
+fn a_stop_text_ends_the_answer_before_it() {
+    let Some(model) = load() else { return };
+    let whole = model.complete(&question("What is the capital of France?")).expect("an answer");
+    let mut request = question("What is the capital of France?");
+    request.sampling = request.sampling.with_stop("Paris");
+    let cut = model.complete(&request).expect("an answer");
+    let at = whole.text.find("Paris").expect("it says Paris");
+    assert_eq!(cut.text, whole.text[..at]);
+    assert_eq!(cut.finish_reason, Some(FinishReason::Stop));
+}
+
+#[test]
+fn what_cannot_be_kept_is_refused() {
+    let Some(model) = load() else { return };
+    let mut request = question("Hi");
+    request.response_format = ResponseFormat::JsonObject;
+    let refused = model.generate(&request).err();
+    assert!(matches!(refused, Some(Error::Request { field: "response_format", .. })));
+    let mut request = question("Hi");
+    request.tool_choice = ToolChoice::Required;
+    let refused = model.generate(&request).err();
+    assert!(matches!(refused, Some(Error::Request { field: "tool_choice", .. })));
+    let long = "word ".repeat(9_000);
+    let refused = model.generate(&question(&long)).err();
+    assert!(matches!(refused, Some(Error::PromptTooLong { context_length: 8192, .. })));
+    let empty = ChatRequest::prompt("");
+    assert!(model.generate(&empty).is_err());
+    let outside = ChatRequest::new(internlm_core::chat_model::Input::Ids(vec![u32::MAX]));
+    assert!(model.generate(&outside).is_err());
+}
+
+/// Shared contexts are computed once; the scores are those of each request alone.
+#[test]
+fn scores_do_not_depend_on_company() {
+    let Some(model) = load() else { return };
+    let request = |continuation: &str| ScoreRequest {
+        context: "The capital of France is".into(),
+        continuation: continuation.into(),
+    };
+    let requests = [request(" Paris"), request(" London"), request(" a city on the Seine")];
+    let together = model.score(&requests).expect("scores");
+    for (request, together) in requests.iter().zip(&together) {
+        let alone = model.score(std::slice::from_ref(request)).expect("scores");
+        assert_eq!(&alone[0], together);
+    }
+    assert!(together[0][0].is_argmax);
+    assert!(together[0][0].logprob > together[1][0].logprob);
+}
+
+/// The reference: transformers in f32, first 20 windows of 512 of the joined WikiText-2 test text.
+#[test]
+fn perplexity_on_wikitext_2() {
+    let Some(model) = load() else { return };
+    let Some(file) = shared("datasets/wikitext2/wiki.test.joined.txt") else { return };
+    let text = std::fs::read_to_string(file).expect("the text reads");
+    let ids = model.encode(&text, false).expect("it encodes");
+    assert_eq!(ids.len(), 304_978);
+    let requests: Vec<_> = ids
+        .chunks_exact(512)
+        .take(20)
+        .map(|window| ScoreRequest {
+            context: Tokens::Ids(window[..1].to_vec()),
+            continuation: Tokens::Ids(window[1..].to_vec()),
+        })
+        .collect();
+    let scores = model.score(&requests).expect("scores").concat();
+    assert_eq!(scores.len(), 20 * 511);
+    let sum: f64 = scores.iter().map(|s| f64::from(s.logprob)).sum();
+    let perplexity = (-sum / scores.len() as f64).exp();
+    assert!((perplexity / 35.880 - 1.0).abs() < 1e-3, "{perplexity}");
+}
