@@ -1,5 +1,6 @@
 //! Bytes on their way: cut, resumed, repeated, redirected, counted.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,10 +23,10 @@ fn start(request: &Request) -> Option<usize> {
 
 /// Cuts the first answers for a file after so many bytes each.
 fn cutting(hub: Hub, file: &'static str, cuts: &[usize]) -> Hub {
-    let mut cuts = cuts.to_vec().into_iter();
+    let mut cuts = VecDeque::from(cuts.to_vec());
     hub.with_hook(move |request, mut response| {
         if request.is_get_of(file)
-            && let Some(cut) = cuts.next()
+            && let Some(cut) = cuts.pop_front()
         {
             response.cut = Some(cut.min(response.body.len()));
         }
