@@ -43,7 +43,7 @@ mod selection;
 pub use error::{Error, Result};
 
 use cache::RepoCache;
-use client::{Client, Patience, Remote, Target};
+use client::{Client, Listing, Patience, Remote, Target};
 use environment::{Environment, Token};
 use names::Source;
 use selection::{Chosen, Selection};
@@ -202,8 +202,8 @@ impl Fetch {
 
     /// Fetches what the cache lacks and returns the path to open, as [`fetch`] does.
     ///
-    /// If the hub can't be reached or answers with a 5xx status to the end, and the cache holds the
-    /// revision, the cache's snapshot is returned with a warning in the log.
+    /// If the hub's listing can't be had (no connection, or a 5xx status to the end) and the cache
+    /// holds the revision, the cache's snapshot is returned with a warning in the log.
     ///
     /// # Errors
     /// A malformed id or setting; a repository, revision or file that is absent, private or gated;
@@ -242,17 +242,18 @@ impl Fetch {
             .unwrap_or_else(|| environment.endpoint());
         let certificates = environment.certificates();
         let client = Client::new(&endpoint, token, certificates.as_deref(), self.patience)?;
-        match self.online(&client, &cache, &target, &selection) {
+        let listing = match client.listing(&target) {
+            Ok(listing) => listing,
             Err(error) if error.is_outage() => {
-                let path = cached(&cache, &cache_dir, &target, &selection);
-                let path = path.map_err(|_| ());
-                if path.is_ok() {
-                    tracing::warn!(%error, repo = target.repo, "hub: using the cache");
-                }
-                path.map_err(|()| error)
+                let Ok(path) = cached(&cache, &cache_dir, &target, &selection) else {
+                    return Err(error);
+                };
+                tracing::warn!(%error, repo = target.repo, "hub: using the cache");
+                return Ok(path);
             }
-            result => result,
-        }
+            Err(error) => return Err(error),
+        };
+        self.online(&client, &cache, &target, &selection, &listing)
     }
 
     fn online(
@@ -261,8 +262,8 @@ impl Fetch {
         cache: &RepoCache,
         target: &Target,
         selection: &Selection,
+        listing: &Listing,
     ) -> Result<PathBuf> {
-        let listing = client.listing(target)?;
         for file in &listing.files {
             names::check_file(&file.name).map_err(|what| Error::RemoteName {
                 repo: target.repo.clone(),
