@@ -1,10 +1,11 @@
 //! `tokenizer.json`, encoded by the `tokenizers` crate.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
@@ -45,16 +46,19 @@ impl HuggingFace {
         // Cutting and padding are for whoever makes batches.
         object.insert("truncation".into(), Value::Null);
         object.insert("padding".into(), Value::Null);
-        let full = Arc::new(build(&json)?);
+        pin(object);
+        let full = Arc::new(build(&json, file)?);
         let hidden: HashSet<String> = added_tokens(&json)
-            .filter(|(content, special)| *special || is_marker(content))
-            .map(|(content, _)| content.to_owned())
+            .filter(|token| token["special"] == true || content(token).is_some_and(is_marker))
+            .filter_map(|token| content(token).map(str::to_owned))
             .collect();
         let plain = if hidden.is_empty() {
             full.clone()
         } else {
             hide(&mut json, &hidden);
-            Arc::new(build(&json)?)
+            let mut plain = build(&json, file)?;
+            plain.set_encode_special_tokens(true);
+            Arc::new(plain)
         };
         Ok(Self { full, plain })
     }
@@ -123,58 +127,127 @@ fn failed(what: &'static str) -> impl Fn(tokenizers::Error) -> Error {
     }
 }
 
-fn build(json: &Value) -> Result<Tokenizer> {
+/// Builds the crate's tokenizer and checks that added tokens have the ids that the file gives them.
+fn build(json: &Value, file: &Path) -> Result<Tokenizer> {
     // The crate reads borrowed strings, which a `Value` can't lend.
-    Tokenizer::from_bytes(json.to_string()).map_err(failed("reading tokenizer.json"))
-}
-
-/// Contents of added tokens, and whether they are special.
-fn added_tokens(json: &Value) -> impl Iterator<Item = (&str, bool)> {
-    let tokens = json["added_tokens"].as_array();
-    tokens.into_iter().flatten().filter_map(|token| {
-        let content = token["content"].as_str()?;
-        Some((content, token["special"] == true))
-    })
-}
-
-/// Takes tokens out of everything that could produce them. Ids of other tokens stay.
-fn hide(json: &mut Value, hidden: &HashSet<String>) {
-    let is_hidden = |value: &Value| value.as_str().is_some_and(|s| hidden.contains(s));
-    if let Some(added) = json["added_tokens"].as_array_mut() {
-        added.retain(|token| !is_hidden(&token["content"]));
-    }
-    // It refers to tokens by name and is not used.
-    json["post_processor"] = Value::Null;
-    let unknown = json["model"]["unk_token"].as_str().map(str::to_owned);
-    let model = &mut json["model"];
-    if let Some(merges) = model["merges"].as_array_mut() {
-        merges.retain(|merge| {
-            let (left, right) = match merge {
-                Value::String(merge) => merge.split_once(' ').unwrap_or_default(),
-                merge => (
-                    merge[0].as_str().unwrap_or_default(),
-                    merge[1].as_str().unwrap_or_default(),
+    let tokenizer =
+        Tokenizer::from_bytes(json.to_string()).map_err(failed("reading tokenizer.json"))?;
+    for token in added_tokens(json) {
+        let (Some(content), Some(id)) = (content(token), token["id"].as_u64()) else {
+            continue;
+        };
+        let got = tokenizer.token_to_id(content);
+        if got.map(u64::from) != Some(id) && !content.is_empty() {
+            return Err(Error::Vocabulary {
+                file: file.to_path_buf(),
+                id: u32::try_from(id).unwrap_or(u32::MAX),
+                what: format!(
+                    "the added token `{content}` can't have this id, it would be {got:?}"
                 ),
-            };
-            !(hidden.contains(left)
-                || hidden.contains(right)
-                || hidden.contains(&format!("{left}{right}")))
-        });
-    }
-    match &mut model["vocab"] {
-        Value::Object(vocab) => {
-            vocab.retain(|token, _| !hidden.contains(token) || unknown.as_ref() == Some(token));
+            });
         }
-        // Unigram: the place is the id, so the token gets a spelling that no text has.
-        Value::Array(vocab) => {
-            for (id, entry) in vocab.iter_mut().enumerate() {
-                if is_hidden(&entry[0]) {
-                    entry[0] = json!(format!("\u{fffe}\u{ffff}{id}\u{ffff}"));
-                }
+    }
+    Ok(tokenizer)
+}
+
+fn added_tokens(json: &Value) -> impl Iterator<Item = &Value> {
+    json["added_tokens"].as_array().into_iter().flatten()
+}
+
+fn content(token: &Value) -> Option<&str> {
+    token["content"].as_str()
+}
+
+/// The crate counts added tokens on from the end of the vocabulary, whatever ids the file gives
+/// them. Tokens of the vocabulary keep their ids, so the added ones become some.
+fn pin(json: &mut Map<String, Value>) {
+    let tokens: Vec<_> = json
+        .get("added_tokens")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|token| Some((content(token)?.to_owned(), token["id"].clone())))
+        .collect();
+    let vocab = json
+        .get_mut("model")
+        .and_then(|model| model.get_mut("vocab"));
+    if let Some(vocab) = vocab.and_then(Value::as_object_mut) {
+        for (content, id) in tokens {
+            if !content.is_empty() {
+                vocab.entry(content).or_insert(id);
             }
         }
-        _ => {}
     }
+}
+
+/// Takes tokens out of everything that could produce them. All ids stay as they are, so hidden
+/// tokens of the vocabulary get spellings that nobody can guess.
+fn hide(json: &mut Value, hidden: &HashSet<String>) {
+    let secret = RandomState::new().hash_one(0);
+    let names: HashMap<&str, String> = hidden
+        .iter()
+        .zip(0..)
+        .map(|(token, n)| (token.as_str(), format!("\u{fffe}{secret:016x}\u{ffff}{n}")))
+        .collect();
+    let mut in_vocab = HashSet::new();
+    if let Some(model) = json.get_mut("model").and_then(Value::as_object_mut) {
+        if let Some(merges) = model.get_mut("merges").and_then(Value::as_array_mut) {
+            merges.retain(|merge| !merge_parts(merge).iter().any(|part| hidden.contains(part)));
+        }
+        match model.get_mut("vocab") {
+            Some(Value::Object(vocab)) => {
+                for (&token, name) in &names {
+                    if let Some(id) = vocab.remove(token) {
+                        vocab.insert(name.clone(), id);
+                        in_vocab.insert(token);
+                    }
+                }
+            }
+            // Unigram: the place is the id.
+            Some(Value::Array(vocab)) => {
+                for entry in vocab {
+                    let name = entry[0]
+                        .as_str()
+                        .and_then(|token| names.get_key_value(token));
+                    if let Some((token, name)) = name {
+                        in_vocab.insert(token);
+                        entry[0] = name.clone().into();
+                    }
+                }
+            }
+            _ => {}
+        }
+        let unknown = model.get("unk_token").and_then(Value::as_str);
+        if let Some(name) = unknown.and_then(|token| names.get(token)) {
+            model.insert("unk_token".into(), name.clone().into());
+        }
+    }
+    // What is left is counted on from the end of the vocabulary, so it stays and is special:
+    // those are not matched.
+    if let Some(added) = json.get_mut("added_tokens").and_then(Value::as_array_mut) {
+        added.retain(|token| !content(token).is_some_and(|token| in_vocab.contains(token)));
+        for token in added {
+            if content(token).is_some_and(|token| hidden.contains(token)) {
+                token["special"] = true.into();
+            }
+        }
+    }
+    // It refers to tokens by name and is not used.
+    if let Some(json) = json.as_object_mut() {
+        json.insert("post_processor".into(), Value::Null);
+    }
+}
+
+/// Both sides of a merge and what they join to.
+fn merge_parts(merge: &Value) -> [String; 3] {
+    let (left, right) = match merge {
+        Value::String(merge) => merge.split_once(' ').unwrap_or_default(),
+        merge => (
+            merge[0].as_str().unwrap_or_default(),
+            merge[1].as_str().unwrap_or_default(),
+        ),
+    };
+    [left.into(), right.into(), format!("{left}{right}")]
 }
 
 /// The outputs of tokens under the decoder of a `tokenizer.json`, where they do not depend on

@@ -186,6 +186,8 @@ fn model() -> impl Strategy<Value = Model> {
 }
 
 proptest! {
+    #![proptest_config(support::proptest_config())]
+
     #[test]
     fn any_vocabulary_encodes_as_the_reference_does(
         model in model(),

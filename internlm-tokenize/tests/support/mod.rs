@@ -56,6 +56,14 @@ pub fn fuzz_cases() -> usize {
     cases.map_or(2000, |cases| cases.parse().unwrap())
 }
 
+/// Random cases without files of failed ones; `PROPTEST_CASES` sets their number.
+pub fn proptest_config() -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        failure_persistence: None,
+        ..Default::default()
+    }
+}
+
 /// A small generator of numbers (xorshift64*), so that broken input is the same in every run.
 pub struct Rng(pub u64);
 
@@ -180,4 +188,73 @@ fn field(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
 fn number(out: &mut Vec<u8>, number: u64, value: u64) {
     varint(out, number << 3);
     varint(out, value);
+}
+
+/// GPT-2's spelling of bytes.
+pub fn byte_spelling(byte: u8) -> char {
+    let itself = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    if itself(byte) {
+        return char::from(byte);
+    }
+    let before = (0..byte).filter(|&b| !itself(b)).count() as u32;
+    char::from_u32(0x100 + before).unwrap()
+}
+
+/// A small byte-level `tokenizer.json`: all bytes, a few merges (one of which spells a special
+/// token), special and plain added tokens, and a post-processor that puts `<s>` first.
+pub fn byte_level_json() -> Value {
+    let mut vocab = serde_json::Map::new();
+    for byte in 0..=255u8 {
+        vocab.insert(byte_spelling(byte).into(), serde_json::json!(byte));
+    }
+    let merges = [
+        ["H", "e"],
+        ["l", "l"],
+        ["He", "ll"],
+        ["\u{120}", "w"],
+        ["<", "s"],
+        ["<s", ">"],
+    ];
+    for (merge, id) in merges.iter().zip(256..) {
+        vocab.insert(merge.concat(), serde_json::json!(id));
+    }
+    let added = |id: u32, content: &str, special: bool| {
+        serde_json::json!({
+            "id": id, "content": content, "special": special, "single_word": false,
+            "lstrip": false, "rstrip": false, "normalized": false,
+        })
+    };
+    let byte_level = serde_json::json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+    });
+    serde_json::json!({
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        "padding": null,
+        "added_tokens": [
+            added(261, "<s>", true), added(262, "<|im_end|>", true),
+            added(263, "<tool>", false), added(264, "——", false),
+        ],
+        "normalizer": null,
+        "pre_tokenizer": byte_level,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [261], "tokens": ["<s>"]}},
+        },
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "ignore_merges": false, "vocab": vocab, "merges": merges,
+        },
+    })
+}
+
+/// Loads a `tokenizer.json`.
+pub fn load_json(json: &Value) -> internlm_tokenize::Tokenizer {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+    internlm_tokenize::Tokenizer::load(folder.path()).unwrap()
 }
