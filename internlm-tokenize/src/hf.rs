@@ -266,7 +266,7 @@ pub(crate) fn outputs(json: &Value, vocabulary: &Vocabulary) -> Option<OutputTab
                 let mut table = OutputTable::new(Invalid::PerSubpart, FirstSpace::Keep);
                 let bytes_of = byte_level();
                 for token in tokens() {
-                    let bytes: Option<Vec<u8>> = token.chars().map(|c| bytes_of(c)).collect();
+                    let bytes: Option<Vec<u8>> = token.chars().map(&bytes_of).collect();
                     table.push_bytes(bytes.as_deref().unwrap_or(token.as_bytes()));
                 }
                 return Some(table);

@@ -242,11 +242,11 @@ impl PieceModel {
             let what = "there is no piece of the type `unknown`".into();
             return Err(wrong(self.pieces.len(), what));
         }
-        if self.byte_fallback {
-            if let Some(byte) = bytes.iter().position(|&there| !there) {
-                let what = format!("byte fallback without the byte piece `<0x{byte:02X}>`");
-                return Err(wrong(self.pieces.len(), what));
-            }
+        if self.byte_fallback
+            && let Some(byte) = bytes.iter().position(|&there| !there)
+        {
+            let what = format!("byte fallback without the byte piece `<0x{byte:02X}>`");
+            return Err(wrong(self.pieces.len(), what));
         }
         Ok(())
     }

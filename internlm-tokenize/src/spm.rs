@@ -52,7 +52,7 @@ pub(crate) struct Spm {
     space: char,
     /// Spaces must be escaped before matching: a user-defined piece contains an escaped one.
     escape_first: bool,
-    pool: Mutex<Vec<Box<Scratch>>>,
+    pool: Mutex<Vec<Scratch>>,
 }
 
 /// Memory of one running encoder.
@@ -153,7 +153,7 @@ impl Spm {
         Ok(())
     }
 
-    fn pool(&self) -> std::sync::MutexGuard<'_, Vec<Box<Scratch>>> {
+    fn pool(&self) -> std::sync::MutexGuard<'_, Vec<Scratch>> {
         // A panic elsewhere can't leave a half-made scratch space in the pool.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,12 +223,12 @@ impl Run<'_> {
         while at < text.len() {
             let start = at;
             let (first, next) = symbols.at(text, at);
-            if first & starts != 0 {
-                if let Some((id, len)) = self.matcher.longest(&text[at..]) {
-                    self.out.push(id);
-                    at += len;
-                    continue;
-                }
+            if first & starts != 0
+                && let Some((id, len)) = self.matcher.longest(&text[at..])
+            {
+                self.out.push(id);
+                at += len;
+                continue;
             }
             at = next;
             let mut last = first;
@@ -285,11 +285,11 @@ impl Run<'_> {
     /// Encodes a run of three or more characters.
     fn run(&mut self, start: usize, end: usize, count: usize, scratch: &mut Scratch) {
         let key = (end - start <= MAX_KEY_BYTES).then(|| cache::key(self.text, start, end));
-        if let Some(key) = &key {
-            if let Some(ids) = scratch.cache.get(key) {
-                self.out.extend_from_slice(ids);
-                return;
-            }
+        if let Some(key) = &key
+            && let Some(ids) = scratch.cache.get(key)
+        {
+            self.out.extend_from_slice(ids);
+            return;
         }
         let from = self.out.len();
         if count <= MAX_SHORT {
@@ -318,10 +318,10 @@ impl Run<'_> {
             }
         }
         // A run that begins with the unknown token depends on what came before it.
-        if let Some(key) = key {
-            if self.unknown_at == usize::MAX || self.unknown_at < from {
-                scratch.cache.put(key, &self.out[from..]);
-            }
+        if let Some(key) = key
+            && (self.unknown_at == usize::MAX || self.unknown_at < from)
+        {
+            scratch.cache.put(key, &self.out[from..]);
         }
     }
 
@@ -333,12 +333,12 @@ impl Run<'_> {
         let mut at = 0;
         while at < self.text.len() {
             let (class, next) = self.spm.symbols.at(self.text, at);
-            if class & starts != 0 {
-                if let Some((id, len)) = self.matcher.longest(&self.text[at..]) {
-                    scratch.heap.push(FROZEN | id);
-                    at += len;
-                    continue;
-                }
+            if class & starts != 0
+                && let Some((id, len)) = self.matcher.longest(&self.text[at..])
+            {
+                scratch.heap.push(FROZEN | id);
+                at += len;
+                continue;
             }
             scratch.heap.push(Symbols::symbol(class));
             at = next;

@@ -60,10 +60,10 @@ fn reference(model: &Model, text: &str) -> Vec<u32> {
             if !(pair[0].1 && pair[1].1) {
                 continue;
             }
-            if let Some((_, score, _)) = mergeable(&format!("{}{}", pair[0].0, pair[1].0)) {
-                if best.is_none_or(|(highest, _)| score > highest) {
-                    best = Some((score, i));
-                }
+            if let Some((_, score, _)) = mergeable(&format!("{}{}", pair[0].0, pair[1].0))
+                && best.is_none_or(|(highest, _)| score > highest)
+            {
+                best = Some((score, i));
             }
         }
         let Some((_, i)) = best else { break };
