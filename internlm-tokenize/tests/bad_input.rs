@@ -1,5 +1,7 @@
 //! Cut, corrupt and hostile files are errors that say what and where, never a panic.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use internlm_tokenize::{EncodeOptions, Error, Tokenizer};

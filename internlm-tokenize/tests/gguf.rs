@@ -1,5 +1,7 @@
 //! Tokenizers inside of GGUF files.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! InternLM's and InternLM2's tokenizers against the official Python classes.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use internlm_tokenize::{EncodeOptions, Tokenizer};

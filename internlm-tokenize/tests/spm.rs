@@ -1,5 +1,7 @@
 //! The SentencePiece encoder against a plain, slow statement of SentencePiece's rules.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 mod support;
 
 use std::collections::HashMap;

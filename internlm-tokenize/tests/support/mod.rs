@@ -1,6 +1,7 @@
 //! Shared by the tests of the tokenizer: where the goldens are, and a writer of tiny SentencePiece
 //! models.
 #![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
 
