@@ -457,37 +457,52 @@ fn hostile_templates_end() {
     let messages = [Message::user("Hi")];
     let before = peak_memory();
     for source in HOSTILE {
+        println!("{source}");
         let result = ChatTemplate::jinja(source, special())
             .and_then(|template| template.render(&messages, &[], true));
         assert!(result.is_err(), "{source}");
     }
-    // Sources that are deeply nested themselves.
+    // Sources that are deeply nested themselves: blocks, brackets, chains.
+    let mut sources = vec![
+        "{% if a %}{% elif b %}".to_owned() + &"{% elif b %}".repeat(9_000) + "{% endif %}",
+        "{% if a %}x{% else %}".repeat(5_000) + &"{% endif %}".repeat(5_000),
+        "{% for a in b %}".repeat(5_000) + &"{% endfor %}".repeat(5_000),
+        "{% filter upper %}".repeat(5_000) + &"{% endfilter %}".repeat(5_000),
+    ];
     for (open, close) in [
-        ("{{ ", " }}"),
         ("(", ")"),
         ("[", "]"),
-        ("{% if a %}", "{% endif %}"),
-        ("{% for a in b %}", "{% endfor %}"),
-        ("not ", ""),
-        ("-", ""),
         ("a[", "]"),
         ("f(", ")"),
         ("{'a':", "}"),
+        ("not ", ""),
+        ("-", ""),
+        ("a + ", ""),
+        ("a ** ", ""),
+        ("a and ", ""),
+        ("a < ", ""),
+        ("a ~ ", ""),
+        ("a if b else ", ""),
+        ("", ".a"),
+        ("", "[0]"),
+        ("", "()"),
+        ("", "|upper"),
+        ("", " is defined"),
     ] {
-        for wrap in ["", "{{ x }}"] {
-            let source = if open.starts_with("{%") {
-                format!("{}x{}", open.repeat(9_000), close.repeat(9_000))
-            } else {
-                format!(
-                    "{wrap}{{{{ {}x{} }}}}",
-                    open.repeat(9_000),
-                    close.repeat(9_000)
-                )
-            };
-            let result = ChatTemplate::jinja(&source, special())
-                .and_then(|template| template.render(&messages, &[], true));
-            assert!(result.is_err(), "{open}");
+        for (begin, end) in [
+            ("{{ ", " }}"),
+            ("{% if ", " %}{% endif %}"),
+            ("{% set y = ", " %}"),
+        ] {
+            let (open, close) = (open.repeat(9_000), close.repeat(9_000));
+            sources.push(format!("{begin}{open}x{close}{end}"));
         }
+    }
+    for source in &sources {
+        println!("{} … {} bytes", &source[..20], source.len());
+        let result = ChatTemplate::jinja(source, special())
+            .and_then(|template| template.render(&messages, &[], true));
+        assert!(result.is_err(), "{}", &source[..20]);
     }
     let long = "a".repeat((256 << 10) + 1);
     assert!(ChatTemplate::jinja(&long, special()).is_err());

@@ -30,6 +30,12 @@ const TEXT: &str = "__text";
 const MAX_NODES: usize = 4096;
 /// Deepest nesting of such a value.
 const MAX_DEPTH: usize = 192;
+/// Most names, literals and signs in one tag.
+const MAX_TOKENS: usize = 1000;
+/// This many unary operators in a row are refused.
+const MAX_UNARY: usize = 16;
+/// Most `elif` in a source.
+const MAX_ELIFS: usize = 200;
 /// Longest list that is added to another.
 const MAX_TERM: usize = 100_000;
 
@@ -99,6 +105,7 @@ fn walk(state: &State, value: &Value, depth: usize, left: &mut usize) -> Result<
 pub(super) fn instrument(source: &str) -> Result<String, (usize, String)> {
     let mut out = String::with_capacity(source.len() + 256);
     let mut namespaces = Vec::new();
+    let mut elifs = 0;
     let mut rest = source;
     // Tags are found as the lexer finds them: the earliest of the three openings.
     while let Some(at) = rest.find('{') {
@@ -136,10 +143,13 @@ pub(super) fn instrument(source: &str) -> Result<String, (usize, String)> {
             "generation" => out.push_str(&inner.replacen("generation", "if true", 1)),
             "endgeneration" => out.push_str(&inner.replacen("endgeneration", "endif", 1)),
             _ => {
-                check_namespaces(&words, &tokens.list, &mut namespaces).map_err(|what| {
-                    let line = source.len() - tag.len();
-                    (source[..line].matches('\n').count() + 1, what)
-                })?;
+                elifs += usize::from(statement == "elif");
+                check_length(&words, elifs)
+                    .and_then(|()| check_namespaces(&words, &tokens.list, &mut namespaces))
+                    .map_err(|what| {
+                        let before = &source[..source.len() - tag.len()];
+                        (before.matches('\n').count() + 1, what)
+                    })?;
                 wrap(inner, &words, &tokens.list, statement == "set", &mut out);
             }
         }
@@ -166,6 +176,25 @@ fn end_of_raw(text: &str) -> usize {
         from += at + 2;
     }
     text.len()
+}
+
+/// Refuses tags on which minijinja's compiler would recurse too deeply: it bounds the nesting of
+/// brackets and blocks, but not chains of operators, attributes, filters and `elif`.
+fn check_length(words: &[&str], elifs: usize) -> Result<(), String> {
+    let unary = |word: &&str| matches!(*word, "not" | "-" | "+");
+    if words.len() > MAX_TOKENS {
+        return Err(format!(
+            "a tag has {} tokens; expected at most {MAX_TOKENS}",
+            words.len()
+        ));
+    }
+    if words.windows(MAX_UNARY).any(|run| run.iter().all(unary)) {
+        return Err(format!("{MAX_UNARY} unary operators in a row"));
+    }
+    if elifs > MAX_ELIFS {
+        return Err(format!("more than {MAX_ELIFS} `elif`"));
+    }
+    Ok(())
 }
 
 /// Refuses a namespace as a value; `known` are the names that hold one.
@@ -428,7 +457,7 @@ mod tests {
             "{% set x = [[a]] + y %}",
             "{% set x = C(T([C([a])])) + T(y) %}",
         );
-        check("{%- set x = a, b -%}", "{%- set x = C(( a, b ))-%}");
+        check("{%- set x = a, b -%}", "{%- set x = C(( a, b)) -%}");
         check("{{ {'a': {'b': x}} }}", "{{ C({'a': C({'b': x})}) }}");
         check("{{ f((a, b)) }}", "{{ f(C((a, b))) }}");
         check("{% if x in (a, b) %}", "{% if x in C((a, b)) %}");
