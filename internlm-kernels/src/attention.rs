@@ -1,10 +1,13 @@
 //! Causal attention over cached keys and values.
 
+mod block;
 mod scalar;
+mod tasks;
 
 use crate::compute::Compute;
 use crate::elements::Elements;
 use crate::error::{Error, Result, check_len};
+use crate::isa::Isa;
 use crate::output::Output;
 
 /// The heads of an attention layer.
@@ -63,24 +66,11 @@ pub fn attention(
     out: &mut [f32],
 ) -> Result<()> {
     check(q, sequences, shape, out)?;
-    let out = Output::new(out);
-    let heads = shape.num_attention_heads;
-    compute.run(sequences.len() * heads, |task| {
-        let (sequence, head) = (&sequences[task / heads], task % heads);
-        for row in 0..sequence.q_len {
-            let start = ((sequence.q_start + row) * heads + head) * shape.head_dim;
-            // SAFETY: `check` found the rows of sequences disjoint, and a head is one task's alone.
-            let out = unsafe { out.part(start, shape.head_dim) };
-            scalar::row(
-                &q[start..][..shape.head_dim],
-                sequence,
-                shape,
-                head,
-                row,
-                out,
-            );
-        }
-    });
+    if compute.isa() == Isa::Scalar {
+        scalar::attention(compute, q, sequences, shape, Output::new(out));
+    } else {
+        tasks::attention(compute, q, sequences, shape, Output::new(out));
+    }
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! An instruction set and a pool of threads: what every kernel runs on.
 
 use std::fmt;
+use std::mem;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::error::{Error, Result};
-use crate::isa::Isa;
+use crate::isa::{self, Isa};
 use crate::pool::Pool;
 
 /// The instruction set, chosen once, and the worker threads.
@@ -25,7 +27,11 @@ use crate::pool::Pool;
 /// ```
 pub struct Compute {
     isa: Isa,
+    /// Whether bf16 products of bf16 activations use `vdpbf16ps`.
+    quick_bf16_dot: bool,
     pool: Pool,
+    /// Memory for packed activations, kept between products.
+    scratch: Mutex<Vec<f32>>,
 }
 
 impl Compute {
@@ -50,9 +56,13 @@ impl Compute {
             Some(threads) => threads,
             None => thread::available_parallelism().map_or(1, usize::from),
         };
+        let quick_bf16_dot = matches!(isa, Isa::Avx512) && isa::has_quick_bf16_dot();
+        let pool = Pool::new(threads)?;
         Ok(Compute {
             isa,
-            pool: Pool::new(threads)?,
+            quick_bf16_dot,
+            pool,
+            scratch: Mutex::default(),
         })
     }
 
@@ -64,6 +74,23 @@ impl Compute {
     /// The instruction set that kernels use.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// Whether `vdpbf16ps` is there and outruns f32.
+    pub(crate) fn has_quick_bf16_dot(&self) -> bool {
+        self.quick_bf16_dot
+    }
+
+    /// Calls `f` with `len` elements of memory that is kept for the next call; contents are arbitrary.
+    pub(crate) fn with_scratch(&self, len: usize, f: impl FnOnce(&mut [f32])) {
+        let kept = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken out, so that a product on another thread finds an empty one and makes its own.
+        let mut scratch = mem::take(&mut *kept());
+        if scratch.len() < len {
+            scratch = vec![0.0; len];
+        }
+        f(&mut scratch[..len]);
+        *kept() = scratch;
     }
 
     /// Runs `task(0)` to `task(tasks - 1)`, each once, on all threads, and returns when all are done.

@@ -25,6 +25,15 @@ impl Elements<'_> {
         }
     }
 
+    /// Where an element lies, or would lie.
+    pub(crate) fn address(&self, index: usize) -> *const u8 {
+        match self {
+            Elements::F32(s) => s.as_ptr().wrapping_add(index).cast(),
+            Elements::F16(s) => s.as_ptr().wrapping_add(index).cast(),
+            Elements::Bf16(s) => s.as_ptr().wrapping_add(index).cast(),
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

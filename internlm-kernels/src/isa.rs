@@ -141,6 +141,11 @@ pub(crate) fn has_quick_bf16_dot() -> bool {
     vendor.as_flattened() == b"AuthenticAMD" && is_x86_feature_detected!("avx512bf16")
 }
 
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn has_quick_bf16_dot() -> bool {
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

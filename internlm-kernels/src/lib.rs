@@ -36,6 +36,7 @@ mod norm;
 mod output;
 mod pool;
 mod rope;
+mod simd;
 
 pub use attention::{AttentionSequence, AttentionShape, attention};
 pub use compute::Compute;

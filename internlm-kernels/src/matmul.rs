@@ -1,11 +1,22 @@
 //! Products of activations and dense weights.
 
+pub(crate) mod pack;
 mod scalar;
+pub(crate) mod tile;
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use half::bf16;
 
 use crate::compute::Compute;
 use crate::elements::{Elements, round_bf16};
 use crate::error::{Result, check_len};
+use crate::isa::Isa;
 use crate::output::Output;
+use crate::simd::{Kernel, Simd, Stored, dispatch};
+use pack::Pack;
+use tile::{Panel, Product, Widened, add_product};
 
 /// How activations are rounded before a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -18,6 +29,9 @@ pub enum Activation {
 }
 
 /// A linear layer: `out = x · wᵀ + bias`.
+///
+/// With [`Activation::F32`], and on most processors with [`Activation::Bf16`], a row's result is the
+/// same bit for bit whatever the number of rows.
 ///
 /// # Shapes
 /// - x: `(m, k)`
@@ -51,22 +65,265 @@ pub fn matmul(
     if m == 0 || n == 0 {
         return Ok(());
     }
-    let rounded: Vec<f32>;
-    let x = match activation {
-        Activation::F32 => x,
-        Activation::Bf16 => {
-            rounded = x.iter().map(|&x| round_bf16(x).to_f32()).collect();
-            &rounded
+    let shape = Shape { m, n, k };
+    match w {
+        Elements::Bf16(w) if activation == Activation::Bf16 => {
+            rounded_bf16(compute, x, w, bias, out, shape);
         }
-    };
-    let out = Output::new(out);
-    compute.run(n.div_ceil(scalar::COLUMNS), |task| {
-        let columns = task * scalar::COLUMNS..n.min((task + 1) * scalar::COLUMNS);
-        match w {
-            Elements::F32(w) => scalar::columns(x, w, bias, out, m, n, k, columns),
-            Elements::F16(w) => scalar::columns(x, w, bias, out, m, n, k, columns),
-            Elements::Bf16(w) => scalar::columns(x, w, bias, out, m, n, k, columns),
-        }
-    });
+        Elements::Bf16(w) => widened(compute, x, w, bias, activation, out, shape),
+        Elements::F16(w) => widened(compute, x, w, bias, activation, out, shape),
+        Elements::F32(w) => widened(compute, x, w, bias, activation, out, shape),
+    }
     Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct Shape {
+    m: usize,
+    n: usize,
+    k: usize,
+}
+
+/// bf16 weights with activations rounded to bf16.
+fn rounded_bf16(
+    compute: &Compute,
+    x: &[f32],
+    w: &[bf16],
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    shape: Shape,
+) {
+    #[cfg(target_arch = "x86_64")]
+    if compute.has_quick_bf16_dot() {
+        return dot::matmul(compute, x, w, bias, out, shape);
+    }
+    widened(compute, x, w, bias, Activation::Bf16, out, shape);
+}
+
+/// Weights of any type, widened to f32.
+fn widened<W: Stored>(
+    compute: &Compute,
+    x: &[f32],
+    w: &[W],
+    bias: Option<&[f32]>,
+    activation: Activation,
+    out: &mut [f32],
+    shape: Shape,
+) {
+    let Shape { m, k, .. } = shape;
+    let isa = compute.isa();
+    if isa == Isa::Scalar {
+        return scalar::matmul(compute, x, w, bias, activation, out, shape);
+    }
+    let round = activation == Activation::Bf16;
+    let x_stride = pack::stride(k);
+    compute.with_scratch(m * x_stride, |packed| {
+        pack::over_tasks(compute, x, k, packed, |x, to| {
+            // Never refused: the scalar case has left above.
+            let _ = dispatch(
+                isa,
+                Pack {
+                    x,
+                    k,
+                    to,
+                    round,
+                    weights: PhantomData::<W>,
+                },
+            );
+        });
+        let (packed, out) = (&*packed, Output::new(out));
+        over_tiles(compute, shape, |rows, columns| {
+            let task = Task {
+                x: packed,
+                x_stride,
+                w,
+                bias,
+                out,
+                shape,
+                rows,
+                columns,
+            };
+            let _ = dispatch(isa, Widen(task));
+        });
+    });
+}
+
+/// Some rows and columns of a product; what one thread does at a time.
+struct Task<'a, X, W> {
+    /// Packed.
+    x: &'a [X],
+    x_stride: usize,
+    w: &'a [W],
+    bias: Option<&'a [f32]>,
+    out: Output<'a, f32>,
+    shape: Shape,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl<X: Copy, W: Stored> Task<'_, X, W> {
+    #[inline(always)]
+    fn run<S: Simd, P: Product<S, X = X, W = W>>(self, s: S, p: P) {
+        let Shape { n, k, .. } = self.shape;
+        let width = self.columns.len();
+        for row in self.rows.clone() {
+            // SAFETY: tasks have no element of the result in common.
+            let out = unsafe { self.out.part(row * n + self.columns.start, width) };
+            match self.bias {
+                Some(bias) => out.copy_from_slice(&bias[self.columns.clone()]),
+                None => out.fill(0.0),
+            }
+        }
+        let x = &self.x[self.rows.start * self.x_stride..self.rows.end * self.x_stride];
+        let w = &self.w[self.columns.start * k..self.columns.end * k];
+        let panel = Panel {
+            x: x.as_ptr(),
+            x_stride: self.x_stride,
+            rows: self.rows.len(),
+            w: w.as_ptr(),
+            w_stride: k,
+            ahead: w.as_ptr().wrapping_add(S::TILE.1 * k), // the next tile
+            columns: width,
+            k,
+            out: self.out.at(self.rows.start * n + self.columns.start),
+            out_stride: n,
+        };
+        // SAFETY: the slices above hold the panel's rows; its part of the result is this task's alone,
+        // and the last row of it was checked above.
+        unsafe { add_product(s, p, &panel) };
+    }
+}
+
+struct Widen<'a, W>(Task<'a, f32, W>);
+
+impl<W: Stored> Kernel for Widen<'_, W> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.0.run(s, Widened::<W>::NEW);
+    }
+}
+
+/// Columns of a task when weights are read from memory for few rows, and when many rows share them.
+/// Multiples of the columns of every tile.
+const FEW_COLUMNS: usize = 24;
+const MANY_COLUMNS: usize = 96;
+
+/// Multiplications below which waking other threads costs more than it saves.
+const SMALL: usize = 1 << 16;
+
+/// Splits a product among threads: calls `each` for parts that cover it.
+fn over_tiles(compute: &Compute, shape: Shape, each: impl Fn(Range<usize>, Range<usize>) + Sync) {
+    let Shape { m, n, k } = shape;
+    if m.saturating_mul(n).saturating_mul(k) <= SMALL {
+        return each(0..m, 0..n);
+    }
+    let enough = 4 * compute.threads();
+    let columns = if m <= 8 {
+        (n / (2 * enough))
+            .next_multiple_of(FEW_COLUMNS)
+            .max(FEW_COLUMNS)
+    } else if n < MANY_COLUMNS * enough {
+        FEW_COLUMNS
+    } else {
+        MANY_COLUMNS
+    };
+    let column_tasks = n.div_ceil(columns);
+    // Rows are split too where there are many and columns alone don't occupy the threads.
+    let row_tasks = enough.div_ceil(column_tasks).min(m.div_ceil(64));
+    let rows = m.div_ceil(row_tasks).next_multiple_of(4);
+    compute.run(column_tasks * m.div_ceil(rows), |task| {
+        let (row, column) = (task / column_tasks * rows, task % column_tasks * columns);
+        each(row..m.min(row + rows), column..n.min(column + columns));
+    });
+}
+
+/// Products by `vdpbf16ps`, which multiplies pairs of bf16 and adds them to f32.
+#[cfg(target_arch = "x86_64")]
+mod dot {
+    use std::arch::x86_64::{__m512, __m512i};
+
+    use super::*;
+    use crate::matmul::pack::Round;
+    use crate::simd::avx512::{Avx512, Avx512Bf16, DotKernel, run_dot};
+
+    impl Product<Avx512> for Avx512Bf16 {
+        type X = bf16;
+        type W = bf16;
+        type Operand = __m512i;
+        const STEP: usize = 32;
+        const PARTS: usize = 1;
+
+        #[inline(always)]
+        unsafe fn store(self, _: Avx512, to: *mut bf16, operand: __m512i) {
+            // SAFETY: the caller's promise is the same.
+            unsafe { self.store(to, operand) }
+        }
+
+        #[inline(always)]
+        unsafe fn x(self, _: Avx512, from: *const bf16, _: usize) -> __m512i {
+            // SAFETY: the caller's promise is the same.
+            unsafe { self.load(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn w(self, _: Avx512, from: *const bf16, _: usize) -> __m512i {
+            // SAFETY: the caller's promise is the same.
+            unsafe { self.load(from) }
+        }
+
+        #[inline(always)]
+        fn add(self, _: Avx512, sums: __m512, x: __m512i, w: __m512i) -> __m512 {
+            self.dot(sums, x, w)
+        }
+    }
+
+    struct Dot<'a>(Task<'a, bf16, bf16>);
+
+    impl DotKernel for Dot<'_> {
+        #[inline(always)]
+        fn run(self, s: Avx512Bf16) {
+            self.0.run(s.simd(), s);
+        }
+    }
+
+    pub(super) fn matmul(
+        compute: &Compute,
+        x: &[f32],
+        w: &[bf16],
+        bias: Option<&[f32]>,
+        out: &mut [f32],
+        shape: Shape,
+    ) {
+        let Shape { m, k, .. } = shape;
+        let x_stride = pack::stride(k);
+        compute.with_scratch(m * x_stride / 2, |packed| {
+            let packed: &mut [bf16] = bytemuck::cast_slice_mut(packed);
+            pack::over_tasks(compute, x, k, packed, |x, to| {
+                let _ = dispatch(Isa::Avx512, Round { x, k, to });
+            });
+            let (packed, out) = (&*packed, Output::new(out));
+            over_tiles(compute, shape, |rows, columns| {
+                let task = Task {
+                    x: packed,
+                    x_stride,
+                    w,
+                    bias,
+                    out,
+                    shape,
+                    rows,
+                    columns,
+                };
+                // SAFETY: `has_quick_bf16_dot` is true only on processors with these instructions.
+                unsafe { run_dot(Dot(task)) };
+            });
+        });
+    }
+}
+
+/// Activations as they enter a product.
+fn rounded(x: &[f32], activation: Activation) -> std::borrow::Cow<'_, [f32]> {
+    match activation {
+        Activation::F32 => x.into(),
+        Activation::Bf16 => x.iter().map(|&x| round_bf16(x).to_f32()).collect(),
+    }
 }

@@ -3,6 +3,7 @@
 use crate::compute::Compute;
 use crate::error::{Result, check_len};
 use crate::output::Output;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Elements that make a task worth handing to another thread.
 const TASK_ELEMENTS: usize = 16 * 1024;
@@ -28,7 +29,7 @@ pub fn rms_norm(
     over_rows(compute, rows, width, |row| {
         // SAFETY: each row is one task's alone.
         let out = unsafe { out.part(row * width, width) };
-        scalar(&x[row * width..][..width], weight, eps, out);
+        norm_row(compute, &x[row * width..][..width], weight, eps, out);
     });
     Ok(())
 }
@@ -59,7 +60,7 @@ pub fn add_rms_norm(
         for (x, delta) in x.iter_mut().zip(&delta[row * width..][..width]) {
             *x += delta;
         }
-        scalar(x, weight, eps, out);
+        norm_row(compute, x, weight, eps, out);
     });
     Ok(())
 }
@@ -80,11 +81,62 @@ pub(crate) fn over_rows(compute: &Compute, rows: usize, width: usize, each: impl
     });
 }
 
+fn norm_row(compute: &Compute, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    if let Err(row) = dispatch(
+        compute.isa(),
+        Row {
+            x,
+            weight,
+            eps,
+            out,
+        },
+    ) {
+        scalar(row.x, row.weight, row.eps, row.out);
+    }
+}
+
 /// The reference: one row.
 fn scalar(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let squares: f32 = x.iter().map(|x| x * x).sum();
+    let squares = x.iter().map(|x| x * x).sum();
+    scale(x, weight, eps, squares, out);
+}
+
+/// The elementwise half of the norm.
+#[inline(always)]
+fn scale(x: &[f32], weight: &[f32], eps: f32, squares: f32, out: &mut [f32]) {
     let factor = 1.0 / (squares / x.len() as f32 + eps).sqrt();
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * factor * weight;
+    }
+}
+
+/// The same with vectors.
+struct Row<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Row<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        const SUMS: usize = 4;
+        let mut sums = [s.zero(); SUMS];
+        let chunks = self.x.chunks_exact(SUMS * S::LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: a chunk is `SUMS` vectors.
+                let x = unsafe { s.load(chunk.as_ptr().add(i * S::LANES)) };
+                *sum = s.fma(x, x, *sum);
+            }
+        }
+        for x in rest.chunks(S::LANES) {
+            let x = s.load_some(x);
+            sums[0] = s.fma(x, x, sums[0]);
+        }
+        let sum = s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3]));
+        scale(self.x, self.weight, self.eps, s.sum(sum), self.out);
     }
 }

@@ -39,4 +39,11 @@ impl<'a, T> Output<'a, T> {
         // nothing else refers to it.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
+
+    /// The address of an element.
+    pub(crate) fn at(&self, index: usize) -> *mut T {
+        assert!(index < self.len, "element beyond its slice");
+        // SAFETY: the index is inside the slice (checked above).
+        unsafe { self.start.add(index) }
+    }
 }

@@ -1,13 +1,42 @@
 //! The reference: one row of one head after the other, two passes over its keys.
 
 use crate::attention::{AttentionSequence, AttentionShape};
+use crate::compute::Compute;
 use crate::elements::{Element, Elements};
+use crate::output::Output;
+
+/// The arguments of [`crate::attention()`], checked.
+pub(super) fn attention(
+    compute: &Compute,
+    q: &[f32],
+    sequences: &[AttentionSequence<'_>],
+    shape: &AttentionShape,
+    out: Output<'_, f32>,
+) {
+    let heads = shape.num_attention_heads;
+    compute.run(sequences.len() * heads, |task| {
+        let (sequence, head) = (&sequences[task / heads], task % heads);
+        for index in 0..sequence.q_len {
+            let start = ((sequence.q_start + index) * heads + head) * shape.head_dim;
+            // SAFETY: rows of sequences are disjoint, and a head is one task's alone.
+            let out = unsafe { out.part(start, shape.head_dim) };
+            row(
+                &q[start..][..shape.head_dim],
+                sequence,
+                shape,
+                head,
+                index,
+                out,
+            );
+        }
+    });
+}
 
 /// Row `row` of a sequence's queries, for query head `head`.
 ///
 /// # Shapes
 /// - q, out: `(head_dim)`
-pub(super) fn row(
+fn row(
     q: &[f32],
     sequence: &AttentionSequence<'_>,
     shape: &AttentionShape,

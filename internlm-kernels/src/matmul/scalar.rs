@@ -1,40 +1,44 @@
 //! The reference: plain loops over rows.
 
-use std::ops::Range;
-
+use crate::compute::Compute;
 use crate::elements::Element;
+use crate::matmul::{Activation, Shape, rounded};
 use crate::output::Output;
 
 /// Output columns of one task.
-pub(super) const COLUMNS: usize = 16;
+const COLUMNS: usize = 16;
 
 /// Partial sums of a dot product, so that the compiler may keep them in vectors.
 const LANES: usize = 8;
 
-/// All rows of some columns.
-#[expect(clippy::too_many_arguments, reason = "the operands of `matmul`")]
-pub(super) fn columns<W: Element>(
+/// The arguments of [`crate::matmul()`], checked.
+pub(super) fn matmul<W: Element>(
+    compute: &Compute,
     x: &[f32],
     w: &[W],
     bias: Option<&[f32]>,
-    out: Output<'_, f32>,
-    m: usize,
-    n: usize,
-    k: usize,
-    columns: Range<usize>,
+    activation: Activation,
+    out: &mut [f32],
+    Shape { m, n, k }: Shape,
 ) {
-    for row in 0..m {
-        let x = &x[row * k..][..k];
-        // SAFETY: tasks have disjoint columns, so these parts of rows don't overlap.
-        let out = unsafe { out.part(row * n + columns.start, columns.len()) };
-        for (out, column) in out.iter_mut().zip(columns.clone()) {
-            *out = dot(x, &w[column * k..][..k]) + bias.map_or(0.0, |bias| bias[column]);
+    let x = rounded(x, activation);
+    let out = Output::new(out);
+    compute.run(n.div_ceil(COLUMNS), |task| {
+        let columns = task * COLUMNS..n.min((task + 1) * COLUMNS);
+        for row in 0..m {
+            let x = &x[row * k..][..k];
+            // SAFETY: tasks have disjoint columns, so these parts of rows don't overlap.
+            let out = unsafe { out.part(row * n + columns.start, columns.len()) };
+            for (out, column) in out.iter_mut().zip(columns.clone()) {
+                let bias = bias.map_or(0.0, |bias| bias[column]);
+                *out = bias + dot(x, &w[column * k..][..k]);
+            }
         }
-    }
+    });
 }
 
 /// The sum of products, in one order for each length.
-pub(crate) fn dot<W: Element>(x: &[f32], w: &[W]) -> f32 {
+fn dot<W: Element>(x: &[f32], w: &[W]) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (x_chunks, x_rest) = x.as_chunks::<LANES>();
     let (w_chunks, w_rest) = w.as_chunks::<LANES>();

@@ -1,0 +1,406 @@
+//! Attention against sums in f64, and its promise that a row depends on nothing but what it sees.
+
+mod common;
+
+use common::{DTYPES, Dtype, Stored, bits, every_isa, numbers};
+use internlm_kernels::{
+    AttentionSequence, AttentionShape, Compute, Elements, Error, Isa, attention,
+};
+use proptest::prelude::*;
+
+fn shape(
+    num_attention_heads: usize,
+    num_key_value_heads: usize,
+    head_dim: usize,
+) -> AttentionShape {
+    let scale = 2.0 / (head_dim as f32).sqrt();
+    AttentionShape {
+        num_attention_heads,
+        num_key_value_heads,
+        head_dim,
+        scale,
+    }
+}
+
+/// Queries, keys and values of one sequence; more room than tokens, filled with NaN.
+struct Case {
+    shape: AttentionShape,
+    q: Vec<f32>,
+    keys: Stored,
+    values: Stored,
+    capacity: usize,
+    len: usize,
+    q_len: usize,
+}
+
+impl Case {
+    fn new(shape: AttentionShape, dtypes: (Dtype, Dtype), q_len: usize, len: usize) -> Case {
+        let capacity = len + 3;
+        let AttentionShape {
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim,
+            ..
+        } = shape;
+        let cache = |seed| {
+            let mut x = numbers(num_key_value_heads * capacity * head_dim, seed);
+            for head in x.chunks_exact_mut(capacity * head_dim) {
+                head[len * head_dim..].fill(f32::NAN);
+            }
+            x
+        };
+        Case {
+            shape,
+            q: numbers(q_len * num_attention_heads * head_dim, 1)
+                .into_iter()
+                .map(|x| 3.0 * x)
+                .collect(),
+            keys: Stored::new(dtypes.0, &cache(2)),
+            values: Stored::new(dtypes.1, &cache(3)),
+            capacity,
+            len,
+            q_len,
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.shape.num_attention_heads * self.shape.head_dim
+    }
+
+    /// Rows `range` of the queries, as if they were the last tokens.
+    fn sequence(&self, range: std::ops::Range<usize>, q_start: usize) -> AttentionSequence<'_> {
+        AttentionSequence {
+            q_start,
+            q_len: range.len(),
+            keys: self.keys.elements(),
+            values: self.values.elements(),
+            capacity: self.capacity,
+            len: self.len - self.q_len + range.end,
+        }
+    }
+
+    fn run(&self, compute: &Compute, range: std::ops::Range<usize>) -> Vec<f32> {
+        let q = &self.q[range.start * self.width()..range.end * self.width()];
+        let mut out = vec![f32::NAN; q.len()];
+        attention(
+            compute,
+            q,
+            &[self.sequence(range, 0)],
+            &self.shape,
+            &mut out,
+        )
+        .unwrap();
+        out
+    }
+
+    fn want(&self) -> Vec<f64> {
+        let AttentionShape {
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim,
+            scale,
+        } = self.shape;
+        let (keys, values) = (self.keys.wide(), self.values.wide());
+        let mut out = Vec::new();
+        for row in 0..self.q_len {
+            for head in 0..num_attention_heads {
+                let q = &self.q[(row * num_attention_heads + head) * head_dim..][..head_dim];
+                let kv_head = head / (num_attention_heads / num_key_value_heads);
+                let token = |x: &[f32], t: usize| -> Vec<f64> {
+                    let from = (kv_head * self.capacity + t) * head_dim;
+                    x[from..][..head_dim]
+                        .iter()
+                        .map(|&x| f64::from(x))
+                        .collect()
+                };
+                let visible = self.len - self.q_len + row + 1;
+                let score = |t| -> f64 {
+                    let dot: f64 = q
+                        .iter()
+                        .zip(token(&keys, t))
+                        .map(|(q, k)| f64::from(*q) * k)
+                        .sum();
+                    f64::from(scale) * dot
+                };
+                let scores: Vec<f64> = (0..visible).map(score).collect();
+                let max = scores.iter().copied().fold(f64::MIN, f64::max);
+                let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+                let mut result = vec![0.0; head_dim];
+                for (t, score) in scores.iter().enumerate() {
+                    for (r, v) in result.iter_mut().zip(token(&values, t)) {
+                        *r += (score - max).exp() / sum * v;
+                    }
+                }
+                out.extend(result);
+            }
+        }
+        out
+    }
+
+    #[track_caller]
+    fn check(&self, compute: &Compute) {
+        let got = self.run(compute, 0..self.q_len);
+        for (index, (got, want)) in got.iter().zip(self.want()).enumerate() {
+            assert!(
+                (f64::from(*got) - want).abs() < 5e-6,
+                "{compute:?} {:?} {} of {}: [{index}] {got} is not {want}",
+                self.shape,
+                self.q_len,
+                self.len
+            );
+        }
+    }
+}
+
+#[test]
+fn shapes_around_blocks_and_spans_agree_with_f64() {
+    for compute in every_isa() {
+        for (heads, kv_heads, head_dim) in
+            [(4, 2, 64), (1, 1, 20), (6, 2, 128), (5, 1, 7), (40, 1, 16)]
+        {
+            for (q_len, len) in [
+                (1, 1),
+                (1, 64),
+                (1, 65),
+                (3, 3),
+                (1, 600),
+                (2, 1025),
+                (17, 130),
+                (70, 70),
+                (40, 513),
+            ] {
+                for dtype in DTYPES {
+                    let shape = shape(heads, kv_heads, head_dim);
+                    Case::new(shape, (dtype, dtype), q_len, len).check(&compute);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.min(256), ..Default::default() })]
+    #[test]
+    fn any_shape_agrees_with_f64(
+        (kv_heads, group, head_dim) in (1usize..4, 1usize..6, 1usize..80),
+        (q_len, past) in (1usize..40, 0usize..200),
+        keys in prop::sample::select(&DTYPES),
+        values in prop::sample::select(&DTYPES),
+    ) {
+        let shape = shape(kv_heads * group, kv_heads, head_dim);
+        let case = Case::new(shape, (keys, values), q_len, past + q_len);
+        for compute in every_isa() {
+            case.check(&compute);
+        }
+    }
+}
+
+/// Whole, in chunks, token by token, in a batch, on one thread or several: the same bits.
+#[test]
+fn a_row_does_not_depend_on_chunks_neighbours_or_threads() {
+    for isa in Isa::available() {
+        let one = Compute::with_isa(isa, Some(1)).unwrap();
+        let five = Compute::with_isa(isa, Some(5)).unwrap();
+        for dtype in DTYPES {
+            let len = 1200;
+            let case = Case::new(shape(6, 2, 72), (dtype, dtype), len, len);
+            let width = case.width();
+            let want = bits(&case.run(&one, 0..len));
+            assert!(bits(&case.run(&five, 0..len)) == want, "{isa} {dtype:?}");
+            let chunks = [
+                0..1,
+                1..2,
+                2..70,
+                70..511,
+                511..513,
+                513..1100,
+                1100..1199,
+                1199..1200,
+            ];
+            for chunk in chunks.clone() {
+                for compute in [&one, &five] {
+                    assert!(
+                        bits(&case.run(compute, chunk.clone()))
+                            == want[chunk.start * width..chunk.end * width],
+                        "{compute:?} {dtype:?} {chunk:?}"
+                    );
+                }
+            }
+            // All chunks as sequences of one call, in another order than their rows.
+            let mut rows = Vec::new();
+            let mut sequences = Vec::new();
+            for chunk in chunks.iter().rev() {
+                sequences.push(case.sequence(chunk.clone(), rows.len() / width));
+                rows.extend_from_slice(&case.q[chunk.start * width..chunk.end * width]);
+            }
+            let mut out = vec![0.0; rows.len()];
+            attention(&five, &rows, &sequences, &case.shape, &mut out).unwrap();
+            let got: Vec<u32> = chunks
+                .iter()
+                .zip(sequences.iter().rev())
+                .flat_map(|(chunk, s)| bits(&out[s.q_start * width..][..chunk.len() * width]))
+                .collect();
+            assert!(got == want, "{isa} {dtype:?}: batch");
+        }
+    }
+}
+
+/// A token that a row doesn't see can hold anything.
+#[test]
+fn later_tokens_do_not_reach_earlier_rows() {
+    for compute in every_isa() {
+        let (len, width) = (90, 4 * 32);
+        let mut case = Case::new(shape(4, 2, 32), (Dtype::F32, Dtype::F32), len, len);
+        let before = case.run(&compute, 0..len);
+        for stored in [&mut case.keys, &mut case.values] {
+            let mut x = stored.wide();
+            for head in x.chunks_exact_mut(case.capacity * 32) {
+                head[80 * 32..].fill(f32::NAN);
+            }
+            *stored = Stored::F32(x);
+        }
+        let after = case.run(&compute, 0..len);
+        assert_eq!(
+            bits(&after[..80 * width]),
+            bits(&before[..80 * width]),
+            "{compute:?}"
+        );
+        assert!(
+            after[80 * width..].iter().all(|x| x.is_nan()),
+            "{compute:?}"
+        );
+    }
+}
+
+#[test]
+fn large_scores_do_not_overflow() {
+    for compute in every_isa() {
+        let mut case = Case::new(shape(2, 1, 16), (Dtype::F32, Dtype::F32), 3, 100);
+        case.q.iter_mut().for_each(|q| *q *= 1e4);
+        assert!(
+            case.run(&compute, 0..3).iter().all(|x| x.abs() <= 1.0),
+            "{compute:?}"
+        );
+    }
+}
+
+#[test]
+fn rows_of_no_sequence_are_left_alone() {
+    for compute in every_isa() {
+        let case = Case::new(shape(2, 1, 8), (Dtype::F32, Dtype::F32), 1, 4);
+        let q = numbers(3 * 16, 9);
+        let mut out = vec![5.0; q.len()];
+        attention(
+            &compute,
+            &q,
+            &[case.sequence(0..1, 1)],
+            &case.shape,
+            &mut out,
+        )
+        .unwrap();
+        assert!(out[..16].iter().chain(&out[32..]).all(|&x| x == 5.0));
+        assert!(out[16..32].iter().all(|&x| x != 5.0));
+        attention(&compute, &[], &[], &case.shape, &mut []).unwrap();
+    }
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_errors() {
+    let compute = Compute::new(Some(1)).unwrap();
+    let shape = shape(4, 2, 8);
+    let (q, cache) = (numbers(3 * 32, 1), numbers(2 * 5 * 8, 2));
+    let good = AttentionSequence {
+        q_start: 0,
+        q_len: 2,
+        keys: Elements::F32(&cache),
+        values: Elements::F32(&cache),
+        capacity: 5,
+        len: 4,
+    };
+    let run = |sequences: &[AttentionSequence<'_>]| {
+        attention(&compute, &q, sequences, &shape, &mut [0.0; 3 * 32])
+    };
+    run(&[good]).unwrap();
+    run(&[
+        good,
+        AttentionSequence {
+            q_start: 2,
+            q_len: 1,
+            ..good
+        },
+    ])
+    .unwrap();
+    let what = |sequences: &[AttentionSequence<'_>]| match run(sequences) {
+        Err(Error::Sequence {
+            sequence,
+            what,
+            got,
+            limit,
+        }) => (sequence, what, got, limit),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        what(&[AttentionSequence { q_start: 4, ..good }]),
+        (0, "q_start", 4, 3)
+    );
+    assert_eq!(
+        what(&[AttentionSequence { q_start: 2, ..good }]),
+        (0, "q_len", 2, 1)
+    );
+    assert_eq!(
+        what(&[AttentionSequence { len: 1, ..good }]),
+        (0, "q_len", 2, 1)
+    );
+    assert_eq!(
+        what(&[AttentionSequence { len: 6, ..good }]),
+        (0, "len", 6, 5)
+    );
+    let other = AttentionSequence {
+        q_start: 1,
+        q_len: 1,
+        ..good
+    };
+    assert_eq!(what(&[good, other]), (0, "q_len", 2, 1));
+    let short = AttentionSequence {
+        values: Elements::F32(&cache[1..]),
+        ..good
+    };
+    assert!(matches!(
+        run(&[short]),
+        Err(Error::Shape {
+            argument: "values",
+            ..
+        })
+    ));
+    let huge = AttentionSequence {
+        capacity: usize::MAX,
+        ..good
+    };
+    assert!(matches!(
+        run(&[huge]),
+        Err(Error::Shape {
+            argument: "keys",
+            want: usize::MAX,
+            ..
+        })
+    ));
+    for (heads, kv_heads) in [(4, 3), (4, 0), (2, 4)] {
+        let shape = AttentionShape {
+            num_attention_heads: heads,
+            num_key_value_heads: kv_heads,
+            ..shape
+        };
+        let got = attention(&compute, &q, &[good], &shape, &mut [0.0; 3 * 32]);
+        assert!(matches!(got, Err(Error::Heads { .. })), "{got:?}");
+    }
+    let got = attention(&compute, &q[1..], &[good], &shape, &mut [0.0; 3 * 32]);
+    assert!(matches!(got, Err(Error::Shape { argument: "q", .. })));
+    let got = attention(&compute, &q, &[good], &shape, &mut [0.0; 32]);
+    assert!(matches!(
+        got,
+        Err(Error::Shape {
+            argument: "out",
+            ..
+        })
+    ));
+}
