@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use internlm_core::chat_model::Usage;
 use internlm_core::{Message, SamplingParams};
 use internlm_examples::{Error, Result, progress};
@@ -185,7 +186,7 @@ impl<'m> Conversation<'m> {
         }
         let mut detokenizer = self.model.tokenizer().detokenizer(true);
         let mut all_ids = ids;
-        while let Some(event) = generation.next() {
+        for event in generation.by_ref() {
             let TokenEvent::Token { id, .. } = event? else {
                 continue;
             };
@@ -277,7 +278,11 @@ impl<'m> Conversation<'m> {
     /// begins with. Returns whether it got that far.
     fn read(&self, cached: &mut Cached, ids: &[u32], answering: &Answering<'_>) -> Result<bool> {
         let todo = &ids[cached.ids.len()..ids.len() - 1];
-        let bar = progress::bar(todo.len() as u64, "reading");
+        let bar = if todo.len() > CHUNK {
+            progress::bar(todo.len() as u64, "reading")
+        } else {
+            ProgressBar::hidden()
+        };
         cached.rope_length = cached.rope_length.max(ids.len());
         for chunk in todo.chunks(CHUNK) {
             let mut batch = Batch::new();

@@ -83,7 +83,11 @@ impl Error {
 
     /// Whether the reader of our output went away, as `head` does.
     pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::BrokenPipe)
+        match self {
+            Error::Io { source, .. } => source.kind() == std::io::ErrorKind::BrokenPipe,
+            Error::Line { source, .. } => source.is_broken_pipe(),
+            _ => false,
+        }
     }
 }
 

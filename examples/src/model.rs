@@ -187,7 +187,7 @@ impl ModelArgs {
 /// # Errors
 /// Whatever the checkpoint's files lack.
 pub fn load(dir: &ModelDir, config: LoadConfig) -> Result<CausalLm> {
-    let bar = progress::bytes(0, format!("loading {}", dir.name()));
+    let bar = progress::bytes(format!("loading {}", dir.name()));
     let shown = bar.clone();
     let model = CausalLm::load(
         dir,
@@ -243,7 +243,7 @@ fn hub_id(model: &Path) -> Option<&str> {
 
 #[cfg(feature = "hub")]
 fn download(id: &str, patterns: &[&str]) -> Result<PathBuf> {
-    let bar = progress::bytes(0, format!("fetching {id}"));
+    let bar = progress::bytes(format!("fetching {id}"));
     let shown = bar.clone();
     let fetch = internlm_model::hub::Fetch::new(id).with_progress(move |progress| {
         shown.set_length(progress.all_total);

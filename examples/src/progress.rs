@@ -16,17 +16,17 @@ pub fn spinner(what: impl Into<String>) -> ProgressBar {
 
 /// A known number of steps.
 pub fn bar(steps: u64, what: impl Into<String>) -> ProgressBar {
-    shown(
+    ticking(shown(
         ProgressBar::new(steps),
         what,
         "{msg} {bar:30} {pos}/{len} {eta}",
-    )
+    ))
 }
 
-/// A known number of bytes, which may become known later.
-pub fn bytes(bytes: u64, what: impl Into<String>) -> ProgressBar {
+/// A number of bytes that becomes known later; nothing is shown until then.
+pub fn bytes(what: impl Into<String>) -> ProgressBar {
     shown(
-        ProgressBar::new(bytes),
+        ProgressBar::new(0),
         what,
         "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}",
     )
@@ -40,6 +40,13 @@ fn shown(bar: ProgressBar, what: impl Into<String>, style: &str) -> ProgressBar 
         bar.set_style(style);
     }
     bar.set_message(what.into());
-    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// Moves also where no step is done for a while.
+fn ticking(bar: ProgressBar) -> ProgressBar {
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(120));
+    }
     bar
 }

@@ -33,6 +33,7 @@ pub(crate) fn smollm2() -> Option<PathBuf> {
     )
 }
 
+#[allow(clippy::print_stdout, reason = "says why a test is skipped")]
 fn found(path: PathBuf, how: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
