@@ -12,7 +12,12 @@ const ARROWS: [(&str, &[&str]); 5] = [
     ("internlm-quant", &["internlm-kernels"]),
     (
         "internlm-model",
-        &["internlm-core", "internlm-kernels", "internlm-quant", "internlm-tokenize"],
+        &[
+            "internlm-core",
+            "internlm-kernels",
+            "internlm-quant",
+            "internlm-tokenize",
+        ],
     ),
 ];
 
@@ -41,11 +46,17 @@ fn crates_use_only_what_the_map_allows() {
         return;
     };
     for (name, allowed) in ARROWS {
-        assert!(workspace.contains(name), "ARCHITECTURE.md does not mention {name}");
+        assert!(
+            workspace.contains(name),
+            "ARCHITECTURE.md does not mention {name}"
+        );
         let manifest = std::fs::read_to_string(root.join(name).join("Cargo.toml"));
         let used = dependencies(&manifest.expect("a crate has a manifest"));
         let allowed: BTreeSet<String> = allowed.iter().map(|s| (*s).to_owned()).collect();
-        assert!(used.is_subset(&allowed), "{name} uses {used:?}, the map allows {allowed:?}");
+        assert!(
+            used.is_subset(&allowed),
+            "{name} uses {used:?}, the map allows {allowed:?}"
+        );
     }
 }
 

@@ -72,7 +72,9 @@ impl Batch {
             return refuse(format!("slot {slot} occurs twice"));
         }
         let (Some(end), Ok(prompt_len)) = (
-            start.checked_add(ids.len()).filter(|&end| u32::try_from(end).is_ok()),
+            start
+                .checked_add(ids.len())
+                .filter(|&end| u32::try_from(end).is_ok()),
             u32::try_from(prompt_len),
         ) else {
             return refuse(format!("position {start} + {} is over u32::MAX", ids.len()));
@@ -148,7 +150,10 @@ mod tests {
         assert_eq!(batch.rope_lengths(), [10, 10, 13]);
         assert_eq!(batch.positions(), [4, 5, 12]);
         assert_eq!(batch.logit_rows(), [1, 2]);
-        assert_eq!(batch.sequences().collect::<Vec<_>>(), [(3, 0..2), (1, 2..3)]);
+        assert_eq!(
+            batch.sequences().collect::<Vec<_>>(),
+            [(3, 0..2), (1, 2..3)]
+        );
         Ok(())
     }
 
@@ -161,7 +166,11 @@ mod tests {
         ));
         assert!(batch.push(0, &[1], 0, 1, Logits::All).is_ok());
         assert!(batch.push(0, &[1], 0, 1, Logits::All).is_err());
-        assert!(batch.push(1, &[1], u32::MAX as usize, 1, Logits::All).is_err());
+        assert!(
+            batch
+                .push(1, &[1], u32::MAX as usize, 1, Logits::All)
+                .is_err()
+        );
         assert!(batch.push(1, &[1], usize::MAX, 1, Logits::All).is_err());
         assert_eq!(batch.num_tokens(), 1);
     }

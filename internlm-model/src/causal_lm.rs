@@ -69,7 +69,13 @@ impl CausalLm {
         config.validate()?;
         let loader = Loader::random(&config, &options, seed)?;
         let generation_config = GenerationConfig::of(&config);
-        Self::build("random".to_owned(), config, generation_config, &loader, &options)
+        Self::build(
+            "random".to_owned(),
+            config,
+            generation_config,
+            &loader,
+            &options,
+        )
     }
 
     fn build(
@@ -88,7 +94,9 @@ impl CausalLm {
             .collect::<Result<_>>()?;
         let norm = Norm::load(loader, names.norm.to_owned(), hidden)?;
         let head = match config.head {
-            Head::Reward { .. } => linear(loader, vec![(names.v_head.to_owned(), 1)], hidden, false)?,
+            Head::Reward { .. } => {
+                linear(loader, vec![(names.v_head.to_owned(), 1)], hidden, false)?
+            }
             Head::Lm if config.tie_word_embeddings => Linear::new(
                 internlm_quant::Weight::Dense(embedding.clone()),
                 None,
@@ -202,7 +210,10 @@ impl CausalLm {
         let eps = self.config.rms_norm_eps as f32;
         let ids = Tensor::new(batch.input_ids(), &self.device)?;
         let mut residual = Residual {
-            x: self.embedding.index_select(&ids, 0)?.to_dtype(self.activation_dtype())?,
+            x: self
+                .embedding
+                .index_select(&ids, 0)?
+                .to_dtype(self.activation_dtype())?,
             delta: None,
         };
         for (index, layer) in self.layers.iter().enumerate() {
@@ -291,7 +302,10 @@ impl CausalLm {
     /// A failed conversion.
     pub fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
         let names = self.config.weight_names();
-        let mut tensors = vec![(format!("{}.weight", names.embed_tokens), self.embedding.clone())];
+        let mut tensors = vec![(
+            format!("{}.weight", names.embed_tokens),
+            self.embedding.clone(),
+        )];
         for layer in &self.layers {
             tensors.extend(layer.tensors()?);
         }

@@ -150,11 +150,17 @@ mod tests {
 
     #[test]
     fn heads_of_separate_projections_follow_each_other() {
-        assert_eq!(offsets(QkvLayout::Separate), [0, 10, 20, 30, 40, 50, 60, 70]);
+        assert_eq!(
+            offsets(QkvLayout::Separate),
+            [0, 10, 20, 30, 40, 50, 60, 70]
+        );
     }
 
     #[test]
     fn heads_of_interleaved_projections_come_by_group() {
-        assert_eq!(offsets(QkvLayout::Interleaved), [0, 10, 40, 50, 20, 60, 30, 70]);
+        assert_eq!(
+            offsets(QkvLayout::Interleaved),
+            [0, 10, 40, 50, 20, 60, 30, 70]
+        );
     }
 }

@@ -66,8 +66,7 @@ impl Residual {
         match self.delta.take() {
             None => ops::rms_norm(step, &self.x, norm.weight(), eps),
             Some(delta) => {
-                let (sum, normed) =
-                    ops::add_rms_norm(step, &self.x, &delta, norm.weight(), eps)?;
+                let (sum, normed) = ops::add_rms_norm(step, &self.x, &delta, norm.weight(), eps)?;
                 self.x = sum;
                 Ok(normed)
             }
@@ -102,11 +101,18 @@ impl Layer {
             [fused] => vec![(at(fused), qkv_rows.iter().sum())],
             names => names.iter().map(|name| at(name)).zip(qkv_rows).collect(),
         };
-        let gate_up = names.gate_up.map(|name| (at(name), config.intermediate_size));
+        let gate_up = names
+            .gate_up
+            .map(|name| (at(name), config.intermediate_size));
         Ok(Self {
             attention_norm: Norm::load(loader, at(names.attention_norm), hidden)?,
             wqkv: linear(loader, qkv, hidden, config.qkv_bias)?,
-            wo: linear(loader, vec![(at(names.wo), hidden)], qkv_rows[0], config.o_bias)?,
+            wo: linear(
+                loader,
+                vec![(at(names.wo), hidden)],
+                qkv_rows[0],
+                config.o_bias,
+            )?,
             ffn_norm: Norm::load(loader, at(names.ffn_norm), hidden)?,
             gate_up: linear(loader, gate_up.into(), hidden, config.mlp_bias)?,
             down: linear(
@@ -164,14 +170,20 @@ pub(crate) fn linear(
     bias: bool,
 ) -> Result<Linear> {
     let rows = |suffix: &str, shape: &dyn Fn(usize) -> Vec<usize>| {
-        let names: Vec<_> =
-            parts.iter().map(|(path, rows)| (format!("{path}.{suffix}"), shape(*rows))).collect();
+        let names: Vec<_> = parts
+            .iter()
+            .map(|(path, rows)| (format!("{path}.{suffix}"), shape(*rows)))
+            .collect();
         loader.rows(&names)
     };
     let weight = rows("weight", &|rows| vec![rows, in_features])?;
     let bias = if bias {
         let bias = rows("bias", &|rows| vec![rows])?;
-        Some(bias.to_dtype(if bias.device().is_cpu() { DType::F32 } else { weight.dtype() })?)
+        Some(bias.to_dtype(if bias.device().is_cpu() {
+            DType::F32
+        } else {
+            weight.dtype()
+        })?)
     } else {
         None
     };

@@ -146,9 +146,16 @@ impl<C: KvCache> Generation<'_, C> {
         let end = start + ids.len();
         for chunk in ids.chunks(chunk_size) {
             let mut batch = Batch::new();
-            let wanted = if start + chunk.len() == end { Logits::Last } else { Logits::None };
+            let wanted = if start + chunk.len() == end {
+                Logits::Last
+            } else {
+                Logits::None
+            };
             batch.push(self.slot, chunk, start, prompt_len, wanted)?;
-            logits = self.model.forward(&batch, &mut Context::new(&mut self.cache))?.to_vec2()?;
+            logits = self
+                .model
+                .forward(&batch, &mut Context::new(&mut self.cache))?
+                .to_vec2()?;
             start += chunk.len();
         }
         Ok(logits.pop().unwrap_or_default())

@@ -128,7 +128,9 @@ impl KvCache for ContiguousCache {
                 self.sequences.resize_with(slot + 1, Sequence::default);
             }
             let sequence = &mut self.sequences[slot];
-            sequence.layers.resize_with(self.num_hidden_layers, Layer::default);
+            sequence
+                .layers
+                .resize_with(self.num_hidden_layers, Layer::default);
             sequence.len = batch.positions()[rows.end - 1] as usize + 1;
         }
         Ok(())
@@ -181,7 +183,9 @@ impl KvCache for NoCache {
             let start = batch.positions()[rows.start];
             if start != 0 {
                 return Err(Error::Batch {
-                    what: format!("slot {slot} starts at position {start}, without a cache it must be 0"),
+                    what: format!(
+                        "slot {slot} starts at position {start}, without a cache it must be 0"
+                    ),
                 });
             }
         }

@@ -33,7 +33,9 @@ pub(crate) fn rms_norm(step: &Step<'_>, x: &Tensor, weight: &Tensor, eps: f32) -
     if step.uses_kernels(x.device()) {
         let out = with_f32(x, |x| {
             let mut out = vec![0.0; x.len()];
-            with_f32(weight, |w| Ok(kernels::rms_norm(step.compute, x, w, eps, &mut out)?))?;
+            with_f32(weight, |w| {
+                Ok(kernels::rms_norm(step.compute, x, w, eps, &mut out)?)
+            })?;
             Ok(out)
         })?;
         from_rows(out, x.dim(0)?, x.device())
@@ -61,11 +63,21 @@ pub(crate) fn add_rms_norm(
         let mut out = vec![0.0; sum.len()];
         with_f32(delta, |delta| {
             with_f32(weight, |w| {
-                Ok(kernels::add_rms_norm(step.compute, &mut sum, delta, w, eps, &mut out)?)
+                Ok(kernels::add_rms_norm(
+                    step.compute,
+                    &mut sum,
+                    delta,
+                    w,
+                    eps,
+                    &mut out,
+                )?)
             })
         })?;
         let rows = x.dim(0)?;
-        Ok((from_rows(sum, rows, x.device())?, from_rows(out, rows, x.device())?))
+        Ok((
+            from_rows(sum, rows, x.device())?,
+            from_rows(out, rows, x.device())?,
+        ))
     } else {
         let sum = (x + delta)?;
         let out = rms_norm(step, &sum, weight, eps)?;

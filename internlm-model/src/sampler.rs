@@ -63,16 +63,18 @@ impl Sampler {
             None => self.choose(logits),
         };
         *self.answered.entry(id).or_default() += 1;
-        let logprob = self.params.logprobs.map(|top| token_logprob(logits, id, top));
+        let logprob = self
+            .params
+            .logprobs
+            .map(|top| token_logprob(logits, id, top));
         Ok(Choice { id, logprob })
     }
 
     /// Logits after bias and penalties; `None` where they change nothing.
     fn adjusted(&self, logits: &[f32]) -> Option<Vec<f32>> {
         let p = &self.params;
-        let penalties = p.repetition_penalty != 1.0
-            || p.frequency_penalty != 0.0
-            || p.presence_penalty != 0.0;
+        let penalties =
+            p.repetition_penalty != 1.0 || p.frequency_penalty != 0.0 || p.presence_penalty != 0.0;
         if p.logit_bias.is_empty() && !penalties {
             return None;
         }
@@ -84,11 +86,17 @@ impl Sampler {
         }
         if p.repetition_penalty != 1.0 {
             let seen = self.prompted.iter().chain(
-                self.answered.keys().filter(|id| !self.prompted.contains(id)),
+                self.answered
+                    .keys()
+                    .filter(|id| !self.prompted.contains(id)),
             );
             for &id in seen {
                 if let Some(x) = logits.get_mut(id as usize) {
-                    *x = if *x < 0.0 { *x * p.repetition_penalty } else { *x / p.repetition_penalty };
+                    *x = if *x < 0.0 {
+                        *x * p.repetition_penalty
+                    } else {
+                        *x / p.repetition_penalty
+                    };
                 }
             }
         }
@@ -111,7 +119,10 @@ impl Sampler {
             candidates.select_nth_unstable_by(p.top_k - 1, falling);
             candidates.truncate(p.top_k);
         }
-        let top = candidates.iter().map(|c| c.1).fold(f32::NEG_INFINITY, f32::max);
+        let top = candidates
+            .iter()
+            .map(|c| c.1)
+            .fold(f32::NEG_INFINITY, f32::max);
         let mut total = 0.0;
         for (_, x) in &mut candidates {
             *x = ((*x - top) / p.temperature).exp();
@@ -177,7 +188,10 @@ pub fn token_logprob(logits: &[f32], id: u32, top: usize) -> TokenLogprob {
     TokenLogprob {
         id,
         logprob: logits[id as usize] - norm,
-        top: ids.into_iter().map(|id| (id, logits[id as usize] - norm)).collect(),
+        top: ids
+            .into_iter()
+            .map(|id| (id, logits[id as usize] - norm))
+            .collect(),
     }
 }
 
@@ -203,7 +217,9 @@ impl SplitMix64 {
 /// A seed that differs from run to run, from the standard library's hasher keys.
 fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }
 
 #[cfg(test)]
@@ -212,7 +228,9 @@ mod tests {
 
     fn draws(params: SamplingParams, logits: &[f32], n: usize) -> Vec<u32> {
         let mut sampler = Sampler::new(params, &[]).expect("valid parameters");
-        (0..n).map(|_| sampler.sample(logits).expect("finite").id).collect()
+        (0..n)
+            .map(|_| sampler.sample(logits).expect("finite").id)
+            .collect()
     }
 
     fn sampled() -> SamplingParams {
@@ -231,7 +249,10 @@ mod tests {
         let norm: f64 = logits.iter().map(|x: &f32| f64::from(x.exp())).sum();
         for (id, x) in logits.iter().enumerate() {
             let got = ids.iter().filter(|&&i| i as usize == id).count() as f64 / 20_000.0;
-            assert!((got - f64::from(x.exp()) / norm).abs() < 0.015, "{id}: {got}");
+            assert!(
+                (got - f64::from(x.exp()) / norm).abs() < 0.015,
+                "{id}: {got}"
+            );
         }
     }
 
@@ -274,7 +295,10 @@ mod tests {
     fn a_seed_repeats_and_another_differs() {
         let logits = vec![0.0; 50];
         assert_eq!(draws(sampled(), &logits, 20), draws(sampled(), &logits, 20));
-        assert_ne!(draws(sampled(), &logits, 20), draws(sampled().with_seed(8), &logits, 20));
+        assert_ne!(
+            draws(sampled(), &logits, 20),
+            draws(sampled().with_seed(8), &logits, 20)
+        );
     }
 
     #[test]

@@ -50,7 +50,10 @@ impl CausalLm {
         }
         let mut groups: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
         for (i, span) in spans.iter().enumerate() {
-            groups.entry(&span.ids[..span.ids.len() - span.scored]).or_default().push(i);
+            groups
+                .entry(&span.ids[..span.ids.len() - span.scored])
+                .or_default()
+                .push(i);
         }
         let mut scores = vec![Vec::new(); spans.len()];
         let mut alone = Vec::new();
@@ -90,7 +93,13 @@ impl CausalLm {
         for &i in members {
             let ids = spans[i].ids;
             let mut batch = Batch::new();
-            batch.push(0, &ids[prefix..ids.len() - 1], prefix, ids.len() - 1, Logits::All)?;
+            batch.push(
+                0,
+                &ids[prefix..ids.len() - 1],
+                prefix,
+                ids.len() - 1,
+                Logits::All,
+            )?;
             self.score_batch(&batch, &mut cache, &[i], spans, scores)?;
         }
         Ok(())
@@ -118,7 +127,13 @@ impl CausalLm {
             let mut batch = Batch::new();
             for (slot, &i) in now.iter().enumerate() {
                 let input = &spans[i].ids[..spans[i].ids.len() - 1];
-                batch.push(slot, input, 0, input.len(), Logits::LastRows(spans[i].scored))?;
+                batch.push(
+                    slot,
+                    input,
+                    0,
+                    input.len(),
+                    Logits::LastRows(spans[i].scored),
+                )?;
             }
             self.score_batch(&batch, &mut NoCache, now, spans, scores)?;
             rest = later;
@@ -138,7 +153,9 @@ impl CausalLm {
         let hidden = self.hidden_states(batch, &mut Context::new(cache))?;
         let mut targets = members.iter().flat_map(|&i| {
             let ids = spans[i].ids;
-            ids[ids.len() - spans[i].scored..].iter().map(move |&id| (i, id))
+            ids[ids.len() - spans[i].scored..]
+                .iter()
+                .map(move |&id| (i, id))
         });
         let rows = hidden.dim(0)?;
         for start in (0..rows).step_by(ROWS_PER_HEAD) {

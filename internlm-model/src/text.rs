@@ -78,7 +78,9 @@ impl TextModel {
     #[must_use]
     pub fn with_template(mut self, template: Option<ChatTemplate>) -> Self {
         let stops = template.iter().flat_map(ChatTemplate::stop_tokens);
-        self.stop_token_ids = stops.filter_map(|t| self.tokenizer.token_to_id(t)).collect();
+        self.stop_token_ids = stops
+            .filter_map(|t| self.tokenizer.token_to_id(t))
+            .collect();
         self.template = template;
         self
     }
@@ -153,7 +155,9 @@ impl TextModel {
             });
         };
         let parts = self.render(messages, &[], false)?;
-        let mut ids = self.tokenizer.encode_parts(&parts, self.tokenizer.adds_bos())?;
+        let mut ids = self
+            .tokenizer
+            .encode_parts(&parts, self.tokenizer.adds_bos())?;
         ids.push(reward_token_id);
         self.model.reward(&ids)
     }
@@ -166,10 +170,19 @@ impl TextModel {
             }))
         };
         if request.response_format != ResponseFormat::Text {
-            return refuse("response_format", "this model can't constrain its answer; use text");
+            return refuse(
+                "response_format",
+                "this model can't constrain its answer; use text",
+            );
         }
-        if matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Tool(_)) {
-            return refuse("tool_choice", "this model can't be forced to call a tool; use auto or none");
+        if matches!(
+            request.tool_choice,
+            ToolChoice::Required | ToolChoice::Tool(_)
+        ) {
+            return refuse(
+                "tool_choice",
+                "this model can't be forced to call a tool; use auto or none",
+            );
         }
         let ids = self.prompt_ids(request)?;
         let mut generation = self.model.generate(&ids, &request.sampling)?;

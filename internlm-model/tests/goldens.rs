@@ -151,20 +151,33 @@ fn logits(loaded: &Loaded, ids: &[u32], chunk: usize, mode: Mode) -> Result<Vec<
 fn check(loaded: &Loaded, what: &str, got: &[f32], want: &[f32], tolerance: f32) {
     let diff = max_abs_diff(got, want);
     let name = loaded.model.name();
-    assert!(diff <= tolerance, "{name} ({:?}): {what}: off by {diff}", loaded.dtype);
+    assert!(
+        diff <= tolerance,
+        "{name} ({:?}): {what}: off by {diff}",
+        loaded.dtype
+    );
 }
 
 fn check_logits(loaded: &Loaded, mode: Mode, tolerance: f32) -> Result<()> {
     if let Some(full) = &loaded.golden.full_logits {
         let got = logits(loaded, &full.input_ids, usize::MAX, mode)?;
-        check(loaded, "full logits", &got.concat(), &full.logits.concat(), tolerance);
+        check(
+            loaded,
+            "full logits",
+            &got.concat(),
+            &full.logits.concat(),
+            tolerance,
+        );
     }
     for case in &loaded.golden.cases {
         let got = logits(loaded, &case.input_ids, usize::MAX, mode)?;
         let last = got.last().expect("a prompt has a last token");
         check(loaded, "last logits", last, &case.last_logits, tolerance);
         if tolerance == F32 {
-            let argmax: Vec<_> = got.iter().map(|r| internlm_model::sampler::argmax(r)).collect();
+            let argmax: Vec<_> = got
+                .iter()
+                .map(|r| internlm_model::sampler::argmax(r))
+                .collect();
             assert_eq!(argmax, case.argmax_per_position, "{}", loaded.model.name());
         }
     }
@@ -230,8 +243,12 @@ fn a_batch_is_bitwise_its_sequences_alone() -> Result<()> {
             batch.push(slot, &case.input_ids, 0, case.input_ids.len(), Logits::Last)?;
         }
         let mut cache = loaded.model.new_cache()?;
-        let together = loaded.model.forward(&batch, &mut Context::new(&mut cache))?;
-        let without = loaded.model.forward(&batch, &mut Context::new(&mut NoCache))?;
+        let together = loaded
+            .model
+            .forward(&batch, &mut Context::new(&mut cache))?;
+        let without = loaded
+            .model
+            .forward(&batch, &mut Context::new(&mut NoCache))?;
         let (together, without) = (together.to_vec2::<f32>()?, without.to_vec2::<f32>()?);
         assert_eq!(together, without);
         for (case, got) in cases.iter().zip(together) {
@@ -268,11 +285,19 @@ fn greedy_tokens_with_a_cache() -> Result<()> {
                 let mut batch = Batch::new();
                 let start = cache.len(0);
                 batch.push(0, &ids[start..], start, case.input_ids.len(), Logits::Last)?;
-                let out = loaded.model.forward(&batch, &mut Context::new(&mut cache))?;
+                let out = loaded
+                    .model
+                    .forward(&batch, &mut Context::new(&mut cache))?;
                 last = out.to_vec2::<f32>()?.concat();
                 ids.push(case.greedy_32[step]);
             }
-            check(&loaded, "last step", &last[..16], &case.last_step_logits_first16, F32);
+            check(
+                &loaded,
+                "last step",
+                &last[..16],
+                &case.last_step_logits_first16,
+                F32,
+            );
         }
     }
     Ok(())
@@ -312,7 +337,13 @@ fn rows_of_a_batch_are_those_of_the_unpadded_run() -> Result<()> {
             if pad.rows_equal_unpadded[i] {
                 let got = logits(&loaded, ids, usize::MAX, Mode::Infer)?;
                 let last = got.last().expect("a row has a last token");
-                check(&loaded, "padded row", last, &pad.prefill_last_logits[i], F32);
+                check(
+                    &loaded,
+                    "padded row",
+                    last,
+                    &pad.prefill_last_logits[i],
+                    F32,
+                );
             }
         }
     }
@@ -325,11 +356,19 @@ fn a_long_sequence_leaves_nothing_behind() -> Result<()> {
         let Some(reuse) = &loaded.golden.instance_reuse_after_long else {
             continue;
         };
-        let long: Vec<u32> = (0..reuse.long_input_len as u32).map(|i| 3 + i % 400).collect();
+        let long: Vec<u32> = (0..reuse.long_input_len as u32)
+            .map(|i| 3 + i % 400)
+            .collect();
         logits(&loaded, &long, usize::MAX, Mode::Infer)?;
         let got = logits(&loaded, &reuse.then_input_ids, usize::MAX, Mode::Infer)?;
         let last = got.last().expect("a prompt has a last token");
-        check(&loaded, "after a long run", last, &reuse.fresh_last_logits, F32);
+        check(
+            &loaded,
+            "after a long run",
+            last,
+            &reuse.fresh_last_logits,
+            F32,
+        );
     }
     Ok(())
 }
@@ -348,11 +387,27 @@ fn decoding_across_the_trained_length() -> Result<()> {
             while end <= ids.len() {
                 let start = cache.len(0);
                 let mut batch = Batch::new();
-                batch.push(0, &ids[start..end], start, across.input_ids.len(), Logits::Last)?;
+                batch.push(
+                    0,
+                    &ids[start..end],
+                    start,
+                    across.input_ids.len(),
+                    Logits::Last,
+                )?;
                 let mut ctx = Context::new(&mut cache).with_mode(mode);
-                let got = loaded.model.forward(&batch, &mut ctx)?.to_vec2::<f32>()?.concat();
+                let got = loaded
+                    .model
+                    .forward(&batch, &mut ctx)?
+                    .to_vec2::<f32>()?
+                    .concat();
                 if let Some(step) = across.steps.iter().find(|step| step.kv_len == end) {
-                    check(&loaded, &format!("kv length {end}"), &got, &step.logits, F32);
+                    check(
+                        &loaded,
+                        &format!("kv length {end}"),
+                        &got,
+                        &step.logits,
+                        F32,
+                    );
                 }
                 end += 1;
             }
@@ -375,10 +430,19 @@ fn reward_scores() -> Result<()> {
         let pad = &loaded.golden.batch_left_pad;
         for (i, ids) in rows(pad).iter().enumerate() {
             let score = loaded.model.reward(ids)?;
-            check(&loaded, "padded score", &[score], &[pad.scores_unpadded[i]], F32);
+            check(
+                &loaded,
+                "padded score",
+                &[score],
+                &[pad.scores_unpadded[i]],
+                F32,
+            );
         }
         let refused = loaded.model.generate(&[1], &SamplingParams::greedy());
-        assert!(matches!(refused.err(), Some(internlm_model::Error::Head { .. })));
+        assert!(matches!(
+            refused.err(),
+            Some(internlm_model::Error::Head { .. })
+        ));
     }
     Ok(())
 }

@@ -25,7 +25,9 @@ impl<'a> Reference<'a> {
             Ok(t.reshape(((), columns))?.to_vec2()?)
         };
         let tensors = model.tensors()?;
-        let weights = tensors.iter().map(|(name, t)| Ok((name.clone(), to_f64(t)?)));
+        let weights = tensors
+            .iter()
+            .map(|(name, t)| Ok((name.clone(), to_f64(t)?)));
         Ok(Self {
             config: model.config(),
             weights: weights.collect::<Result<_>>()?,
@@ -39,11 +41,13 @@ impl<'a> Reference<'a> {
     }
 
     fn linear(&self, x: &Matrix, modules: &[String]) -> Matrix {
-        let names = |suffix: &str| -> Vec<_> {
-            modules.iter().map(|m| format!("{m}.{suffix}")).collect()
-        };
+        let names =
+            |suffix: &str| -> Vec<_> { modules.iter().map(|m| format!("{m}.{suffix}")).collect() };
         let w = self.weight(&names("weight"));
-        let bias = names("bias").iter().find_map(|name| self.weights.get(name)).map(|b| &b[0]);
+        let bias = names("bias")
+            .iter()
+            .find_map(|name| self.weights.get(name))
+            .map(|b| &b[0]);
         x.iter()
             .map(|x| {
                 let dot = |w: &Vec<f64>| x.iter().zip(w).map(|(a, b)| a * b).sum::<f64>();
@@ -114,7 +118,11 @@ impl<'a> Reference<'a> {
         }
         let of = |name: &str| self.linear(x, &[format!("{layer}.self_attn.{name}_proj")]);
         let (q, k, v) = (of("q"), of("k"), of("v"));
-        q.iter().zip(k).zip(v).map(|((q, k), v)| [split(q), split(&k), split(&v)]).collect()
+        q.iter()
+            .zip(k)
+            .zip(v)
+            .map(|((q, k), v)| [split(q), split(&k), split(&v)])
+            .collect()
     }
 
     fn attention(&self, x: &Matrix, layer: &str) -> Matrix {
@@ -149,17 +157,29 @@ impl<'a> Reference<'a> {
         }
         self.linear(
             &out,
-            &[format!("{layer}.attention.wo"), format!("{layer}.self_attn.o_proj")],
+            &[
+                format!("{layer}.attention.wo"),
+                format!("{layer}.self_attn.o_proj"),
+            ],
         )
     }
 
     fn feed_forward(&self, x: &Matrix, layer: &str) -> Matrix {
         let of = |x: &Matrix, a: &str, b: &str| {
-            self.linear(x, &[format!("{layer}.feed_forward.{a}"), format!("{layer}.mlp.{b}_proj")])
+            self.linear(
+                x,
+                &[
+                    format!("{layer}.feed_forward.{a}"),
+                    format!("{layer}.mlp.{b}_proj"),
+                ],
+            )
         };
         let (gate, up) = (of(x, "w1", "gate"), of(x, "w3", "up"));
         let gated = gate.iter().zip(&up).map(|(g, u)| {
-            g.iter().zip(u).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect()
+            g.iter()
+                .zip(u)
+                .map(|(g, u)| g / (1.0 + (-g).exp()) * u)
+                .collect()
         });
         of(&gated.collect(), "w2", "down")
     }
@@ -167,7 +187,10 @@ impl<'a> Reference<'a> {
     fn logits(&self, ids: &[u32]) -> Matrix {
         let names = ["model.tok_embeddings", "model.embed_tokens"].map(|n| format!("{n}.weight"));
         let embedding = self.weight(&names);
-        let mut x: Matrix = ids.iter().map(|&id| embedding[id as usize].clone()).collect();
+        let mut x: Matrix = ids
+            .iter()
+            .map(|&id| embedding[id as usize].clone())
+            .collect();
         let add = |x: &mut Matrix, y: Matrix| {
             for (x, y) in x.iter_mut().flatten().zip(y.into_iter().flatten()) {
                 *x += y;
@@ -184,14 +207,24 @@ impl<'a> Reference<'a> {
             add(&mut x, out);
         }
         let x = self.norm(&x, &["model.norm".to_owned()]);
-        let heads = ["v_head", "output", "lm_head", "model.tok_embeddings", "model.embed_tokens"];
+        let heads = [
+            "v_head",
+            "output",
+            "lm_head",
+            "model.tok_embeddings",
+            "model.embed_tokens",
+        ];
         self.linear(&x, &heads.map(str::to_owned))
     }
 }
 
 fn config(architecture: Architecture, change: impl FnOnce(&mut Config)) -> Config {
     // InternLM 1 has no grouped queries.
-    let kv_heads = if architecture == Architecture::InternLm { 6 } else { 2 };
+    let kv_heads = if architecture == Architecture::InternLm {
+        6
+    } else {
+        2
+    };
     let json = serde_json::json!({
         "model_type": architecture.as_str(),
         "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
@@ -199,7 +232,8 @@ fn config(architecture: Architecture, change: impl FnOnce(&mut Config)) -> Confi
         "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "bias": false,
     });
     let bytes = serde_json::to_vec(&json).expect("JSON is written");
-    let mut config = Config::from_json("config.json".as_ref(), &bytes).expect("the config is valid");
+    let mut config =
+        Config::from_json("config.json".as_ref(), &bytes).expect("the config is valid");
     change(&mut config);
     config
 }
@@ -210,7 +244,9 @@ fn check(config: Config, len: usize) {
     options.threads = Some(2);
     let model = CausalLm::random(config, 11, options).expect("a random model is built");
     let ids: Vec<u32> = (0..len as u32).map(|i| (i * 37 + 5) % 97).collect();
-    let want = Reference::new(&model).expect("tensors convert").logits(&ids);
+    let want = Reference::new(&model)
+        .expect("tensors convert")
+        .logits(&ids);
     let scale = want.iter().flatten().map(|x| x.abs()).fold(0.0, f64::max);
     for mode in [Mode::Infer, Mode::Train] {
         let mut cache = model.new_cache().expect("a cache");
@@ -236,7 +272,9 @@ fn dynamic(factor: f64) -> RopeConfig {
 #[test]
 fn internlm_with_biases() {
     check(
-        config(Architecture::InternLm, |c| (c.qkv_bias, c.o_bias) = (true, true)),
+        config(Architecture::InternLm, |c| {
+            (c.qkv_bias, c.o_bias) = (true, true)
+        }),
         20,
     );
 }
@@ -283,7 +321,11 @@ fn internlm2_tied_and_linear() {
 #[test]
 fn internlm2_reward() {
     check(
-        config(Architecture::InternLm2, |c| c.head = Head::Reward { reward_token_id: 90 }),
+        config(Architecture::InternLm2, |c| {
+            c.head = Head::Reward {
+                reward_token_id: 90,
+            }
+        }),
         12,
     );
 }
@@ -306,5 +348,8 @@ fn llama() {
 
 #[test]
 fn qwen2() {
-    check(config(Architecture::Qwen2, |c| c.tie_word_embeddings = true), 20);
+    check(
+        config(Architecture::Qwen2, |c| c.tie_word_embeddings = true),
+        20,
+    );
 }

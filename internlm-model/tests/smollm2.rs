@@ -27,8 +27,12 @@ fn question(text: &str) -> ChatRequest {
 fn last_logits(model: &CausalLm, ids: &[u32]) -> Vec<f32> {
     let mut cache = model.new_cache().expect("a cache");
     let mut batch = Batch::new();
-    batch.push(0, ids, 0, ids.len(), Logits::Last).expect("a batch");
-    let logits = model.forward(&batch, &mut Context::new(&mut cache)).expect("a pass");
+    batch
+        .push(0, ids, 0, ids.len(), Logits::Last)
+        .expect("a batch");
+    let logits = model
+        .forward(&batch, &mut Context::new(&mut cache))
+        .expect("a pass");
     logits.to_vec2::<f32>().expect("logits are f32").concat()
 }
 
@@ -37,23 +41,37 @@ fn the_converted_folder_is_the_gguf_file() {
     let Some(text) = load() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let saved = folder.path().join("smollm2");
-    let dir = text.model().save(&saved, &SaveConfig::default()).expect("it saves");
+    let dir = text
+        .model()
+        .save(&saved, &SaveConfig::default())
+        .expect("it saves");
     let converted = CausalLm::load(&dir, LoadConfig::default()).expect("the folder loads");
     let mut config = text.model().config().clone();
     config.torch_dtype = converted.config().torch_dtype.clone();
     assert_eq!(&config, converted.config());
-    let ids = text.tokenizer().encode("The capital of France is", EncodeOptions::default());
+    let ids = text
+        .tokenizer()
+        .encode("The capital of France is", EncodeOptions::default());
     let ids = ids.expect("it encodes");
-    assert_eq!(last_logits(text.model(), &ids), last_logits(&converted, &ids));
+    assert_eq!(
+        last_logits(text.model(), &ids),
+        last_logits(&converted, &ids)
+    );
 }
 
 #[test]
 fn a_chat_makes_sense() {
     let Some(model) = load() else { return };
-    let answer = model.complete(&question("What is the capital of France?")).expect("an answer");
+    let answer = model
+        .complete(&question("What is the capital of France?"))
+        .expect("an answer");
     assert!(answer.text.contains("Paris"), "{}", answer.text);
     assert_eq!(answer.finish_reason, Some(FinishReason::Stop));
-    assert_eq!(answer.usage.completion_tokens, answer.ids.len() + 1, "the end token counts");
+    assert_eq!(
+        answer.usage.completion_tokens,
+        answer.ids.len() + 1,
+        "the end token counts"
+    );
     assert!(!answer.text.contains("<|im_end|>"));
 }
 
@@ -63,18 +81,28 @@ fn events_join_to_the_decoded_answer() {
     let request = question("Write one word in Chinese characters.");
     let (mut text, mut ids) = (String::new(), Vec::new());
     for event in model.generate(&request).expect("it starts") {
-        if let Event::Delta { text: more, ids: new, .. } = event.expect("an event") {
+        if let Event::Delta {
+            text: more,
+            ids: new,
+            ..
+        } = event.expect("an event")
+        {
             text.push_str(&more);
             ids.extend(new);
         }
     }
-    assert_eq!(model.tokenizer().decode(&ids, true).expect("it decodes"), text);
+    assert_eq!(
+        model.tokenizer().decode(&ids, true).expect("it decodes"),
+        text
+    );
 }
 
 #[test]
 fn a_stop_text_ends_the_answer_before_it() {
     let Some(model) = load() else { return };
-    let whole = model.complete(&question("What is the capital of France?")).expect("an answer");
+    let whole = model
+        .complete(&question("What is the capital of France?"))
+        .expect("an answer");
     let mut request = question("What is the capital of France?");
     request.sampling = request.sampling.with_stop("Paris");
     let cut = model.complete(&request).expect("an answer");
@@ -89,14 +117,32 @@ fn what_cannot_be_kept_is_refused() {
     let mut request = question("Hi");
     request.response_format = ResponseFormat::JsonObject;
     let refused = model.generate(&request).err();
-    assert!(matches!(refused, Some(Error::Request { field: "response_format", .. })));
+    assert!(matches!(
+        refused,
+        Some(Error::Request {
+            field: "response_format",
+            ..
+        })
+    ));
     let mut request = question("Hi");
     request.tool_choice = ToolChoice::Required;
     let refused = model.generate(&request).err();
-    assert!(matches!(refused, Some(Error::Request { field: "tool_choice", .. })));
+    assert!(matches!(
+        refused,
+        Some(Error::Request {
+            field: "tool_choice",
+            ..
+        })
+    ));
     let long = "word ".repeat(9_000);
     let refused = model.generate(&question(&long)).err();
-    assert!(matches!(refused, Some(Error::PromptTooLong { context_length: 8192, .. })));
+    assert!(matches!(
+        refused,
+        Some(Error::PromptTooLong {
+            context_length: 8192,
+            ..
+        })
+    ));
     let empty = ChatRequest::prompt("");
     assert!(model.generate(&empty).is_err());
     let outside = ChatRequest::new(internlm_core::chat_model::Input::Ids(vec![u32::MAX]));
@@ -111,7 +157,11 @@ fn scores_do_not_depend_on_company() {
         context: "The capital of France is".into(),
         continuation: continuation.into(),
     };
-    let requests = [request(" Paris"), request(" London"), request(" a city on the Seine")];
+    let requests = [
+        request(" Paris"),
+        request(" London"),
+        request(" a city on the Seine"),
+    ];
     let together = model.score(&requests).expect("scores");
     for (request, together) in requests.iter().zip(&together) {
         let alone = model.score(std::slice::from_ref(request)).expect("scores");
@@ -125,7 +175,9 @@ fn scores_do_not_depend_on_company() {
 #[test]
 fn perplexity_on_wikitext_2() {
     let Some(model) = load() else { return };
-    let Some(file) = shared("datasets/wikitext2/wiki.test.joined.txt") else { return };
+    let Some(file) = shared("datasets/wikitext2/wiki.test.joined.txt") else {
+        return;
+    };
     let text = std::fs::read_to_string(file).expect("the text reads");
     let ids = model.encode(&text, false).expect("it encodes");
     assert_eq!(ids.len(), 304_978);

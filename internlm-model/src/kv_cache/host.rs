@@ -101,7 +101,10 @@ impl Buffer {
         fn grow<T: Element>(v: &mut Vec<T>, old: usize, new: usize, heads: usize, dim: usize) {
             let mut grown = vec![T::default(); heads * new * dim];
             if old > 0 {
-                for (to, from) in grown.chunks_exact_mut(new * dim).zip(v.chunks_exact(old * dim)) {
+                for (to, from) in grown
+                    .chunks_exact_mut(new * dim)
+                    .zip(v.chunks_exact(old * dim))
+                {
                     to[..old * dim].copy_from_slice(from);
                 }
             }
@@ -200,7 +203,10 @@ impl Buffer {
         ) -> Vec<T> {
             let dim = step.geometry.head_dim;
             let mut out = vec![T::default(); v.len()];
-            let heads: Vec<_> = out.chunks_exact_mut(capacity * dim).map(Mutex::new).collect();
+            let heads: Vec<_> = out
+                .chunks_exact_mut(capacity * dim)
+                .map(Mutex::new)
+                .collect();
             step.compute.run(heads.len(), |head| {
                 let Ok(mut to) = heads[head].lock() else {
                     return;
@@ -245,7 +251,9 @@ fn queries(step: &Step<'_>, qkv: &[f32]) -> Vec<f32> {
     };
     const ROWS: usize = 16;
     if step.batch.num_tokens() < ROWS {
-        q.chunks_exact_mut(q_dim).enumerate().for_each(|(row, to)| fill(row, to));
+        q.chunks_exact_mut(q_dim)
+            .enumerate()
+            .for_each(|(row, to)| fill(row, to));
     } else {
         let chunks: Vec<_> = q.chunks_mut(ROWS * q_dim).map(Mutex::new).collect();
         step.compute.run(chunks.len(), |chunk| {
@@ -276,8 +284,10 @@ pub(super) fn attend(
             let k_offset = |head| geometry.k_offset(head);
             let v_offset = |head| geometry.v_offset(head);
             let rotate = !geometry.keeps_raw_keys;
-            host.keys.store(host.capacity, step, qkv, rows.clone(), &k_offset, rotate);
-            host.values.store(host.capacity, step, qkv, rows.clone(), &v_offset, false);
+            host.keys
+                .store(host.capacity, step, qkv, rows.clone(), &k_offset, rotate);
+            host.values
+                .store(host.capacity, step, qkv, rows.clone(), &v_offset, false);
         }
         let mut runs = Vec::new();
         for (_, rows, host) in slots.iter() {

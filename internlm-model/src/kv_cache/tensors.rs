@@ -35,7 +35,11 @@ impl TensorLayer {
         let (q, k, v) = split(step, &qkv.narrow(0, rows.start, len)?)?; // (heads, rows, head_dim)
         let tokens = step.rope.tokens();
         let q = rotate(&q, tokens, rows.clone())?;
-        let k = if geometry.keeps_raw_keys { k } else { rotate(&k, tokens, rows.clone())? };
+        let k = if geometry.keeps_raw_keys {
+            k
+        } else {
+            rotate(&k, tokens, rows.clone())?
+        };
         let (k, v) = match &self.stored {
             Some((keys, values)) if start > 0 => (
                 Tensor::cat(&[&keys.narrow(1, 0, start)?, &k], 1)?,
@@ -61,11 +65,16 @@ impl TensorLayer {
                 k
             };
             let v = v.narrow(1, 0, seen)?;
-            let q = q
-                .narrow(1, run.start - rows.start, run.len())?
-                .reshape((kv_heads, group * run.len(), dim))?;
+            let q = q.narrow(1, run.start - rows.start, run.len())?.reshape((
+                kv_heads,
+                group * run.len(),
+                dim,
+            ))?;
             let scores = (q.contiguous()?.matmul(&k.t()?.contiguous()?)? * scale)?; // (kv, group*run, seen)
-            let scores = scores.to_dtype(DType::F32)?.reshape((kv_heads, group, run.len(), seen))?;
+            let scores =
+                scores
+                    .to_dtype(DType::F32)?
+                    .reshape((kv_heads, group, run.len(), seen))?;
             let first = step.batch.positions()[run.start] as usize;
             let scores = scores.broadcast_add(&causal(first, run.len(), seen, qkv.device())?)?;
             let weights = candle_nn::ops::softmax(&scores, D::Minus1)?.to_dtype(v.dtype())?;
@@ -83,7 +92,13 @@ impl TensorLayer {
 fn causal(first: usize, rows: usize, seen: usize, device: &Device) -> Result<Tensor> {
     let mask: Vec<f32> = (0..rows)
         .flat_map(|row| {
-            (0..seen).map(move |key| if key <= first + row { 0.0 } else { f32::NEG_INFINITY })
+            (0..seen).map(move |key| {
+                if key <= first + row {
+                    0.0
+                } else {
+                    f32::NEG_INFINITY
+                }
+            })
         })
         .collect();
     Ok(Tensor::from_vec(mask, (rows, seen), device)?)
@@ -98,7 +113,8 @@ fn split(step: &Step<'_>, qkv: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
     let (q, k, v) = match geometry.qkv_layout {
         QkvLayout::Separate => {
             let heads_of = |start: usize, count: usize| {
-                qkv.narrow(1, start * dim, count * dim)?.reshape((rows, count, dim))
+                qkv.narrow(1, start * dim, count * dim)?
+                    .reshape((rows, count, dim))
             };
             (
                 heads_of(0, heads)?,
@@ -127,7 +143,10 @@ fn rotate(x: &Tensor, rotations: &Rotations, rows: Range<usize>) -> Result<Tenso
         Ok(Tensor::from_slice(part, (1, rows.len(), half), x.device())?.to_dtype(x.dtype())?)
     };
     let (cos, sin) = (of(rotations.cos())?, of(rotations.sin())?);
-    let (a, b) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
+    let (a, b) = (
+        x.narrow(D::Minus1, 0, half)?,
+        x.narrow(D::Minus1, half, half)?,
+    );
     let low = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
     let high = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
     Ok(Tensor::cat(&[low, high], D::Minus1)?)

@@ -28,7 +28,12 @@ pub(super) struct TextEvents<'m> {
 }
 
 /// Special tokens that the tool protocol is made of; with tools they stay in the text for the parser.
-const PROTOCOL: [&str; 4] = ["<|action_start|>", "<|action_end|>", "<|plugin|>", "<|interpreter|>"];
+const PROTOCOL: [&str; 4] = [
+    "<|action_start|>",
+    "<|action_end|>",
+    "<|plugin|>",
+    "<|interpreter|>",
+];
 
 impl<'m> TextEvents<'m> {
     pub(super) fn new(
@@ -40,7 +45,10 @@ impl<'m> TextEvents<'m> {
         let skips = !request.keep_special_tokens && !parses;
         let specials = model.tokenizer.special_tokens();
         let dropped = match parses {
-            true => specials.filter(|(token, _)| !PROTOCOL.contains(token)).map(|(_, id)| id).collect(),
+            true => specials
+                .filter(|(token, _)| !PROTOCOL.contains(token))
+                .map(|(_, id)| id)
+                .collect(),
             false => Vec::new(),
         };
         Ok(Self {

@@ -39,7 +39,8 @@ impl TextModel {
 
     fn prefix(&self) -> Result<u32> {
         self.facts.prefix_token.ok_or_else(|| Error::Batch {
-            what: "the tokenizer has neither a BOS nor an EOS token to stand for no context".to_owned(),
+            what: "the tokenizer has neither a BOS nor an EOS token to stand for no context"
+                .to_owned(),
         })
     }
 
@@ -161,7 +162,8 @@ impl Scorer for TextModel {
     }
 
     fn encode(&self, text: &str, add_bos: bool) -> internlm_core::Result<Vec<u32>> {
-        self.encode_text(text, add_bos).map_err(|e| to_core("encoding", e))
+        self.encode_text(text, add_bos)
+            .map_err(|e| to_core("encoding", e))
     }
 
     fn render_chat(

@@ -23,7 +23,10 @@ pub fn smollm2() -> Option<PathBuf> {
         },
         PathBuf::from,
     );
-    found(file, "run examples/fetch_smollm2.sh or set INTERNLM_SMOLLM2_GGUF")
+    found(
+        file,
+        "run examples/fetch_smollm2.sh or set INTERNLM_SMOLLM2_GGUF",
+    )
 }
 
 fn found(path: PathBuf, how: &str) -> Option<PathBuf> {
@@ -39,5 +42,8 @@ fn found(path: PathBuf, how: &str) -> Option<PathBuf> {
 /// The largest absolute difference.
 pub fn max_abs_diff(got: &[f32], want: &[f32]) -> f32 {
     assert_eq!(got.len(), want.len());
-    got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    got.iter()
+        .zip(want)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }

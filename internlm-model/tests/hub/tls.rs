@@ -6,12 +6,14 @@ use std::process::{Child, Command, Stdio};
 
 use super::{Cache, in_child};
 
-/// Answers everything with 404 over TLS, and prints its port.
+/// Over TLS, answers with 404, or for `org/down` with a redirect out of TLS. Prints its port.
 const SERVER: &str = "
 import http.server, ssl, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(404)
+        down = '/org/down/' in self.path
+        self.send_response(302 if down else 404)
+        if down: self.send_header('Location', 'http://127.0.0.1:1/')
         self.send_header('X-Error-Code', 'RepoNotFound')
         self.send_header('Content-Length', '0')
         self.end_headers()
@@ -85,6 +87,8 @@ fn certificates() {
     // The answer of the server: the handshake went well.
     let trusted = in_child("org/name", &ours);
     assert!(trusted.contains("<error RepoNotFound"), "{trusted}");
+    let down = in_child("org/down", &ours);
+    assert!(down.contains("<error Response"), "{down}");
     let unknown = in_child("org/name", &ours[..2]);
     assert!(unknown.contains("<error Transport"), "{unknown}");
     assert!(unknown.contains("UnknownIssuer"), "{unknown}");
