@@ -156,7 +156,7 @@ fn context_ends_where_positions_do() {
     assert_eq!(length(json!({"type": "linear", "factor": 4.0})), 512);
     assert_eq!(
         length(json!({"type": "dynamic", "factor": 2.0})),
-        u32::MAX as usize
+        128 * 8 * 2
     );
 }
 
@@ -363,10 +363,9 @@ fn json_round_trips_for_every_class() {
         json!({"rope_scaling": {"type": "dynamic", "factor": 2}}),
     ))
     .unwrap();
-    assert_eq!(
-        config.to_json()["rope_scaling"].to_string(),
-        r#"{"factor":2.0,"type":"dynamic"}"#
-    );
+    let scaling = &config.to_json()["rope_scaling"];
+    assert_eq!(*scaling, json!({"type": "dynamic", "factor": 2.0}));
+    assert!(scaling["factor"].is_f64());
 }
 
 #[test]
