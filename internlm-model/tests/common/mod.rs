@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 /// A folder or file beside the workspace, or `None` with a printed reason; with `CI=true` a panic.
-pub fn shared(path: &str) -> Option<PathBuf> {
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("INTERNLM_SHARED").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")),
         PathBuf::from,
@@ -13,7 +13,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
 }
 
 /// SmolLM2-135M-Instruct as GGUF.
-pub fn smollm2() -> Option<PathBuf> {
+pub(crate) fn smollm2() -> Option<PathBuf> {
     let file = std::env::var_os("INTERNLM_SMOLLM2_GGUF").map_or_else(
         || {
             PathBuf::from(concat!(
@@ -40,7 +40,7 @@ fn found(path: PathBuf, how: &str) -> Option<PathBuf> {
 }
 
 /// The largest absolute difference.
-pub fn max_abs_diff(got: &[f32], want: &[f32]) -> f32 {
+pub(crate) fn max_abs_diff(got: &[f32], want: &[f32]) -> f32 {
     assert_eq!(got.len(), want.len());
     got.iter()
         .zip(want)
