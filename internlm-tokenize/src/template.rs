@@ -14,6 +14,7 @@ use crate::tokenizer::Tokenizer;
 
 mod builtin;
 mod clock;
+mod conversation;
 mod guard;
 mod jinja;
 mod json;

@@ -1,4 +1,5 @@
 //! Stop strings over streamed text.
+#![allow(clippy::unwrap_used)]
 
 use internlm_tokenize::{Error, StopMatcher};
 use proptest::prelude::*;

@@ -1,4 +1,5 @@
 //! The built-in chat formats, without a tokenizer: what is text and what is a marker.
+#![allow(clippy::unwrap_used)]
 
 use internlm_core::{Message, Part, Role, ToolCall, ToolSpec, message};
 use internlm_tokenize::{BUILTIN, ChatTemplate, Error};

@@ -1,4 +1,5 @@
 //! The chat prompts and ids of the official code.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use internlm_core::{Message, Part, Role, ToolCall, ToolSpec};
+use internlm_core::{Message, Part, Role, ToolSpec};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Rest, Value, ValueOrKwargs};
 use minijinja::{AutoEscape, Environment, ErrorKind, State, escape_formatter, filters, functions};
-use serde_json::Value as Json;
 
+use super::conversation::{Conversation, Spelling};
 use super::trust::{Seals, Tokens, Twins, Used};
 use super::{SpecialTokens, clock, guard, json};
 use crate::error::{Error, Result};
@@ -22,8 +22,6 @@ const FUEL_PER_NODE: u64 = 200;
 const BYTES_PER_FUEL: u64 = 4;
 /// Depth of macros and loops within each other. A macro counts as four.
 const RECURSION_LIMIT: usize = 200;
-/// Deepest JSON in tools and arguments.
-const MAX_JSON_DEPTH: usize = 128;
 
 /// A compiled template.
 #[derive(Debug)]
@@ -82,7 +80,8 @@ impl Jinja {
             messages,
             tools,
             add_generation_prompt,
-            jinja: self,
+            special: &self.special,
+            role: &|message| self.role(message),
         };
         let mut tokens = Cow::Borrowed(&self.tokens);
         let mut used = Used::default();
@@ -94,10 +93,10 @@ impl Jinja {
             budget.add(text);
         })?;
         for part in messages.iter().flat_map(|message| &message.content) {
-            if let Part::Marker { text } = part {
-                if !tokens.contains(text) {
-                    tokens.to_mut().insert(text);
-                }
+            if let Part::Marker { text } = part
+                && !tokens.contains(text)
+            {
+                tokens.to_mut().insert(text);
             }
         }
         let full = || Error::Template {
@@ -116,10 +115,11 @@ impl Jinja {
             untrusted: &|text| twins.disguise(text),
             marker: &str::to_owned,
         };
-        if let Ok(second) = run(&self.env, budget.fuel(), conversation.context(&disguised)?) {
-            if twins.restore(&second) == output {
-                return Ok(twins.split(&tokens, &second));
-            }
+        let second = run(&self.env, budget.fuel(), conversation.context(&disguised)?);
+        if let Ok(second) = second
+            && twins.restore(&second) == output
+        {
+            return Ok(twins.split(&tokens, &second));
         }
 
         let seals = Seals::new(&tokens, &used).ok_or_else(full)?;
@@ -143,10 +143,10 @@ impl Jinja {
         let probe = [Message::user("question"), Message::assistant(ANSWER)];
         if let Ok(parts) = self.render(&probe, &[], false) {
             for pair in parts.windows(2) {
-                if let [Part::Text { text }, Part::Marker { text: marker }] = pair {
-                    if text.trim_end().ends_with(ANSWER) {
-                        stops.push(marker.clone());
-                    }
+                if let [Part::Text { text }, Part::Marker { text: marker }] = pair
+                    && text.trim_end().ends_with(ANSWER)
+                {
+                    stops.push(marker.clone());
                 }
             }
         }
@@ -187,206 +187,6 @@ impl Budget {
     fn fuel(&self) -> u64 {
         FUEL + self.nodes * FUEL_PER_NODE + self.bytes / BYTES_PER_FUEL
     }
-}
-
-/// How the strings of a conversation are written for one rendering.
-struct Spelling<'a> {
-    untrusted: &'a dyn Fn(&str) -> String,
-    marker: &'a dyn Fn(&str) -> String,
-}
-
-/// What a template is given.
-struct Conversation<'a> {
-    messages: &'a [Message],
-    tools: &'a [ToolSpec],
-    add_generation_prompt: bool,
-    jinja: &'a Jinja,
-}
-
-impl Conversation<'_> {
-    /// Calls `see` with every string, and checks names and the depth of JSON.
-    fn visit(&self, see: &mut dyn FnMut(&str)) -> Result<()> {
-        for (index, message) in self.messages.iter().enumerate() {
-            let wrong = |what: String| Error::Message { index, what };
-            if let Some(name) = &message.name {
-                if name.contains(['\n', '\r']) {
-                    return Err(wrong(format!("the name {name:?} contains a line break")));
-                }
-                see(name);
-            }
-            see("");
-            message.content.iter().for_each(|part| see(part.as_str()));
-            for call in &message.tool_calls {
-                see(&call.name);
-                see(call.id.as_deref().unwrap_or_default());
-                if !visit_json(&call.arguments, 0, see) {
-                    return Err(wrong("has arguments that are nested too deeply".to_owned()));
-                }
-            }
-            message.tool_call_id.iter().for_each(|id| see(id));
-        }
-        for tool in self.tools {
-            see(&tool.name);
-            see(&tool.description);
-            if !visit_json(&tool.parameters, 0, see) {
-                return Err(Error::Template {
-                    what: format!(
-                        "the parameters of tool `{}` are nested too deeply",
-                        tool.name
-                    ),
-                    line: None,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// The variables.
-    fn context(&self, spelling: &Spelling<'_>) -> Result<Value> {
-        let special = &self.jinja.special;
-        let messages: Vec<Value> = self
-            .messages
-            .iter()
-            .map(|message| self.message(message, spelling))
-            .collect();
-        let tools = match self.tools {
-            [] => Value::from(()),
-            tools => tools
-                .iter()
-                .map(|tool| tool_value(tool, spelling))
-                .collect(),
-        };
-        let mut variables = vec![
-            ("messages", Value::from(messages)),
-            ("tools", tools),
-            ("documents", Value::from(())),
-            (
-                "add_generation_prompt",
-                Value::from(self.add_generation_prompt),
-            ),
-        ];
-        for (name, token) in [
-            ("bos_token", &special.bos_token),
-            ("eos_token", &special.eos_token),
-            ("pad_token", &special.pad_token),
-            ("unk_token", &special.unk_token),
-        ] {
-            if let Some(token) = token {
-                variables.push((name, Value::from((spelling.marker)(token))));
-            }
-        }
-        Ok(Value::from_pairs(variables))
-    }
-
-    fn message(&self, message: &Message, spelling: &Spelling<'_>) -> Value {
-        let content: String = message
-            .content
-            .iter()
-            .map(|part| match part {
-                Part::Text { text } => (spelling.untrusted)(text),
-                Part::Marker { text } => (spelling.marker)(text),
-            })
-            .collect();
-        let mut fields = vec![
-            ("role", Value::from(self.jinja.role(message))),
-            ("content", Value::from(content)),
-        ];
-        if let Some(name) = &message.name {
-            fields.push(("name", Value::from((spelling.untrusted)(name))));
-        }
-        if !message.tool_calls.is_empty() {
-            let calls = message.tool_calls.iter();
-            let calls = calls.map(|call| call_value(call, spelling)).collect();
-            fields.push(("tool_calls", calls));
-        }
-        if let Some(id) = &message.tool_call_id {
-            fields.push(("tool_call_id", Value::from((spelling.untrusted)(id))));
-        }
-        Value::from_pairs(fields)
-    }
-}
-
-/// A call as transformers passes it: `{"type": "function", "id"?, "function": {…}}`.
-fn call_value(call: &ToolCall, spelling: &Spelling<'_>) -> Value {
-    let function = Value::from_pairs([
-        ("name", Value::from((spelling.untrusted)(&call.name))),
-        ("arguments", json_value(&call.arguments, spelling)),
-    ]);
-    let mut fields = vec![("type", Value::from("function"))];
-    if let Some(id) = &call.id {
-        fields.push(("id", Value::from((spelling.untrusted)(id))));
-    }
-    fields.push(("function", function));
-    Value::from_pairs(fields)
-}
-
-/// A tool as transformers passes it: `{"type": "function", "function": {…}}`.
-fn tool_value(tool: &ToolSpec, spelling: &Spelling<'_>) -> Value {
-    let mut function = vec![
-        ("name", Value::from((spelling.untrusted)(&tool.name))),
-        (
-            "description",
-            Value::from((spelling.untrusted)(&tool.description)),
-        ),
-    ];
-    if !tool.parameters.is_null() {
-        function.push(("parameters", json_value(&tool.parameters, spelling)));
-    }
-    Value::from_pairs([
-        ("type", Value::from("function")),
-        ("function", Value::from_pairs(function)),
-    ])
-}
-
-/// The caller has checked the depth.
-fn json_value(json: &Json, spelling: &Spelling<'_>) -> Value {
-    match json {
-        Json::String(text) => Value::from((spelling.untrusted)(text)),
-        Json::Array(items) => items
-            .iter()
-            .map(|item| json_value(item, spelling))
-            .collect(),
-        Json::Object(fields) => Value::from_pairs(fields.iter().map(|(key, value)| {
-            // Templates look fields up by names such as `type`; a plain word is no marker.
-            let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            let key = if plain {
-                key.clone()
-            } else {
-                (spelling.untrusted)(key)
-            };
-            (key, json_value(value, spelling))
-        })),
-        Json::Null => Value::from(()),
-        Json::Bool(value) => Value::from(*value),
-        Json::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
-            (Some(value), _, _) => Value::from(value),
-            (_, Some(value), _) => Value::from(value),
-            (_, _, value) => Value::from(value),
-        },
-    }
-}
-
-/// `false` where the JSON is nested too deeply.
-fn visit_json(json: &Json, depth: usize, see: &mut dyn FnMut(&str)) -> bool {
-    if depth > MAX_JSON_DEPTH {
-        return false;
-    }
-    match json {
-        Json::String(text) => see(text),
-        Json::Array(items) => {
-            see("");
-            return items.iter().all(|item| visit_json(item, depth + 1, see));
-        }
-        Json::Object(fields) => {
-            see("");
-            return fields.iter().all(|(key, value)| {
-                see(key);
-                visit_json(value, depth + 1, see)
-            });
-        }
-        _ => see(""),
-    }
-    true
 }
 
 const TEMPLATE: &str = "chat_template";
@@ -533,10 +333,10 @@ fn template_error(error: minijinja::Error) -> Error {
                 message: raised.0.clone(),
             };
         }
-        if let Some(cause) = cause.downcast_ref::<minijinja::Error>() {
-            if cause.kind() == ErrorKind::OutOfFuel {
-                return Error::TemplateFuel;
-            }
+        if let Some(cause) = cause.downcast_ref::<minijinja::Error>()
+            && cause.kind() == ErrorKind::OutOfFuel
+        {
+            return Error::TemplateFuel;
         }
         source = cause.source();
     }
