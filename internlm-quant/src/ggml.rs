@@ -164,7 +164,7 @@ impl GgmlType {
     /// theirs.
     pub fn dequantize(self, data: &[u8], out: &mut [f32]) -> Result<()> {
         let want = self.bytes(out.len());
-        if out.len() % self.block_size() != 0 || want != Some(data.len()) {
+        if !out.len().is_multiple_of(self.block_size()) || want != Some(data.len()) {
             return Err(Error::BlockLength {
                 ggml_type: self.name(),
                 elements: out.len(),
