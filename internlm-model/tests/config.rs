@@ -1,4 +1,5 @@
 //! Configurations: defaults, both spellings, round trips, and everything that is refused.
+#![allow(clippy::unwrap_used, reason = "a test panics")]
 
 mod common;
 #[path = "load/fuzz.rs"]

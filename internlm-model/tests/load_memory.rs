@@ -1,5 +1,10 @@
 //! Peak resident memory while loading stays near the weights, pages of mapped files included.
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test panics and prints"
+)]
 
 use std::path::Path;
 use std::process::Command;

@@ -58,7 +58,7 @@ impl Config {
             let what = format!("is {kv_heads}, which does not divide num_attention_heads {heads}");
             return wrong("num_key_value_heads", what);
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return wrong(
                 "head_dim",
                 format!("is {}, expected an even number", self.head_dim),

@@ -312,7 +312,7 @@ fn head_dim(
 ) -> Result<usize> {
     let implied = match num_attention_heads {
         0 => None,
-        heads if hidden_size % heads == 0 => Some(hidden_size / heads),
+        heads if hidden_size.is_multiple_of(heads) => Some(hidden_size / heads),
         _ => None,
     };
     let fixed = matches!(

@@ -262,7 +262,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 fn listed(names: &[String]) -> String {
     match names {
         [] => "nothing".to_owned(),
-        [few @ ..] if few.len() <= 8 => few.join(", "),
+        few if few.len() <= 8 => few.join(", "),
         [few @ .., _] => format!("{} and {} more", few[..8].join(", "), names.len() - 8),
     }
 }

@@ -116,7 +116,7 @@ impl GgufTensors {
                 }
                 // Rows are moved one by one, so blocks must not cross them.
                 let whole = match &stored.element_type {
-                    ElementType::Known(t) => stored.columns() % t.block_size() == 0,
+                    ElementType::Known(t) => stored.columns().is_multiple_of(t.block_size()),
                     ElementType::Other(_) => true,
                 };
                 if stored.shape != want || !whole {

@@ -1,5 +1,6 @@
 //! Where the shared goldens and the real model are, and how tests skip without them.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::path::PathBuf;
 

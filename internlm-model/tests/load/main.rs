@@ -1,4 +1,9 @@
 //! Checkpoints from and to disk.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test panics and prints"
+)]
 
 mod bad_input;
 mod checkpoint;

@@ -42,7 +42,7 @@ fn calls_are_refused() {
     call.extend(b"\x85R.");
     refused(at.path(), &call);
     for pickle in [
-        &b"\x80\x02cbuiltins\neval\nX\x01\0\0\01\x85R."[..],
+        &b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R."[..],
         b"cposix\nsystem\n(S'true'\ntR.",
         b"(S'true'\nios\nsystem\n.",
         b"\x80\x04\x8c\x05posix\x8c\x06system\x93.",
