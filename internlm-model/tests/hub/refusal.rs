@@ -146,7 +146,7 @@ fn commits_and_hashes_that_leave_the_folder() {
         "",
         "main",
         "../../x",
-        "/tmp",
+        "/etc",
         &COMMIT.to_uppercase(),
         &format!("{COMMIT}0"),
     ] {
