@@ -24,6 +24,15 @@
 //! # }
 //! ```
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "tiles are indexed alike in several arrays"
+)]
+#![allow(
+    clippy::missing_transmute_annotations,
+    reason = "both types stand in the signatures"
+)]
+
 mod attention;
 mod compute;
 mod elements;

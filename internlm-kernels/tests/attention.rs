@@ -1,4 +1,9 @@
 //! Attention against sums in f64, and its promise that a row depends on nothing but what it sees.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test panics and prints"
+)]
 
 mod common;
 

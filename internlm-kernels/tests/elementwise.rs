@@ -1,4 +1,9 @@
 //! Norms and gates against f64.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test panics and prints"
+)]
 
 mod common;
 

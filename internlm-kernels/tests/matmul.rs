@@ -1,4 +1,9 @@
 //! Dense products against sums in f64, over instruction sets, stored types and odd shapes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test panics and prints"
+)]
 
 mod common;
 
