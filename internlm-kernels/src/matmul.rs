@@ -16,7 +16,7 @@ use crate::isa::Isa;
 use crate::output::Output;
 use crate::simd::{Kernel, Simd, Stored, dispatch};
 use pack::Pack;
-use tile::{Panel, Product, Widened, add_product};
+use tile::{Panel, add_widened};
 
 /// How activations are rounded before a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -162,8 +162,8 @@ struct Task<'a, X, W> {
 }
 
 impl<X: Copy, W: Stored> Task<'_, X, W> {
-    #[inline(always)]
-    fn run<S: Simd, P: Product<S, X = X, W = W>>(self, s: S, p: P) {
+    /// The operands, the result begun with the bias. `tile_columns` at a time will be computed.
+    fn panel(&self, tile_columns: usize) -> Panel<X, W> {
         let Shape { n, k, .. } = self.shape;
         let width = self.columns.len();
         for row in self.rows.clone() {
@@ -176,21 +176,18 @@ impl<X: Copy, W: Stored> Task<'_, X, W> {
         }
         let x = &self.x[self.rows.start * self.x_stride..self.rows.end * self.x_stride];
         let w = &self.w[self.columns.start * k..self.columns.end * k];
-        let panel = Panel {
+        Panel {
             x: x.as_ptr(),
             x_stride: self.x_stride,
             rows: self.rows.len(),
             w: w.as_ptr(),
             w_stride: k,
-            ahead: w.as_ptr().wrapping_add(S::TILE.1 * k), // the next tile
+            ahead: w.as_ptr().wrapping_add(tile_columns * k), // the next tile
             columns: width,
             k,
             out: self.out.at(self.rows.start * n + self.columns.start),
             out_stride: n,
-        };
-        // SAFETY: the slices above hold the panel's rows; its part of the result is this task's alone,
-        // and the last row of it was checked above.
-        unsafe { add_product(s, p, &panel) };
+        }
     }
 }
 
@@ -199,7 +196,8 @@ struct Widen<'a, W>(Task<'a, f32, W>);
 impl<W: Stored> Kernel for Widen<'_, W> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.0.run(s, Widened::<W>::NEW);
+        // SAFETY: the task's slices hold the panel, and its part of the result is its alone.
+        unsafe { add_widened(s, self.0.panel(S::TILE.1)) };
     }
 }
 
@@ -244,6 +242,7 @@ mod dot {
 
     use super::*;
     use crate::matmul::pack::Round;
+    use crate::matmul::tile::{Product, add_product};
     use crate::simd::avx512::{Avx512, Avx512Bf16, DotKernel, run_dot};
 
     impl Product<Avx512> for Avx512Bf16 {
@@ -282,7 +281,8 @@ mod dot {
     impl DotKernel for Dot<'_> {
         #[inline(always)]
         fn run(self, s: Avx512Bf16) {
-            self.0.run(s.simd(), s);
+            // SAFETY: the task's slices hold the panel, and its part of the result is its alone.
+            unsafe { add_product(s.simd(), s, &self.0.panel(Avx512::TILE.1)) };
         }
     }
 

@@ -32,6 +32,9 @@ pub(crate) trait Simd: Copy {
     /// Rows and columns of the tile of sums that fits the registers.
     const TILE: (usize, usize);
 
+    /// Runs another kernel as a function of its own, not inlined.
+    fn call<K: Kernel>(self, kernel: K);
+
     fn splat(self, x: f32) -> Self::V;
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;

@@ -42,6 +42,14 @@ pub enum Error {
         /// Bytes needed; for a number of elements that is no multiple of a block, rounded up.
         want: usize,
     },
+    /// Codes, scales and zeros of a matrix do not belong together.
+    #[error("{what} of a quantized matrix: {message}")]
+    Codes {
+        /// The field.
+        what: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A kernel refused its arguments.
     #[error(transparent)]
     Kernel(#[from] internlm_kernels::Error),

@@ -18,11 +18,13 @@
 
 #![forbid(unsafe_code)]
 
+mod codes;
 pub mod error;
 pub mod ggml;
 mod weight;
 
 pub use candle_core as candle;
 
+pub use codes::{Codes, Zeros};
 pub use error::{Error, Result};
 pub use weight::Weight;

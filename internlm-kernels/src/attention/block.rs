@@ -13,7 +13,7 @@ use half::{bf16, f16};
 use crate::attention::{AttentionSequence, AttentionShape};
 use crate::elements::Elements;
 use crate::matmul::pack::{Pack, stride};
-use crate::matmul::tile::{Panel, Widened, add_product};
+use crate::matmul::tile::{Panel, add_widened};
 use crate::output::Output;
 use crate::simd::{Kernel, MAX_LANES, Simd, Stored, exp};
 
@@ -134,8 +134,21 @@ impl Rows<'_> {
     }
 
     /// The softmax over one span of keys.
+    ///
+    /// # Shapes
+    /// - packed: of [`Rows::pack`]
     #[inline(always)]
     pub(super) fn attend<S: Simd>(&self, s: S, packed: &[f32], span: usize, state: &mut State) {
+        s.call(Attend {
+            rows: self,
+            packed,
+            span,
+            state,
+        });
+    }
+
+    #[inline(always)]
+    fn attend_here<S: Simd>(&self, s: S, packed: &[f32], span: usize, state: &mut State) {
         let (rows, width, head_dim) = (self.len(), self.width(), self.shape.head_dim);
         state.reset(rows, width);
         let mut scores = vec![0.0; rows * BLOCK];
@@ -201,7 +214,7 @@ impl Rows<'_> {
             out_stride: BLOCK,
         };
         // SAFETY: the slices hold the panel (lengths are checked above), and `scores` is borrowed alone.
-        unsafe { add_product(s, Widened::<T>::NEW, &panel) };
+        unsafe { add_widened(s, panel) };
     }
 
     /// Adds the values of a block, weighted. A row takes the first `limits[row]`.
@@ -280,6 +293,21 @@ impl Rows<'_> {
                 *out = value / sum;
             }
         }
+    }
+}
+
+/// [`Rows::attend`] as a function of its own.
+struct Attend<'a> {
+    rows: &'a Rows<'a>,
+    packed: &'a [f32],
+    span: usize,
+    state: &'a mut State,
+}
+
+impl Kernel for Attend<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.rows.attend_here(s, self.packed, self.span, self.state);
     }
 }
 

@@ -131,13 +131,10 @@ impl Kernel for Whole<'_> {
         let packed = self.rows.pack(s);
         let mut total = State::default();
         let mut state = State::default();
-        for span in 0..self.rows.spans() {
-            if span == 0 {
-                self.rows.attend(s, &packed, span, &mut total);
-            } else {
-                self.rows.attend(s, &packed, span, &mut state);
-                self.rows.merge(s, span, &mut total, &state);
-            }
+        self.rows.attend(s, &packed, 0, &mut total);
+        for span in 1..self.rows.spans() {
+            self.rows.attend(s, &packed, span, &mut state);
+            self.rows.merge(s, span, &mut total, &state);
         }
         self.rows.finish(s, &total, self.out);
     }

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use crate::matmul::pack::PACK;
-use crate::simd::{Simd, Stored};
+use crate::simd::{Kernel, Simd, Stored};
 
 /// Rows that go over a tile of weights while it is in the cache.
 const M_BLOCK: usize = 128;
@@ -56,11 +56,7 @@ pub(crate) trait Product<S: Simd>: Copy {
 }
 
 /// Weights widened to f32 in registers.
-pub(crate) struct Widened<W>(PhantomData<W>);
-
-impl<W> Widened<W> {
-    pub(crate) const NEW: Self = Self(PhantomData);
-}
+struct Widened<W>(PhantomData<W>);
 
 impl<W> Clone for Widened<W> {
     fn clone(&self) -> Self {
@@ -123,6 +119,26 @@ pub(crate) struct Panel<X, W> {
     pub(crate) k: usize,
     pub(crate) out: *mut f32,
     pub(crate) out_stride: usize,
+}
+
+/// Adds a product of weights of any type, widened to f32, to `out`.
+///
+/// # Safety
+/// As [`add_product`].
+#[inline(always)]
+pub(crate) unsafe fn add_widened<S: Simd, W: Stored>(s: S, panel: Panel<f32, W>) {
+    /// A function of its own, as several kernels need this much code.
+    struct Add<W>(Panel<f32, W>);
+
+    impl<W: Stored> Kernel for Add<W> {
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            // SAFETY: it is made below alone, from what the caller of `add_widened` vouches for.
+            unsafe { add_product(s, Widened::<W>(PhantomData), &self.0) }
+        }
+    }
+
+    s.call(Add(panel));
 }
 
 /// Adds a product to `out`.

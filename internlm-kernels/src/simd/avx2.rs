@@ -15,6 +15,7 @@ pub(crate) struct Avx2(());
 /// # Safety
 /// The processor must have the features named below.
 #[target_feature(enable = "avx2,fma,f16c")]
+#[inline(never)]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) {
     kernel.run(Avx2(()));
 }
@@ -25,6 +26,12 @@ impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
     const TILE: (usize, usize) = (3, 4);
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) {
+        // SAFETY: see above.
+        unsafe { run(kernel) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {

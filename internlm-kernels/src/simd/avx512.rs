@@ -14,6 +14,7 @@ pub(crate) struct Avx512(());
 /// # Safety
 /// The processor must have the features named below.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+#[inline(never)]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) {
     kernel.run(Avx512(()));
 }
@@ -91,6 +92,12 @@ impl Simd for Avx512 {
     type V = __m512;
     const LANES: usize = 16;
     const TILE: (usize, usize) = (4, 6);
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) {
+        // SAFETY: see above.
+        unsafe { run(kernel) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {

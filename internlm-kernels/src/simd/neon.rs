@@ -14,6 +14,7 @@ pub(crate) struct Neon(());
 /// # Safety
 /// The processor must have the feature named below.
 #[target_feature(enable = "neon")]
+#[inline(never)]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) {
     kernel.run(Neon(()));
 }
@@ -24,6 +25,12 @@ impl Simd for Neon {
     type V = float32x4_t;
     const LANES: usize = 4;
     const TILE: (usize, usize) = (4, 6);
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) {
+        // SAFETY: see above.
+        unsafe { run(kernel) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> float32x4_t {
