@@ -95,8 +95,9 @@ impl Compute {
 
     /// Runs `task(0)` to `task(tasks - 1)`, each once, on all threads, and returns when all are done.
     ///
-    /// Tasks are handed out one by one in order. While another thread's region runs, this one waits;
-    /// called from inside a task, all tasks run on the calling thread.
+    /// Each thread begins with a share of its own, in order, and then helps the others. While another
+    /// thread's region runs, this one waits; called from inside a task, all tasks run on the calling
+    /// thread.
     ///
     /// # Panics
     /// Where a task panics: with its payload, after all threads have left the region.

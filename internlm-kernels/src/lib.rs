@@ -55,6 +55,6 @@ pub use feed_forward::silu_mul;
 pub use half;
 pub use isa::Isa;
 pub use matmul::{Activation, matmul};
-pub use memory::huge_pages;
+pub use memory::{gather_pages, huge_pages};
 pub use norm::{add_rms_norm, rms_norm};
 pub use rope::rope;

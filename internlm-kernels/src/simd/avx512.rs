@@ -164,11 +164,15 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn sum4(self, v: [__m512; 4]) -> [f32; 4] {
-        // SAFETY: see above.
-        let halves = v.map(|v| unsafe {
-            _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))
-        });
-        sum4_of_8(halves)
+        // SAFETY: see above. (No closure: it would not have the features, and not be inlined.)
+        unsafe {
+            let mut halves = [_mm256_setzero_ps(); 4];
+            for i in 0..4 {
+                let upper = _mm512_extractf32x8_ps::<1>(v[i]);
+                halves[i] = _mm256_add_ps(_mm512_castps512_ps256(v[i]), upper);
+            }
+            sum4_of_8(halves)
+        }
     }
 
     #[inline(always)]
@@ -222,7 +226,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, address: *const u8) {
         // SAFETY: a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 
     #[inline(always)]
