@@ -74,8 +74,8 @@ impl Share {
     fn take(&self, own: bool) -> Option<usize> {
         let step = |share: u64| {
             let (next, end) = (share as u32, share >> 32);
-            let taken = if own { share + 1 } else { share - (1 << 32) };
-            (u64::from(next) < end).then_some(taken)
+            let taken = || if own { share + 1 } else { share - (1 << 32) };
+            (u64::from(next) < end).then(taken)
         };
         let share = self.0.fetch_update(Relaxed, Relaxed, step).ok()?;
         Some(if own {
