@@ -3,5 +3,6 @@
 
 mod awq;
 mod common;
+mod ggml_codes;
 mod gptq;
 mod quantization_config;
