@@ -5,4 +5,5 @@ mod awq;
 mod common;
 mod ggml_codes;
 mod gptq;
+mod nf4;
 mod quantization_config;
