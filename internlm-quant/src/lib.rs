@@ -26,6 +26,7 @@ mod codes;
 pub mod error;
 pub mod ggml;
 pub mod gptq;
+pub mod kv;
 pub mod nf4;
 mod nibbles;
 mod quantization_config;

@@ -5,5 +5,6 @@ mod awq;
 mod common;
 mod ggml_codes;
 mod gptq;
+mod kv;
 mod nf4;
 mod quantization_config;
