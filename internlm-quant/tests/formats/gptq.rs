@@ -229,4 +229,19 @@ fn contradictions_are_refused() {
             ..
         })
     ));
+    // No elements, but as many groups as memory has bytes.
+    let empty = GptqParts {
+        qweight: words(&[1 << 50, 0], &[]),
+        qzeros: None,
+        scales: RawTensor::new(RawDtype::F16, [1 << 50, 0], Vec::new()),
+        g_idx: None,
+    };
+    let empty = GptqTensors::new(empty, 8, GptqZeros::LessOne, true);
+    assert!(matches!(
+        empty,
+        Err(Error::Shape {
+            what: "qweight",
+            ..
+        })
+    ));
 }

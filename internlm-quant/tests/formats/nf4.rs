@@ -104,6 +104,26 @@ proptest! {
 }
 
 #[test]
+fn the_middle_of_two_values_goes_to_the_lower() -> Result<(), Error> {
+    // The first element makes the block's scale 1.
+    let middles = NF4_VALUES.windows(2).map(|v| (v[0] + v[1]) / 2.0);
+    let mut values: Vec<f32> = std::iter::once(1.0).chain(middles).collect();
+    values.resize(64, 0.0);
+    let codes = |values: &[f32]| -> Result<Vec<u8>, Error> {
+        let packed = Nf4Tensor::quantize(values, &[64], RawDtype::F32)?.packed;
+        Ok(packed[..8].iter().flat_map(|b| [b >> 4, b & 15]).collect())
+    };
+    let lower: Vec<u8> = std::iter::once(15).chain(0..15).collect();
+    assert_eq!(codes(&values)?, lower);
+    for value in &mut values[1..16] {
+        *value = value.next_up();
+    }
+    let upper: Vec<u8> = std::iter::once(15).chain(1..16).collect();
+    assert_eq!(codes(&values)?, upper);
+    Ok(())
+}
+
+#[test]
 fn names_are_those_of_bitsandbytes() -> Result<(), Error> {
     let tensor = Nf4Tensor::quantize_double(&[0.5; 128], &[2, 64], RawDtype::Bf16)?;
     let tensors: Tensors = tensor.named("up.weight").into_iter().collect();
