@@ -75,6 +75,12 @@ const WIDTH: usize = LANES * VECTORS;
 /// vectors of eight: 32 sums side by side, each a cascade of four levels; then the vectors, the lanes
 /// and the rest.
 fn torch_sum(values: &[f32]) -> f32 {
+    // Too few for a vector: four sums side by side, the first of which takes what is left.
+    if let [first, second, third, fourth, rest @ ..] = values
+        && values.len() < LANES
+    {
+        return rest.iter().fold(*first, |sum, x| sum + x) + second + third + fourth;
+    }
     let (wide, rest) = values.as_chunks::<WIDTH>();
     let mut sums = cascade(wide);
     let (vectors, rest) = rest.as_chunks::<LANES>();
