@@ -48,9 +48,10 @@ struct Header {
 /// # Safety
 /// As [`Dot::header`]; the processor must have AVX-512.
 #[inline(always)]
-unsafe fn header(tile: *const u8, zeros: *const u8, f16: bool, minimums: bool) -> Header {
+unsafe fn header(tile: *const u8, zeros: usize, f16: bool, minimums: bool) -> Header {
     // SAFETY: a header holds 16 scales, then 16 zeros, in these types.
     unsafe {
+        let zeros = tile.add(zeros);
         Header {
             scales: if f16 {
                 _mm512_cvtph_ps(_mm256_loadu_si256(tile.cast()))
@@ -69,6 +70,16 @@ unsafe fn header(tile: *const u8, zeros: *const u8, f16: bool, minimums: bool) -
             },
         }
     }
+}
+
+/// Dword `at` of activations, once an output.
+///
+/// # Safety
+/// It must lie there; the processor must have AVX-512.
+#[inline(always)]
+unsafe fn broadcast(from: *const u8, at: usize) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm512_set1_epi32(from.cast::<i32>().add(at).read_unaligned()) }
 }
 
 /// The low and the high codes of a step of 4 bits.
@@ -101,16 +112,17 @@ impl<const BITS: u32, const VNNI: bool> Int8<BITS, VNNI> {
             }
             // Two products of 4-bit codes are at most 2 · 15 · 127 and fit 16 bits; of 8-bit codes
             // they do not, so these go half by half.
-            let pairs = |codes, weight: i16| {
-                _mm512_madd_epi16(_mm512_maddubs_epi16(codes, x), _mm512_set1_epi16(weight))
-            };
+            let one = _mm512_set1_epi16(1);
             if BITS == 4 {
-                return _mm512_add_epi32(sums, pairs(codes, 1));
+                let pairs = _mm512_madd_epi16(_mm512_maddubs_epi16(codes, x), one);
+                return _mm512_add_epi32(sums, pairs);
             }
             let mask = _mm512_set1_epi8(15);
             let high = _mm512_and_si512(_mm512_srli_epi16::<4>(codes), mask);
             let low = _mm512_and_si512(codes, mask);
-            _mm512_add_epi32(_mm512_add_epi32(sums, pairs(high, 16)), pairs(low, 1))
+            let high = _mm512_madd_epi16(_mm512_maddubs_epi16(high, x), _mm512_set1_epi16(16));
+            let low = _mm512_madd_epi16(_mm512_maddubs_epi16(low, x), one);
+            _mm512_add_epi32(sums, _mm512_add_epi32(high, low))
         }
     }
 }
@@ -125,7 +137,7 @@ impl<const BITS: u32, const VNNI: bool> Dot for Int8<BITS, VNNI> {
     const STEP: (usize, usize) = (8, 16 * BITS as usize);
 
     #[inline(always)]
-    unsafe fn header(self, tile: *const u8, zeros: *const u8, f16: bool, minimums: bool) -> Header {
+    unsafe fn header(self, tile: *const u8, zeros: usize, f16: bool, minimums: bool) -> Header {
         // SAFETY: see above.
         unsafe { header(tile, zeros, f16, minimums) }
     }
@@ -137,7 +149,8 @@ impl<const BITS: u32, const VNNI: bool> Dot for Int8<BITS, VNNI> {
             if BITS == 4 {
                 nibbles(from)
             } else {
-                [0, 64].map(|at| _mm512_load_si512(from.add(at).cast()))
+                let from = from.cast::<__m512i>();
+                [_mm512_load_si512(from), _mm512_load_si512(from.add(1))]
             }
         }
     }
@@ -145,7 +158,7 @@ impl<const BITS: u32, const VNNI: bool> Dot for Int8<BITS, VNNI> {
     #[inline(always)]
     unsafe fn x(self, from: *const u8) -> [__m512i; 2] {
         // SAFETY: see above; a step is two dwords.
-        unsafe { [0, 1].map(|at| _mm512_set1_epi32(from.cast::<i32>().add(at).read_unaligned())) }
+        unsafe { [broadcast(from, 0), broadcast(from, 1)] }
     }
 
     #[inline(always)]
@@ -234,7 +247,7 @@ impl Dot for Bf16 {
     const STEP: (usize, usize) = (16, 64);
 
     #[inline(always)]
-    unsafe fn header(self, tile: *const u8, zeros: *const u8, f16: bool, minimums: bool) -> Header {
+    unsafe fn header(self, tile: *const u8, zeros: usize, f16: bool, minimums: bool) -> Header {
         // SAFETY: see above.
         unsafe {
             let mut header = header(tile, zeros, f16, minimums);
@@ -248,11 +261,16 @@ impl Dot for Bf16 {
         // SAFETY: see above; the table is one vector.
         unsafe {
             let table = _mm512_loadu_si512(SIGNED.as_ptr().cast());
+            let [low, high] = nibbles(from);
+            let low = _mm512_sub_epi8(low, header.points);
+            let high = _mm512_sub_epi8(high, header.points);
             // The lowest 5 bits of each word are the index, so the byte above does no harm.
-            let value = |index| _mm512_permutexvar_epi16(index, table);
-            let [low, high] = nibbles(from).map(|codes| _mm512_sub_epi8(codes, header.points));
-            let odd = |codes| value(_mm512_srli_epi16::<8>(codes));
-            [value(low), odd(low), value(high), odd(high)]
+            [
+                _mm512_permutexvar_epi16(low, table),
+                _mm512_permutexvar_epi16(_mm512_srli_epi16::<8>(low), table),
+                _mm512_permutexvar_epi16(high, table),
+                _mm512_permutexvar_epi16(_mm512_srli_epi16::<8>(high), table),
+            ]
         }
     }
 
@@ -260,7 +278,12 @@ impl Dot for Bf16 {
     unsafe fn x(self, from: *const u8) -> [__m512i; 4] {
         // SAFETY: see above; a step is four dwords.
         unsafe {
-            [0, 1, 2, 3].map(|at| _mm512_set1_epi32(from.cast::<i32>().add(at).read_unaligned()))
+            [
+                broadcast(from, 0),
+                broadcast(from, 1),
+                broadcast(from, 2),
+                broadcast(from, 3),
+            ]
         }
     }
 
@@ -273,9 +296,10 @@ impl Dot for Bf16 {
     fn add(self, [mut a, mut b]: [__m512; 2], codes: [__m512i; 4], x: [__m512i; 4]) -> [__m512; 2] {
         // SAFETY: see above; all types are 64 plain bytes.
         unsafe {
-            let dot = |sum, i: usize| _mm512_dpbf16_ps(sum, transmute(codes[i]), transmute(x[i]));
-            a = dot(dot(a, 0), 1);
-            b = dot(dot(b, 2), 3);
+            a = _mm512_dpbf16_ps(a, transmute(codes[0]), transmute(x[0]));
+            a = _mm512_dpbf16_ps(a, transmute(codes[1]), transmute(x[1]));
+            b = _mm512_dpbf16_ps(b, transmute(codes[2]), transmute(x[2]));
+            b = _mm512_dpbf16_ps(b, transmute(codes[3]), transmute(x[3]));
         }
         [a, b]
     }

@@ -5,7 +5,7 @@
 //! outputs are lanes, so nothing is summed across them.
 
 #[cfg(target_arch = "x86_64")]
-use super::layout::{STEP, TILE, ZeroType};
+use super::layout::{LINE, STEP, TILE, ZeroType};
 use super::product::Task;
 #[cfg(target_arch = "x86_64")]
 use super::product::is_avx512;
@@ -89,12 +89,12 @@ pub(super) trait Dot: Copy {
     const STEP: (usize, usize);
 
     /// # Safety
-    /// A tile of a matrix must lie at `tile`, its zeros at `zeros`; `f16` and `minimums` must be true
+    /// A tile of a matrix must lie at `tile`, its zeros `zeros` bytes later; `f16` and `minimums` must be true
     /// where its scales are f16 and its zeros are minimums.
     unsafe fn header(
         self,
         tile: *const u8,
-        zeros: *const u8,
+        zeros: usize,
         f16: bool,
         minimums: bool,
     ) -> Self::Header;
@@ -190,37 +190,41 @@ fn block<D: Dot, const M: usize, const N: usize>(
         // in each row, whose length the assertion above ties to the steps of the layout; `scales` and
         // `x_sums` hold a number for each group.
         unsafe {
-            let headers: [D::Header; N] = std::array::from_fn(|j| {
-                let tile = columns[j].as_ptr().add(at);
-                d.header(tile, tile.add(layout.zeros()), f16, minimums)
-            });
-            let x_sum: [f32; M] = std::array::from_fn(|i| *x_sums[i].add(group));
-            let mut sums: [[D::Sums; N]; M] = std::array::from_fn(|i| {
-                std::array::from_fn(|j| d.start(headers[j], x_sum[i], minimums))
-            });
-            let codes: [*const u8; N] =
-                std::array::from_fn(|j| columns[j].as_ptr().add(at + layout.codes()));
-            let x: [*const u8; M] =
-                std::array::from_fn(|i| values[i].as_ptr().cast::<u8>().add(x_at));
+            // Loops, not closures: those are functions without the instructions.
+            let header = |j: usize| columns[j].as_ptr().add(at);
+            let mut headers = [d.header(header(0), layout.zeros(), f16, minimums); N];
+            for j in 1..N {
+                headers[j] = d.header(header(j), layout.zeros(), f16, minimums);
+            }
+            let mut sums = [[d.start(headers[0], *x_sums[0].add(group), minimums); N]; M];
+            for i in 0..M {
+                for j in 0..N {
+                    sums[i][j] = d.start(headers[j], *x_sums[i].add(group), minimums);
+                }
+            }
             for step in 0..layout.steps(group) {
-                let from = step * D::STEP.1;
-                let codes: [D::Codes; N] = std::array::from_fn(|j| {
-                    let codes = codes[j].add(from);
-                    d.prefetch(codes.wrapping_add(ahead));
-                    if D::STEP.1 > 64 {
-                        d.prefetch(codes.wrapping_add(ahead + 64));
+                let from = at + layout.codes() + step * D::STEP.1;
+                let mut codes = [d.codes(columns[0].as_ptr().add(from), headers[0]); N];
+                for j in 1..N {
+                    codes[j] = d.codes(columns[j].as_ptr().add(from), headers[j]);
+                }
+                for j in 0..N {
+                    let address = columns[j].as_ptr().wrapping_add(from + ahead);
+                    d.prefetch(address);
+                    if D::STEP.1 > LINE {
+                        d.prefetch(address.wrapping_add(LINE));
                     }
-                    d.codes(codes, headers[j])
-                });
+                }
                 for i in 0..M {
-                    let x = d.x(x[i].add(step * D::STEP.0));
+                    let x = values[i].as_ptr().cast::<u8>();
+                    let x = d.x(x.add(x_at + step * D::STEP.0));
                     for j in 0..N {
                         sums[i][j] = d.add(sums[i][j], codes[j], x);
                     }
                 }
             }
             for i in 0..M {
-                let x = (*scales[i].add(group), x_sum[i]);
+                let x = (*scales[i].add(group), *x_sums[i].add(group));
                 for j in 0..N {
                     totals[i][j] = d.finish(totals[i][j], sums[i][j], headers[j], x, minimums);
                 }

@@ -408,7 +408,7 @@ impl Header {
 
     /// The value of a code.
     #[inline(always)]
-    fn value(&self, lane: usize, code: u8) -> f32 {
+    pub(super) fn value(&self, lane: usize, code: u8) -> f32 {
         match self.minimums {
             None => (i32::from(code) - self.points[lane]) as f32 * self.scales[lane],
             Some(minimums) => f32::from(code) * self.scales[lane] + minimums[lane],

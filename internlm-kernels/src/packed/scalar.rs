@@ -1,29 +1,47 @@
 //! The reference: plain loops.
 
+use std::ops::Range;
+
 use super::activations::Activations;
 use super::layout::{STEP, TILE};
-use super::matrix::{Header, code};
+use super::matrix::{Header, PackedMatrix, code};
 use super::product::Task;
-use super::wide::{K_BLOCK, Stage, widen};
+use super::wide::{K_BLOCK, Stage, pieces};
 
 /// Products in f32: as with vectors, but products are rounded before they are added.
 pub(super) fn wide(task: &Task<'_>) {
     task.begin();
     let padded_k = task.matrix.layout().padded_k;
-    let mut stage = Stage([[0.0; TILE]; K_BLOCK]);
+    let mut stage = Stage([[[0.0; TILE]]; K_BLOCK]);
     for tile in task.tiles.clone() {
         for k in (0..padded_k).step_by(K_BLOCK) {
             let block = k..padded_k.min(k + K_BLOCK);
-            widen(task.matrix, tile, block.clone(), &mut stage, 0);
+            widen(task.matrix, tile, block.clone(), &mut stage);
             for row in task.rows.clone() {
                 let x = &task.x.values[row * task.x.stride..][block.clone()];
                 let mut sums = [0.0; TILE];
-                for (x, w) in x.iter().zip(&stage.0) {
+                for (x, [w]) in x.iter().zip(&stage.0) {
                     for lane in 0..TILE {
                         sums[lane] += x * w[lane];
                     }
                 }
                 task.add(row, tile, &sums);
+            }
+        }
+    }
+}
+
+/// Widens the inputs `block`, counted with padding, of a tile.
+fn widen(matrix: &PackedMatrix, tile: usize, block: Range<usize>, stage: &mut Stage<1>) {
+    let layout = matrix.layout();
+    let bits = layout.shape.bits;
+    for (group, steps, to) in pieces(matrix, block) {
+        let memory = matrix.tile(tile, group);
+        let header = Header::read(layout, memory);
+        let codes = &memory[layout.codes()..];
+        for (k, [to]) in (steps.start * STEP..steps.end * STEP).zip(&mut stage.0[to..]) {
+            for (lane, to) in to.iter_mut().enumerate() {
+                *to = header.value(lane, code(bits, codes, k, lane));
             }
         }
     }
