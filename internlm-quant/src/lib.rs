@@ -2,7 +2,8 @@
 //! it may come from.
 //!
 //! [`Weight`] is the matrix of a linear layer together with its product; on the CPU it hands
-//! candle's storage to the kernels of `internlm-kernels`. [`ggml`] turns the block formats of GGUF
+//! candle's storage to the kernels of `internlm-kernels`. [`PackedWeight`] is one of 4 or 8 bits,
+//! made from the [`Codes`] that file formats are read to. [`ggml`] turns the block formats of GGUF
 //! files into f32.
 //!
 //! ```
@@ -21,10 +22,12 @@
 mod codes;
 pub mod error;
 pub mod ggml;
+mod packed;
 mod weight;
 
 pub use candle_core as candle;
 
 pub use codes::{Codes, Zeros};
 pub use error::{Error, Result};
+pub use packed::{PackedBuilder, PackedWeight};
 pub use weight::Weight;
