@@ -13,6 +13,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 mod wide;
+mod widening;
 
 pub use layout::{PackedShape, ScaleType, ZeroType};
 pub use matrix::{PackedMatrix, PackedRows, PackedTile, PackedZeros};

@@ -1,17 +1,16 @@
-//! Products in f32: weights are widened block by block to a stage in the first-level cache, then
-//! every row goes over it.
+//! Products in f32.
 //!
 //! 16 outputs are lanes, so a sum is one chain of multiply-adds along a block of k, and a result the
 //! sum of its blocks in order: the same for any number of rows and on any instruction set with fused
-//! multiply-adds.
+//! multiply-adds. Few rows take weights from the registers in which they are widened; more rows go over
+//! a stage of them in the first-level cache.
 
 use std::ops::Range;
 
-use half::f16;
-
-use super::layout::{LINE, Layout, STEP, ScaleType, TILE, ZeroType};
+use super::layout::{STEP, ScaleType, TILE};
 use super::matrix::PackedMatrix;
 use super::product::Task;
+use super::widening::Widening;
 use crate::simd::{Kernel, Simd};
 
 /// Inputs of a stage, with padding.
@@ -26,32 +25,11 @@ pub(super) struct Stage<const TILES: usize>(pub(super) [[[f32; TILE]; TILES]; K_
 /// A task of a product in f32.
 pub(super) struct Wide<'a>(pub(super) Task<'a>);
 
-/// Widens the inputs `block`, counted with padding, of a tile as tile `at` of a stage.
-#[inline(always)]
-fn widen<S: Simd>(
-    s: S,
-    matrix: &PackedMatrix,
-    tile: usize,
-    block: Range<usize>,
-    stage: &mut Stage<STAGE_TILES>,
-    at: usize,
-) {
-    let layout = matrix.layout();
-    for (group, steps, to) in pieces(matrix, block) {
-        let memory = matrix.tile(tile, group);
-        let codes = &memory[layout.codes()..][steps.start * layout.step()..];
-        let codes = &codes[..steps.len() * layout.step()];
-        let stage = &mut stage.0[to..to + steps.len() * STEP];
-        // Inputs of a line stand at these bits of its dwords.
-        if layout.shape.bits == 4 {
-            let shifts = [0, 8, 16, 24, 4, 12, 20, 28];
-            widen_lines(s, layout, memory, codes, shifts, 15, stage, at);
-        } else {
-            let shifts = [0, 8, 16, 24];
-            widen_lines(s, layout, memory, codes, shifts, 255, stage, at);
-        }
-    }
-}
+/// Rows that take weights from registers.
+const FEW_ROWS: usize = 4;
+
+/// Bytes of codes that are asked for ahead of their use.
+const AHEAD: usize = 2048;
 
 /// Cuts a block of inputs, counted with padding, at the ends of groups: group, its steps, and where they
 /// begin in the block.
@@ -71,57 +49,147 @@ pub(super) fn pieces(
     })
 }
 
-/// Widens lines of codes, each of `INPUTS` inputs, of the tile that begins `memory`.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "from and to, each with its place"
-)]
+impl Kernel for Wide<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Wide(task) = self;
+        task.begin();
+        let shape = task.matrix.shape();
+        match (shape.bits, shape.scales) {
+            (4, ScaleType::F16) => run::<S, 4, true>(s, &task),
+            (4, ScaleType::F32) => run::<S, 4, false>(s, &task),
+            (_, ScaleType::F16) => run::<S, 8, true>(s, &task),
+            (_, ScaleType::F32) => run::<S, 8, false>(s, &task),
+        }
+    }
+}
+
 #[inline(always)]
-fn widen_lines<S: Simd, const INPUTS: usize>(
+fn run<S: Simd, const BITS: u32, const FUSED: bool>(s: S, task: &Task<'_>) {
+    if task.rows.len() > FEW_ROWS {
+        return staged::<S, BITS, FUSED>(s, task);
+    }
+    let mut row = task.rows.start;
+    while row < task.rows.end {
+        row += match (task.rows.end - row, S::LANES) {
+            (4.., 16) => direct::<S, BITS, FUSED, 4, 4>(s, task, row),
+            (2.., 16) => direct::<S, BITS, FUSED, 2, 4>(s, task, row),
+            (_, 16) => direct::<S, BITS, FUSED, 1, 4>(s, task, row),
+            (4.., _) => direct::<S, BITS, FUSED, 4, 2>(s, task, row),
+            (2.., _) => direct::<S, BITS, FUSED, 2, 2>(s, task, row),
+            _ => direct::<S, BITS, FUSED, 1, 2>(s, task, row),
+        };
+    }
+}
+
+/// `M` rows from `row` on, `V` vectors at a time. Returns `M`.
+#[inline(always)]
+fn direct<S: Simd, const BITS: u32, const FUSED: bool, const M: usize, const V: usize>(
     s: S,
-    layout: &Layout,
+    task: &Task<'_>,
+    row: usize,
+) -> usize {
+    let layout = task.matrix.layout();
+    let stride = task.x.stride;
+    let x = &task.x.values[row * stride..(row + M) * stride];
+    assert!(layout.padded_k <= stride, "rows of all inputs");
+    for column in (task.tiles.start * TILE..task.tiles.end * TILE).step_by(V * S::LANES) {
+        for k in (0..layout.padded_k).step_by(K_BLOCK) {
+            let block = k..layout.padded_k.min(k + K_BLOCK);
+            let mut sums = [[s.zero(); V]; M];
+            for (group, steps, from) in pieces(task.matrix, block) {
+                // Vectors beyond the last tile are computed as its own, and dropped.
+                let place = |v: usize| {
+                    let column = column + v * S::LANES;
+                    let tile = (column / TILE).min(task.tiles.end - 1);
+                    (task.matrix.tile(tile, group), column % TILE)
+                };
+                let mut codes = [place(0).0.as_ptr(); V];
+                let first = Widening::<S::V, BITS, FUSED>::read(s, layout, place(0).0, place(0).1);
+                let mut widening = [first; V];
+                for v in 0..V {
+                    let (memory, lane) = place(v);
+                    widening[v] = Widening::read(s, layout, memory, lane);
+                    codes[v] = memory[layout.codes()..][4 * lane..].as_ptr();
+                }
+                for (index, step) in steps.enumerate() {
+                    let at = step * layout.step();
+                    for codes in codes {
+                        s.prefetch(codes.wrapping_add(at + AHEAD));
+                    }
+                    for input in 0..STEP {
+                        // SAFETY: a step of the group, and of the padded inputs of each row.
+                        unsafe {
+                            let x = x.as_ptr().add(k + from + index * STEP + input);
+                            let mut xs = [s.splat(*x); M];
+                            for i in 1..M {
+                                xs[i] = s.splat(*x.add(i * stride));
+                            }
+                            for v in 0..V {
+                                let w = widening[v].value(s, codes[v].add(at), input);
+                                for i in 0..M {
+                                    sums[i][v] = s.fma(xs[i], w, sums[i][v]);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            for (i, sums) in sums.into_iter().enumerate() {
+                task.add_vectors(s, row + i, column, sums);
+            }
+        }
+    }
+    M
+}
+
+/// All rows, over stages of widened weights.
+#[inline(always)]
+fn staged<S: Simd, const BITS: u32, const FUSED: bool>(s: S, task: &Task<'_>) {
+    let mut stage = Stage([[[0.0; TILE]; STAGE_TILES]; K_BLOCK]);
+    let padded_k = task.matrix.layout().padded_k;
+    for first in task.tiles.clone().step_by(STAGE_TILES) {
+        let tiles = first..task.tiles.end.min(first + STAGE_TILES);
+        for k in (0..padded_k).step_by(K_BLOCK) {
+            let block = k..padded_k.min(k + K_BLOCK);
+            for (at, tile) in tiles.clone().enumerate() {
+                for (group, steps, to) in pieces(task.matrix, block.clone()) {
+                    let stage = &mut stage.0[to..to + steps.len() * STEP];
+                    let memory = task.matrix.tile(tile, group);
+                    widen::<S, BITS, FUSED>(s, task.matrix, memory, steps, stage, at);
+                }
+            }
+            s.call(AddBlock {
+                task,
+                stage: &stage,
+                tiles: tiles.clone(),
+                block,
+            });
+        }
+    }
+}
+
+/// Widens steps of the tile that begins `memory`, as tile `at` of a stage.
+#[inline(always)]
+fn widen<S: Simd, const BITS: u32, const FUSED: bool>(
+    s: S,
+    matrix: &PackedMatrix,
     memory: &[u8],
-    codes: &[u8],
-    shifts: [u32; INPUTS],
-    mask: u32,
+    steps: Range<usize>,
     stage: &mut [[[f32; TILE]; STAGE_TILES]],
     at: usize,
 ) {
-    let header = &memory[..layout.codes()];
-    let zeros = &header[layout.zeros()..];
-    let points = layout.shape.zeros == ZeroType::Points;
-    let mut wide_points = [0.0; TILE];
-    if points {
-        for (wide, point) in wide_points.iter_mut().zip(zeros) {
-            *wide = f32::from(*point);
-        }
-    }
+    let layout = matrix.layout();
+    let codes = &memory[layout.codes()..][steps.start * layout.step()..];
+    let codes = &codes[..steps.len() * layout.step()];
     for lane in (0..TILE).step_by(S::LANES) {
-        // SAFETY: a header holds 16 scales and 16 zeros of these types, and `lane + LANES <= 16`.
-        let (scale, zero) = unsafe {
-            let scale = match layout.shape.scales {
-                ScaleType::F16 => s.load_f16(header.as_ptr().cast::<f16>().add(lane)),
-                ScaleType::F32 => s.load(header.as_ptr().cast::<f32>().add(lane)),
-            };
-            let zero = if points {
-                s.load(wide_points.as_ptr().add(lane))
-            } else {
-                s.load(zeros.as_ptr().cast::<f32>().add(lane))
-            };
-            (scale, zero)
-        };
-        let lines = codes.as_chunks::<LINE>().0.iter();
-        for (line, stage) in lines.zip(stage.as_chunks_mut::<INPUTS>().0) {
-            for input in 0..INPUTS {
-                // SAFETY: a line is 16 dwords, a tile of the stage 16 numbers, `lane + LANES <= 16`.
+        let widening = Widening::<S::V, BITS, FUSED>::read(s, layout, memory, lane);
+        let steps = codes.chunks_exact(layout.step());
+        for (step, stage) in steps.zip(stage.as_chunks_mut::<STEP>().0) {
+            for input in 0..STEP {
+                // SAFETY: a whole step; a tile of the stage is 16 numbers, and `lane + LANES <= 16`.
                 unsafe {
-                    let codes = line.as_ptr().add(4 * lane);
-                    let code = s.load_codes(codes, shifts[input], mask);
-                    let value = if points {
-                        s.mul(s.sub(code, zero), scale)
-                    } else {
-                        s.add(s.mul(code, scale), zero)
-                    };
+                    let value = widening.value(s, step.as_ptr().add(4 * lane), input);
                     s.store(stage[input][at].as_mut_ptr().add(lane), value);
                 }
             }
@@ -129,23 +197,18 @@ fn widen_lines<S: Simd, const INPUTS: usize>(
     }
 }
 
-impl Kernel for Wide<'_> {
+/// Adds the products of a stage to all rows.
+struct AddBlock<'a> {
+    task: &'a Task<'a>,
+    stage: &'a Stage<STAGE_TILES>,
+    tiles: Range<usize>,
+    block: Range<usize>,
+}
+
+impl Kernel for AddBlock<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Wide(task) = self;
-        task.begin();
-        let mut stage = Stage([[[0.0; TILE]; STAGE_TILES]; K_BLOCK]);
-        let padded_k = task.matrix.layout().padded_k;
-        for first in task.tiles.clone().step_by(STAGE_TILES) {
-            let tiles = first..task.tiles.end.min(first + STAGE_TILES);
-            for k in (0..padded_k).step_by(K_BLOCK) {
-                let block = k..padded_k.min(k + K_BLOCK);
-                for (index, tile) in tiles.clone().enumerate() {
-                    widen(s, task.matrix, tile, block.clone(), &mut stage, index);
-                }
-                add_block(&task, s, &stage, tiles.clone(), block);
-            }
-        }
+        add_block(self.task, s, self.stage, self.tiles, self.block);
     }
 }
 
