@@ -29,6 +29,8 @@ pub struct Compute {
     isa: Isa,
     /// Whether bf16 products of bf16 activations use `vdpbf16ps`.
     quick_bf16_dot: bool,
+    /// Whether products of bytes use `vpdpbusd`.
+    vnni: bool,
     pool: Pool,
     /// Memory for packed activations, kept between products.
     scratch: Mutex<Vec<f32>>,
@@ -61,6 +63,7 @@ impl Compute {
         Ok(Compute {
             isa,
             quick_bf16_dot,
+            vnni: isa::has_vnni(),
             pool,
             scratch: Mutex::default(),
         })
@@ -79,6 +82,18 @@ impl Compute {
     /// Whether `vdpbf16ps` is there and outruns f32.
     pub(crate) fn has_quick_bf16_dot(&self) -> bool {
         self.quick_bf16_dot
+    }
+
+    /// Whether AVX-512 has `vpdpbusd`.
+    pub(crate) fn has_vnni(&self) -> bool {
+        self.vnni
+    }
+
+    /// Itself as on a processor without `vpdpbusd` and a quick `vdpbf16ps`.
+    #[cfg(test)]
+    pub(crate) fn without_dots(mut self) -> Compute {
+        (self.quick_bf16_dot, self.vnni) = (false, false);
+        self
     }
 
     /// Calls `f` with `len` elements of memory that is kept for the next call; contents are arbitrary.

@@ -26,6 +26,9 @@ pub enum Activation {
     F32,
     /// To the nearest bf16, as a network that runs in bf16 does. Sums stay in f32.
     Bf16,
+    /// To 8 bits where weights are packed, see [`packed_matmul`](crate::packed_matmul). Dense weights
+    /// are multiplied as with [`Activation::F32`].
+    Int8,
 }
 
 /// A linear layer: `out = x · wᵀ + bias`.
@@ -336,7 +339,7 @@ mod dot {
 /// Activations as they enter a product.
 fn rounded(x: &[f32], activation: Activation) -> std::borrow::Cow<'_, [f32]> {
     match activation {
-        Activation::F32 => x.into(),
+        Activation::F32 | Activation::Int8 => x.into(),
         Activation::Bf16 => x.iter().map(|&x| round_bf16(x).to_f32()).collect(),
     }
 }

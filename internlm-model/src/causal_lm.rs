@@ -296,7 +296,8 @@ impl CausalLm {
         }
     }
 
-    /// Every tensor by checkpoint path, in the dtype that it is held in.
+    /// Every tensor by checkpoint path, in the dtype that it is held in; packed weights by their
+    /// values, in f32.
     ///
     /// # Errors
     /// A failed conversion.

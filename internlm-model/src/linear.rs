@@ -50,9 +50,10 @@ impl Linear {
         &self.weight
     }
 
-    /// Tensors by checkpoint path, as they are saved: weights, and biases in the weight's dtype.
+    /// Tensors by checkpoint path, as they are saved: weights, and biases in the weight's dtype. A
+    /// packed weight is given by its values, in f32: a checkpoint of these is a dense one.
     pub(crate) fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
-        let Weight::Dense(weight) = &self.weight;
+        let weight = self.weight.dequantize()?;
         let mut tensors = Vec::new();
         let mut start = 0;
         for (path, rows) in &self.parts {
@@ -66,9 +67,11 @@ impl Linear {
         Ok(tensors)
     }
 
-    /// The dtype of the weight.
+    /// The dtype of the weight; of a packed one, of its values.
     pub(crate) fn dtype(&self) -> DType {
-        let Weight::Dense(weight) = &self.weight;
-        weight.dtype()
+        match &self.weight {
+            Weight::Dense(weight) => weight.dtype(),
+            Weight::Packed(_) => DType::F32,
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! come from.
 //!
 //! [`Weight`] is the matrix of a linear layer together with its product; on the CPU it hands
-//! candle's storage to the kernels of `internlm-kernels`.
+//! candle's storage to the kernels of `internlm-kernels`. [`PackedWeight`] is one of 4 or 8 bits.
 //!
 //! [`awq`], [`gptq`] and [`ggml`] turn what files hold into [`Codes`]: small integers with a scale and
 //! a zero per group of inputs, from which packed weights are made. [`QuantizationConfig`] says which
@@ -29,6 +29,7 @@ pub mod gptq;
 pub mod kv;
 pub mod nf4;
 mod nibbles;
+mod packed;
 mod quantization_config;
 mod raw;
 mod weight;
@@ -37,6 +38,7 @@ pub use candle_core as candle;
 
 pub use codes::{Codes, Zeros};
 pub use error::{Error, Result};
+pub use packed::{PackedBuilder, PackedWeight};
 pub use quantization_config::{QuantizationConfig, QuantizationMethod};
 pub use raw::{RawDtype, RawTensor};
 pub use weight::Weight;

@@ -224,6 +224,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_codes(self, from: *const u8, shift: u32, mask: u32) -> __m512 {
+        // SAFETY: see above.
+        unsafe {
+            let dwords = _mm512_loadu_si512(from.cast());
+            let dwords = _mm512_srlv_epi32(dwords, _mm512_set1_epi32(shift as i32));
+            _mm512_cvtepi32_ps(_mm512_and_si512(dwords, _mm512_set1_epi32(mask as i32)))
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, address: *const u8) {
         // SAFETY: a prefetch of any address is allowed.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
