@@ -50,6 +50,54 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// Groups of this size don't divide a row.
+    #[error(
+        "groups of {group_size} don't divide the {columns} inputs of a row; {}",
+        offer(offered)
+    )]
+    GroupSize {
+        /// The size that was asked for.
+        group_size: usize,
+        /// Inputs of a row.
+        columns: usize,
+        /// Usual sizes that do.
+        offered: Vec<usize>,
+    },
+    /// A slice has another length than its shape.
+    #[error("{what} has {got} elements, expected {want}")]
+    Length {
+        /// Which slice.
+        what: &'static str,
+        /// Its length.
+        got: usize,
+        /// What was expected.
+        want: String,
+    },
+    /// Numbers are NaN or infinite.
+    #[error("{what}: {count} values are not finite")]
+    NotFinite {
+        /// Which numbers.
+        what: String,
+        /// How many.
+        count: usize,
+    },
+    /// A group of layers was described in a way that the search can't use.
+    #[error("group of `{group}`: {what}")]
+    Group {
+        /// The first consumer.
+        group: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is nothing to calibrate on.
+    #[error("calibration needs at least one sequence of tokens, none was given")]
+    NoCalibration,
+    /// The second moments of a layer's inputs have no Cholesky factor, whatever the damping.
+    #[error("the second moments of {columns} inputs are not positive definite, even when damped")]
+    NotPositive {
+        /// Number of inputs.
+        columns: usize,
+    },
     /// A kernel refused its arguments.
     #[error(transparent)]
     Kernel(#[from] internlm_kernels::Error),
@@ -60,3 +108,14 @@ pub enum Error {
 
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What an error about a group size suggests.
+fn offer(sizes: &[usize]) -> String {
+    match sizes {
+        [] => "no usual size does".to_owned(),
+        sizes => {
+            let sizes: Vec<_> = sizes.iter().map(usize::to_string).collect();
+            format!("use {}", sizes.join(" or "))
+        }
+    }
+}

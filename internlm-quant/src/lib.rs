@@ -21,6 +21,8 @@
 mod codes;
 pub mod error;
 pub mod ggml;
+mod parallel;
+pub mod rtn;
 mod weight;
 
 pub use candle_core as candle;
