@@ -18,15 +18,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calibrate;
 mod codes;
 pub mod error;
 pub mod ggml;
 mod parallel;
+pub mod quantize;
+pub mod report;
 pub mod rtn;
+pub mod search;
+mod stream;
 mod weight;
 
 pub use candle_core as candle;
 
 pub use codes::{Codes, Zeros};
 pub use error::{Error, Result};
+pub use stream::Stream;
 pub use weight::Weight;
