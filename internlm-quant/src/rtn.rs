@@ -13,8 +13,6 @@ use crate::parallel;
 
 /// Rows that one task quantizes.
 const ROWS_PER_TASK: usize = 16;
-/// Group sizes that an error offers.
-const OFFERED: [usize; 4] = [128, 64, 32, 16];
 
 /// The type that scales are stored in.
 #[derive(
@@ -66,14 +64,7 @@ impl Grouping {
                 message: format!("{} bits, 4 and 8 are known", self.bits),
             });
         }
-        if self.group_size == 0 || !columns.is_multiple_of(self.group_size) {
-            let fits = |size: &usize| columns.is_multiple_of(*size);
-            return Err(Error::GroupSize {
-                group_size: self.group_size,
-                columns,
-                offered: OFFERED.into_iter().filter(fits).collect(),
-            });
-        }
+        crate::nibbles::groups(columns, self.group_size)?;
         Ok(())
     }
 }
@@ -274,27 +265,19 @@ pub(crate) fn rows(weight: &[f32], columns: usize) -> Result<usize> {
 }
 
 /// Refuses NaN and infinity.
-pub(crate) fn check_finite(what: &str, values: &[f32]) -> Result<()> {
-    match values.iter().filter(|v| !v.is_finite()).count() {
-        0 => Ok(()),
-        count => Err(Error::NotFinite {
-            what: what.to_owned(),
-            count,
-        }),
+pub(crate) fn check_finite(what: &'static str, values: &[f32]) -> Result<()> {
+    match values.iter().all(|v| v.is_finite()) {
+        true => Ok(()),
+        false => Err(Error::NotFinite { what }),
     }
 }
 
 /// Refuses scales that left the range of their type.
 pub(crate) fn check_scales(scales: &[f32]) -> Result<()> {
-    match scales
-        .iter()
-        .filter(|s| !(s.is_finite() && **s > 0.0))
-        .count()
-    {
-        0 => Ok(()),
-        count => Err(Error::NotFinite {
-            what: "scales, in the type they are stored in".to_owned(),
-            count,
+    match scales.iter().all(|s| s.is_finite() && *s > 0.0) {
+        true => Ok(()),
+        false => Err(Error::NotFinite {
+            what: "a scale, in the type that it is stored in,",
         }),
     }
 }
@@ -393,7 +376,7 @@ mod tests {
             asymmetric(&compute, weight, columns, grouping).unwrap_err()
         };
         match of(&[0.0; 576], 576, Grouping::awq(128)) {
-            Error::GroupSize { offered, .. } => assert_eq!(offered, [64, 32, 16]),
+            Error::GroupSize { offers, .. } => assert_eq!(offers, [64, 32]),
             other => panic!("{other}"),
         }
         assert!(matches!(
@@ -408,7 +391,7 @@ mod tests {
         let nan = [0.0, f32::NAN, 1.0, 1.0];
         assert!(matches!(
             of(&nan, 4, Grouping::awq(4)),
-            Error::NotFinite { count: 1, .. }
+            Error::NotFinite { what: "weight" }
         ));
         let huge = [-3e38, 3e38, 1.0, 1.0];
         assert!(matches!(

@@ -185,7 +185,7 @@ pub(super) fn dense_weights<C: Calibrate>(
     for consumer in &group.consumers {
         let path = weight_path(&consumer.path);
         let weight = values(&required(model, &path)?)?;
-        check_finite(&path, &weight)?;
+        check_finite("weight", &weight)?;
         weights.push((path, weight));
     }
     Ok(weights)

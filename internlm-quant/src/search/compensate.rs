@@ -52,8 +52,8 @@ impl Spread {
         if gram.block() != columns {
             return Err(Error::GroupSize {
                 group_size: gram.block(),
-                columns,
-                offered: vec![columns],
+                in_features: columns,
+                offers: vec![columns],
             });
         }
         let factor = cholesky::inverse_factor(compute, &gram.square(0, columns), columns, damping)?;
@@ -100,8 +100,8 @@ impl Spread {
         if grouping.group_size != self.group_size {
             return Err(Error::GroupSize {
                 group_size: grouping.group_size,
-                columns,
-                offered: vec![self.group_size],
+                in_features: columns,
+                offers: vec![self.group_size],
             });
         }
         grouping.check(columns)?;
@@ -320,7 +320,7 @@ mod tests {
         assert!(matches!(round(&[0.0; 32], 8), Err(Error::GroupSize { .. })));
         assert!(matches!(
             round(&[f32::NAN; 32], 16),
-            Err(Error::NotFinite { count: 32, .. })
+            Err(Error::NotFinite { .. })
         ));
     }
 }

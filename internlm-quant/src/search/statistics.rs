@@ -81,8 +81,8 @@ impl Gram {
         if block == 0 || !columns.is_multiple_of(block) {
             return Err(Error::GroupSize {
                 group_size: block,
-                columns,
-                offered: Vec::new(),
+                in_features: columns,
+                offers: Vec::new(),
             });
         }
         Ok(Self {
