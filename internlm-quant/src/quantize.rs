@@ -22,6 +22,8 @@ use crate::report::{LayerReport, Report};
 use crate::rtn::{Grouping, ScaleType};
 use crate::stream::Stream;
 
+pub use scales::Scaled;
+
 /// How layers are quantized to 4 bits.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
@@ -125,7 +127,7 @@ impl AwqConfig {
 /// [needs no data](AwqConfig::needs_data).
 ///
 /// # Errors
-/// [`Error::GroupSize`] before anything else where a layer can't be grouped,
+/// [`Error::GroupSize`] where a layer can't be grouped,
 /// [`Error::NoCalibration`] without tokens, and what the network or the sink meets.
 pub fn quantize<C: Calibrate>(
     model: &mut C,
@@ -189,6 +191,22 @@ pub fn quantize_block<C: Calibrate>(
         reports.extend(layers);
     }
     Ok(reports)
+}
+
+/// Searches the scales of the loaded block's groups and applies them, without rounding anything: one
+/// entry for each group, `None` for those without a producer.
+///
+/// # Errors
+/// As [`quantize_block`].
+pub fn scale_block<C: Calibrate>(
+    model: &mut C,
+    block: usize,
+    stream: &Stream,
+    compute: &Compute,
+    config: &AwqConfig,
+) -> Result<Vec<Option<Scaled>>, C::Error> {
+    let groups = model.groups(block);
+    scales::search(model, block, &groups, stream, compute, config)
 }
 
 /// The first layer of a group: what taps listen to.

@@ -13,15 +13,19 @@ use crate::search::statistics::InputStatistics;
 use crate::stream::Stream;
 
 /// What was found for a group.
-#[derive(Debug)]
-pub(super) struct Scaled {
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Scaled {
     /// The factors that were applied, `(columns)`; `None` where the group is better without.
-    pub(super) scales: Option<Vec<f32>>,
-    pub(super) exponent: Option<f32>,
+    pub scales: Option<Vec<f32>>,
+    /// Their exponent.
+    pub exponent: Option<f32>,
     /// Mean square error of the inspected module.
-    pub(super) error: f64,
+    pub error: f64,
     /// The same without scales.
-    pub(super) unscaled: f64,
+    pub unscaled: f64,
+    /// The error of each exponent that was tried, from 0.
+    pub errors: Vec<f64>,
 }
 
 /// Searches and applies the scales of every group that has a producer.
@@ -148,11 +152,13 @@ fn of_group<C: Calibrate>(
         Ok(sum / count.max(1) as f64)
     };
     let unscaled = trial(None)?;
+    let mut errors = Vec::with_capacity(config.scale_steps);
     let mut best: Option<(f64, f32, Vec<f32>)> = None;
     for step in 0..config.scale_steps {
         let exponent = step as f32 / config.scale_steps as f32;
         let scales = producer.undoable(scale::candidate(&activations, &spread, exponent));
         let error = trial(Some(&scales))?;
+        errors.push(error);
         if best.as_ref().is_none_or(|(least, ..)| error < *least) {
             best = Some((error, exponent, scales));
         }
@@ -166,12 +172,14 @@ fn of_group<C: Calibrate>(
             exponent: Some(exponent),
             error,
             unscaled,
+            errors,
         },
         _ => Scaled {
             scales: None,
             exponent: None,
             error: unscaled,
             unscaled,
+            errors,
         },
     })
 }
