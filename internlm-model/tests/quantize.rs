@@ -12,7 +12,7 @@ use internlm_kernels::Compute;
 use internlm_model::quantize::{BlockwiseLm, QuantizeConfig, quantize};
 use internlm_model::{Error, LoadConfig, ModelDir, Result};
 use internlm_quant::Stream;
-use internlm_quant::calibrate::{Calibrate, Tap};
+use internlm_quant::calibrate::{Calibrate, Producer, Tap};
 use internlm_quant::quantize::{AwqConfig, scale_block};
 use internlm_quant::rtn::ScaleType;
 use internlm_quant::search::statistics::InputStatistics;
@@ -89,11 +89,13 @@ fn statistics_are_those_of_lmdeploy() -> Result<()> {
     Ok(())
 }
 
-/// The exponents on LMDeploy's own ground: float inputs, no clipping, scales of f32. `None` stands
-/// for a layer that shares its exponent with another, or has none.
+/// The exponents on LMDeploy's own ground: float inputs, scales of f32, no clipping. By our measure
+/// LMDeploy's are never better, and they are near ours on the flat curves of random weights. Layers
+/// that follow a linear one are left out: LMDeploy reports 0 for all of them, for `o_proj` of grouped
+/// queries too, which it does not scale.
 #[test]
-fn exponents_are_those_of_lmdeploy() -> Result<()> {
-    let (mut same, mut all) = (0, 0);
+fn exponents_are_near_those_of_lmdeploy() -> Result<()> {
+    let (mut near, mut all) = (0, 0);
     for name in LMDEPLOY {
         let Some(folder) = shared(&format!("goldens/awq/{name}")) else {
             return Ok(());
@@ -111,31 +113,27 @@ fn exponents_are_those_of_lmdeploy() -> Result<()> {
             let groups = model.groups(block);
             let scaled = scale_block(&mut model, block, &stream, &compute, &awq)?;
             for (group, scaled) in groups.iter().zip(scaled) {
-                let wanted = group
-                    .consumers
-                    .iter()
-                    .find_map(|consumer| info["search_meta"][&consumer.path].as_f64());
-                let (Some(wanted), Some(scaled)) = (wanted, scaled) else {
+                let layers = group.consumers.iter();
+                let theirs = layers
+                    .filter_map(|c| info["search_meta"][&c.path].as_f64())
+                    .next();
+                let (Some(theirs), Some(scaled), Some(Producer::Norm(_))) =
+                    (theirs, scaled, &group.producer)
+                else {
                     continue;
                 };
-                let least = scaled.errors.iter().copied().fold(f64::INFINITY, f64::min);
-                let theirs = scaled.errors[(wanted * 20.0).round() as usize];
-                assert!(
-                    scaled.error <= theirs * 1.01 && least <= theirs,
-                    "{}",
-                    group.inspect
-                );
+                assert!(scaled.error <= scaled.errors[(theirs * 20.0).round() as usize]);
+                let ours = f64::from(scaled.exponent.expect("random weights gain by scales"));
                 all += 1;
-                same += usize::from(theirs <= least * 1.0001);
+                near += usize::from((ours - theirs).abs() < 0.101);
             }
-            // The next block's inputs come from the float block, as in LMDeploy: scales undo
-            // themselves.
+            // A scaled block gives the output of the float block, on which LMDeploy goes on.
             stream.advance(&model, block)?;
         }
     }
     assert!(
-        all >= 12 && same * 4 >= all * 3,
-        "{same} of {all} exponents are LMDeploy's"
+        all == 8 && near >= 7,
+        "{near} of {all} exponents are near LMDeploy's"
     );
     Ok(())
 }
