@@ -1,4 +1,5 @@
-//! AWQ (arXiv 2306.00978) over any network that can be calibrated.
+//! AWQ (arXiv 2306.00978) over any network that can be calibrated; SmoothQuant is
+//! [`smooth_block`].
 //!
 //! A block at a time: scales of all groups are searched on the dense block, then its layers are
 //! clipped and rounded in the order in which they run, each on the inputs that the rounded layers
@@ -13,6 +14,7 @@
 
 mod round;
 mod scales;
+mod smooth;
 
 use internlm_kernels::Compute;
 
@@ -23,6 +25,7 @@ use crate::rtn::{Grouping, ScaleType};
 use crate::stream::Stream;
 
 pub use scales::Scaled;
+pub use smooth::smooth_block;
 
 /// How layers are quantized to 4 bits.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

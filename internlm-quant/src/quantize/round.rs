@@ -143,7 +143,12 @@ impl Tap for Inputs<'_> {
 }
 
 /// Mean square of `x · weightᵀ`.
-fn mean_square(compute: &Compute, x: &[f32], weight: &[f32], columns: usize) -> Result<f64> {
+pub(super) fn mean_square(
+    compute: &Compute,
+    x: &[f32],
+    weight: &[f32],
+    columns: usize,
+) -> Result<f64> {
     let (m, n) = (x.len() / columns, weight.len() / columns);
     let mut out = vec![0.0; m * n];
     let w = Elements::F32(weight);

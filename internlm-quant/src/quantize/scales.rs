@@ -39,20 +39,14 @@ pub(super) fn search<C: Calibrate>(
     compute: &Compute,
     config: &AwqConfig,
 ) -> Result<Vec<Option<Scaled>>, C::Error> {
-    let mut inputs = Inputs::new(groups, config.scale_steps)?;
-    let path = model.block_path(block);
-    let kept = stream.sample(config.inspect_tokens);
-    for (piece, keep) in stream.pieces().iter().zip(kept) {
-        inputs.keep = keep.then(|| piece.cu_seqlens.clone());
-        model.run(&path, &piece.x, &piece.cu_seqlens, &mut inputs)?;
-    }
+    let inputs = Inputs::gather(model, block, groups, stream, config.inspect_tokens)?;
     let mut found = Vec::new();
-    for (group, input) in groups.iter().zip(inputs.groups) {
-        found.push(match (&group.producer, input) {
-            (Some(producer), Some(input)) => {
+    for (group, input) in groups.iter().zip(inputs) {
+        found.push(match &group.producer {
+            Some(producer) if config.scale_steps > 0 => {
                 let producer = Divided::load(model, producer)?;
-                let mut scaled = of_group(model, group, &input, &producer, compute, config)?;
-                if let Some(scales) = &mut scaled.scales {
+                let scaled = of_group(model, group, &input, &producer, compute, config)?;
+                if let Some(scales) = &scaled.scales {
                     producer.divide(model, scales)?;
                     multiply(model, group, scales)?;
                 }
@@ -65,39 +59,52 @@ pub(super) fn search<C: Calibrate>(
 }
 
 /// The inputs of one group.
-struct Input {
+pub(super) struct Input {
     path: String,
-    statistics: InputStatistics,
-    pieces: Vec<Piece>,
+    pub(super) statistics: InputStatistics,
+    /// Some of them.
+    pub(super) pieces: Vec<Piece>,
 }
 
 /// Gathers them while a block runs.
-struct Inputs {
-    groups: Vec<Option<Input>>,
+pub(super) struct Inputs {
+    groups: Vec<Input>,
     /// The sequences of what runs, where its inputs are kept.
     keep: Option<Vec<usize>>,
 }
 
 impl Inputs {
-    fn new(groups: &[Group], steps: usize) -> Result<Self> {
-        let input = |group: &Group| -> Result<Option<Input>> {
-            let path = first(group)?.path.clone();
-            Ok((group.producer.is_some() && steps > 0).then(|| Input {
-                path,
+    /// Runs the loaded block; about `kept` tokens of every input are kept.
+    pub(super) fn gather<C: Calibrate>(
+        model: &C,
+        block: usize,
+        groups: &[Group],
+        stream: &Stream,
+        kept: usize,
+    ) -> Result<Vec<Input>, C::Error> {
+        let input = |group: &Group| {
+            Ok(Input {
+                path: first(group)?.path.clone(),
                 statistics: InputStatistics::new(0),
                 pieces: Vec::new(),
-            }))
+            })
         };
-        Ok(Self {
+        let mut inputs = Self {
             groups: groups.iter().map(input).collect::<Result<_>>()?,
             keep: None,
-        })
+        };
+        let path = model.block_path(block);
+        for (piece, keep) in stream.pieces().iter().zip(stream.sample(kept)) {
+            inputs.keep = keep.then(|| piece.cu_seqlens.clone());
+            model.run(&path, &piece.x, &piece.cu_seqlens, &mut inputs)?;
+        }
+        Ok(inputs.groups)
     }
 }
 
 impl Tap for Inputs {
     fn input(&mut self, path: &str, x: &Tensor) -> Result<()> {
-        for input in self.groups.iter_mut().flatten().filter(|g| g.path == path) {
+        for input in self.groups.iter_mut().filter(|g| g.path == path) {
             if input.statistics.tokens() == 0 {
                 input.statistics = InputStatistics::new(x.dim(1)?);
             }
@@ -243,7 +250,11 @@ fn matrix(values: Vec<f32>, columns: usize) -> Result<Tensor> {
 }
 
 /// Multiplies the inputs of a group's layers.
-fn multiply<C: Calibrate>(model: &mut C, group: &Group, scales: &[f32]) -> Result<(), C::Error> {
+pub(super) fn multiply<C: Calibrate>(
+    model: &mut C,
+    group: &Group,
+    scales: &[f32],
+) -> Result<(), C::Error> {
     for (path, mut weight) in dense_weights(model, group)? {
         scale::multiply_columns(&mut weight, scales);
         model.set_weight(&path, Parameter::Dense(matrix(weight, scales.len())?))?;
@@ -252,13 +263,13 @@ fn multiply<C: Calibrate>(model: &mut C, group: &Group, scales: &[f32]) -> Resul
 }
 
 /// A producer's tensors: what is divided.
-struct Divided {
+pub(super) struct Divided {
     tensors: Vec<(String, Tensor)>,
     norm: bool,
 }
 
 impl Divided {
-    fn load<C: Calibrate>(model: &C, producer: &Producer) -> Result<Self, C::Error> {
+    pub(super) fn load<C: Calibrate>(model: &C, producer: &Producer) -> Result<Self, C::Error> {
         let (path, norm) = match producer {
             Producer::Norm(path) => (path, true),
             Producer::Linear(path) => (path, false),
@@ -275,7 +286,7 @@ impl Divided {
     /// Corrects scales so that dividing undoes them exactly: a norm's weight `n` becomes `n / s` in
     /// the dtype that it is stored in, and `s` what it was divided by in truth. A channel that the
     /// norm shuts off keeps scale 1, as in LMDeploy.
-    fn undoable(&self, mut scales: Vec<f32>) -> Vec<f32> {
+    pub(super) fn undoable(&self, mut scales: Vec<f32>) -> Vec<f32> {
         let Some((_, weight)) = self.tensors.first().filter(|_| self.norm) else {
             return scales;
         };
@@ -296,7 +307,11 @@ impl Divided {
     }
 
     /// Divides the tensors: a norm element by element, a linear layer by output rows.
-    fn divide<C: Calibrate>(&self, model: &mut C, scales: &[f32]) -> Result<(), C::Error> {
+    pub(super) fn divide<C: Calibrate>(
+        &self,
+        model: &mut C,
+        scales: &[f32],
+    ) -> Result<(), C::Error> {
         for (path, tensor) in &self.tensors {
             let mut divided = values(tensor)?;
             let columns = tensor.dims().get(1).copied().unwrap_or(1);

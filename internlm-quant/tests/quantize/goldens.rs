@@ -110,8 +110,9 @@ fn autoawq(name: &str, group_size: usize) -> Result<()> {
             }
             let got = asymmetric(&compute, &weight, columns, Grouping::awq(group_size))?;
             for (a, b) in got.scales.iter().zip(&want.scales) {
+                // AutoAWQ rounds max - min and its fifteenth to f16, and may be two steps away.
                 assert!(
-                    (a - b).abs() <= 1e-3 * b,
+                    (a - b).abs() <= 2e-3 * b,
                     "{path}: scale {a}, AutoAWQ has {b}"
                 );
             }

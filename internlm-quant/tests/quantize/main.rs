@@ -9,7 +9,7 @@ mod toy;
 use candle_core::DType;
 use internlm_kernels::Compute;
 use internlm_quant::calibrate::{Calibrate, Parameter};
-use internlm_quant::quantize::{AwqConfig, quantize, quantize_block};
+use internlm_quant::quantize::{AwqConfig, quantize, quantize_block, scale_block, smooth_block};
 use internlm_quant::report::Report;
 use internlm_quant::{Error, Result, Stream};
 use toy::{Kept, Toy, VOCABULARY};
@@ -132,8 +132,7 @@ fn scales_leave_the_float_output_unchanged() -> Result<()> {
         let dense = toy.tensor("blocks.0.gate.weight")?;
         let norm = toy.tensor("blocks.0.norm.weight")?;
         let groups = toy.groups(0);
-        let found =
-            internlm_quant::quantize::scale_block(&mut toy, 0, &stream, &compute, &config())?;
+        let found = scale_block(&mut toy, 0, &stream, &compute, &config())?;
         assert_eq!(found.len(), groups.len());
         assert!(
             found.iter().flatten().any(|s| s.exponent.is_some()),
@@ -177,6 +176,40 @@ fn rounding_alone_needs_no_data() -> Result<()> {
     toy.load_block(0)?;
     let none = quantize_block(&mut toy, 0, None, &compute, &config());
     assert!(matches!(none, Err(Error::NoCalibration)));
+    Ok(())
+}
+
+#[test]
+fn smoothing_lowers_the_error_of_int8_products() -> Result<()> {
+    let compute = Compute::new(Some(2))?;
+    let mut toy = Toy::new(DType::F32)?;
+    let stream = Stream::embed(&mut toy, &sequences())?;
+    toy.load_block(0)?;
+    let layers = smooth_block(&mut toy, 0, &stream, &compute)?;
+    assert_eq!(layers.len(), 3);
+    for layer in &layers[..2] {
+        // These follow the norm, which has channels twelve times as large as the others.
+        let (smooth, plain) = (
+            layer.output_mse.expect("known"),
+            layer.rtn_mse.expect("known"),
+        );
+        assert!(smooth < 0.7 * plain, "{layer}");
+        assert!(
+            smooth < 1e-3 * layer.output_power.expect("known"),
+            "{layer}"
+        );
+    }
+    let mut float = stream.clone();
+    let mut int8 = stream.clone();
+    int8.advance(&toy, 0)?;
+    toy.load_block(0)?;
+    float.advance(&toy, 0)?;
+    let (a, b) = (&float.pieces()[0].x, &int8.pieces()[0].x);
+    let error = (a - b)?.sqr()?.mean_all()?.to_scalar::<f32>()?;
+    assert!(
+        error < 1e-3 * a.sqr()?.mean_all()?.to_scalar::<f32>()?,
+        "{error}"
+    );
     Ok(())
 }
 
