@@ -48,8 +48,7 @@ pub struct QuantizeConfig {
     pub awq: AwqConfig,
     /// How the dense checkpoint is read. It is computed in f32 on the CPU.
     pub load: LoadConfig,
-    /// How the result is written. The quantization and, for a folder, where tokenizer files come from
-    /// are filled in.
+    /// How the result is written. The quantization and where tokenizer files come from are filled in.
     pub save: SaveConfig,
     /// Windows of token ids whose perplexity is measured with the float and the quantized weights.
     pub evaluate: Vec<Vec<u32>>,
@@ -232,7 +231,7 @@ fn write(
 ) -> Result<ModelDir> {
     let quantization = QuantizationConfig::awq(config.awq.group_size);
     let mut options = config.save.clone().with_quantization(quantization);
-    if options.files_from.is_none() && from.path().is_dir() {
+    if options.files_from.is_none() {
         options.files_from = Some(from.path().to_path_buf());
     }
     let outer = model.outer_tensors()?.into_iter().map(Ok);

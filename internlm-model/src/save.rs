@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use internlm_core::gguf::{Gguf, GgufWriter};
 use internlm_quant::QuantizationConfig;
 use serde_json::{Map, Value, json};
 
@@ -18,7 +19,8 @@ use crate::error::{Error, Result};
 use crate::load::ModelDir;
 
 /// Files that come along from the folder that a model was loaded from.
-const SIDE_FILES: [&str; 10] = [
+const SIDE_FILES: [&str; 11] = [
+    "tokenizer.gguf",
     "tokenizer.model",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -38,7 +40,7 @@ pub struct SaveConfig {
     /// Most bytes of data of one safetensors file; a tensor that is larger gets its own.
     pub max_shard_bytes: u64,
     /// A folder whose tokenizer files and Python classes (`*.py`, with the `auto_map` that names
-    /// them) are copied.
+    /// them) are copied; or a GGUF file, whose vocabulary becomes `tokenizer.gguf`.
     pub files_from: Option<PathBuf>,
     /// How the tensors are packed, where they are: goes into `config.json`.
     pub quantization: Option<QuantizationConfig>,
@@ -62,7 +64,7 @@ impl SaveConfig {
         self
     }
 
-    /// Sets the folder that tokenizer files come from.
+    /// Sets the folder, or GGUF file, that tokenizer files come from.
     #[must_use]
     pub fn with_files_from(mut self, folder: impl Into<PathBuf>) -> Self {
         self.files_from = Some(folder.into());
@@ -121,7 +123,9 @@ pub fn save(
     if let Some(quantization) = &options.quantization {
         config_json["quantization_config"] = quantization.to_json();
     }
-    if let Some(from) = &options.files_from {
+    if let Some(from) = options.files_from.as_ref().filter(|from| from.is_file()) {
+        write_vocabulary(from, &staging.path)?;
+    } else if let Some(from) = &options.files_from {
         copy_side_files(from, &staging.path, &mut config_json)?;
     }
     write_json(&staging.path.join("config.json"), &config_json)?;
@@ -325,6 +329,22 @@ fn type_names(dtype: DType) -> Result<(&'static str, &'static str)> {
         DType::U8 => Ok(("U8", "uint8")),
         got => Err(Error::WeightDtype { got }),
     }
+}
+
+/// Writes the vocabulary of a GGUF file: its metadata about the tokenizer, without tensors, as
+/// llama.cpp's `ggml-vocab-*.gguf`.
+fn write_vocabulary(from: &Path, to: &Path) -> Result<()> {
+    let gguf = Gguf::open(from)?;
+    let mut writer = GgufWriter::new();
+    for (key, value) in gguf.metadata {
+        if key == "general.architecture" || key.starts_with("tokenizer.") {
+            writer = writer.with_metadata(key, value);
+        }
+    }
+    let path = to.join("tokenizer.gguf");
+    let file = File::create_new(&path).map_err(|e| io_error(&path, e))?;
+    writer.write(io::BufWriter::new(&file), &path, |_, _| Ok(()))?;
+    file.sync_all().map_err(|e| io_error(&path, e))
 }
 
 /// Copies tokenizer files and Python classes. `auto_map` names classes, so it goes with them.
