@@ -108,6 +108,33 @@ pub enum Error {
         /// Which values.
         what: &'static str,
     },
+    /// A slice has another length than its shape.
+    #[error("{what} has {got} elements, expected {want}")]
+    Length {
+        /// Which slice.
+        what: &'static str,
+        /// Its length.
+        got: usize,
+        /// What was expected.
+        want: String,
+    },
+    /// A group of layers was described in a way that the search can't use.
+    #[error("group of `{group}`: {what}")]
+    Group {
+        /// Its first layer, or the tensor that is wrong.
+        group: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is nothing to calibrate on.
+    #[error("calibration needs at least one sequence of tokens, none was given")]
+    NoCalibration,
+    /// The second moments of a layer's inputs have no Cholesky factor, whatever the damping.
+    #[error("the second moments of {columns} inputs are not positive definite, even when damped")]
+    NotPositive {
+        /// Number of inputs.
+        columns: usize,
+    },
     /// A kernel refused its arguments.
     #[error(transparent)]
     Kernel(#[from] internlm_kernels::Error),

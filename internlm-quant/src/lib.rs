@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod awq;
+pub mod calibrate;
 mod codes;
 pub mod error;
 pub mod ggml;
@@ -30,8 +31,14 @@ pub mod kv;
 pub mod nf4;
 mod nibbles;
 mod packed;
+mod parallel;
 mod quantization_config;
+pub mod quantize;
 mod raw;
+pub mod report;
+pub mod rtn;
+pub mod search;
+mod stream;
 mod weight;
 
 pub use candle_core as candle;
@@ -41,4 +48,5 @@ pub use error::{Error, Result};
 pub use packed::{PackedBuilder, PackedWeight};
 pub use quantization_config::{QuantizationConfig, QuantizationMethod};
 pub use raw::{RawDtype, RawTensor};
+pub use stream::Stream;
 pub use weight::Weight;
