@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use internlm_core::tool::ToolSpec;
-use internlm_core::tool_call::{self, ACTION_END, ACTION_START, Action, Parsed};
+use internlm_core::tool_call::{
+    self, ACTION_END, ACTION_START, Action, Parsed, ToolCallEvent, ToolCallParser,
+};
 use internlm_core::{Message, message};
 use serde_json::Value;
 
@@ -45,11 +47,12 @@ fn parsing_as_the_format_describes() {
         return;
     };
     let cases = cases(&golden["internlm2_tool_call_parsing"]);
-    assert_eq!(cases.len(), 5);
+    assert!(cases.len() >= 5, "{} cases", cases.len());
     for case in cases {
         let name = text(&case["name"]);
         let parsed = tool_call::parse(text(&case["assistant_text"]));
         assert_eq!(parsed.content, text(&case["content"]), "{name}");
+        check_splits(text(&case["assistant_text"]));
         let Some(action) = case["action"].as_str() else {
             assert!(parsed.blocks.is_empty(), "{name}");
             continue;
@@ -62,6 +65,40 @@ fn parsing_as_the_format_describes() {
         let complete = case.get("complete").is_none_or(|c| c == &Value::Bool(true));
         assert_eq!(block.complete, complete, "{name}");
         assert_eq!(block.strict_tool_call().is_ok(), complete, "{name}");
+    }
+}
+
+/// Text that comes in two pieces, or in single characters, has the events of the whole but for how
+/// text is cut.
+#[track_caller]
+fn check_splits(input: &str) {
+    let ends = input.char_indices().map(|(at, c)| at + c.len_utf8());
+    let singles: Vec<&str> = input.split_inclusive(|_| true).collect();
+    let pairs = ends.map(|at| vec![&input[..at], &input[at..]]);
+    for strict in [false, true] {
+        let events = |pieces: &[&str]| {
+            let mut parser = match strict {
+                true => ToolCallParser::strict(),
+                false => ToolCallParser::lenient(),
+            };
+            let mut events: Vec<_> = pieces.iter().flat_map(|p| parser.push(p)).collect();
+            events.extend(parser.flush());
+            let mut joined: Vec<ToolCallEvent> = Vec::new();
+            for event in events {
+                match (joined.last_mut(), event) {
+                    (Some(ToolCallEvent::Text(last)), ToolCallEvent::Text(more))
+                    | (Some(ToolCallEvent::Payload(last)), ToolCallEvent::Payload(more)) => {
+                        last.push_str(&more);
+                    }
+                    (_, event) => joined.push(event),
+                }
+            }
+            joined
+        };
+        let whole = events(&[input]);
+        for pieces in pairs.clone().chain([singles.clone()]) {
+            assert_eq!(events(&pieces), whole, "{pieces:?}, strict: {strict}");
+        }
     }
 }
 
@@ -113,6 +150,7 @@ fn lagent_0_2_4() {
     for case in cases(&golden) {
         let (id, input, want) = (text(&case["id"]), text(&case["input"]), &case["expect"]);
         let parsed = tool_call::parse(input);
+        check_splits(input);
         match id {
             // Lagent raises, or drops the second block; both are found here.
             "bad_two_plugins" | "bad_two_interpreters" => assert_eq!(parsed.blocks.len(), 2),
@@ -164,6 +202,7 @@ fn lagent_0_5() {
         let (id, input) = (text(&case["id"]), text(&case["input"]));
         let want = &case["expect"]["mixed"]["parsed"];
         let parsed = tool_call::parse(input);
+        check_splits(input);
         let first = parsed.blocks.first();
         match id {
             // Lagent's markers include line breaks; here these are optional.

@@ -39,3 +39,8 @@ pub use kv_cache::{ContiguousCache, KvCache};
 pub use load::{LoadConfig, ModelDir};
 #[cfg(feature = "text")]
 pub use text::TextModel;
+
+/// The examples of the README, as tests.
+#[cfg(all(doctest, feature = "text"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

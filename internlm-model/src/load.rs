@@ -19,6 +19,7 @@ mod random;
 mod read;
 mod safetensors;
 mod shards;
+mod snapshot;
 mod source;
 mod torch;
 mod zip;

@@ -1,5 +1,8 @@
 //! The choice of the next token from logits.
 
+mod candidates;
+
+use candidates::Candidates;
 use internlm_core::SamplingParams;
 use internlm_core::chat_model::TokenLogprob;
 
@@ -17,6 +20,9 @@ pub struct Sampler {
     answered: std::collections::BTreeMap<u32, u32>,
     /// Tokens of the prompt.
     prompted: std::collections::BTreeSet<u32>,
+    /// Logits after bias and penalties, where there are some; kept for its memory.
+    adjusted: Vec<f32>,
+    candidates: Candidates,
 }
 
 /// A chosen token.
@@ -46,6 +52,8 @@ impl Sampler {
             random: SplitMix64(seed),
             answered: Default::default(),
             prompted,
+            adjusted: Vec::new(),
+            candidates: Candidates::default(),
         })
     }
 
@@ -58,9 +66,16 @@ impl Sampler {
         if count > 0 || logits.is_empty() {
             return Err(Error::NonFiniteLogits { count });
         }
-        let id = match self.adjusted(logits) {
-            Some(adjusted) => self.choose(&adjusted),
-            None => self.choose(logits),
+        let id = if self.adjusts() {
+            let mut adjusted = std::mem::take(&mut self.adjusted);
+            adjusted.clear();
+            adjusted.extend_from_slice(logits);
+            self.adjust(&mut adjusted);
+            let id = self.choose(&adjusted);
+            self.adjusted = adjusted;
+            id
+        } else {
+            self.choose(logits)
         };
         *self.answered.entry(id).or_default() += 1;
         let logprob = self
@@ -70,15 +85,18 @@ impl Sampler {
         Ok(Choice { id, logprob })
     }
 
-    /// Logits after bias and penalties; `None` where they change nothing.
-    fn adjusted(&self, logits: &[f32]) -> Option<Vec<f32>> {
+    /// Whether bias or penalties change anything.
+    fn adjusts(&self) -> bool {
         let p = &self.params;
-        let penalties =
-            p.repetition_penalty != 1.0 || p.frequency_penalty != 0.0 || p.presence_penalty != 0.0;
-        if p.logit_bias.is_empty() && !penalties {
-            return None;
-        }
-        let mut logits = logits.to_vec();
+        !p.logit_bias.is_empty()
+            || p.repetition_penalty != 1.0
+            || p.frequency_penalty != 0.0
+            || p.presence_penalty != 0.0
+    }
+
+    /// Applies bias and penalties.
+    fn adjust(&self, logits: &mut [f32]) {
+        let p = &self.params;
         for &(id, bias) in &p.logit_bias {
             if let Some(x) = logits.get_mut(id as usize) {
                 *x += bias;
@@ -105,51 +123,18 @@ impl Sampler {
                 *x -= p.presence_penalty + p.frequency_penalty * count as f32;
             }
         }
-        Some(logits)
     }
 
     fn choose(&mut self, logits: &[f32]) -> u32 {
-        let p = &self.params;
-        if p.temperature == 0.0 || p.top_k == 1 {
-            return argmax(logits);
+        let likeliest = argmax(logits);
+        // A bias may forbid every token, and a penalty may overflow: then there are no weights.
+        let weighs = logits[likeliest as usize].is_finite();
+        if self.params.temperature == 0.0 || self.params.top_k == 1 || !weighs {
+            return likeliest;
         }
-        let mut candidates: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
-        let falling = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        if p.top_k > 0 && p.top_k < candidates.len() {
-            candidates.select_nth_unstable_by(p.top_k - 1, falling);
-            candidates.truncate(p.top_k);
-        }
-        let top = candidates
-            .iter()
-            .map(|c| c.1)
-            .fold(f32::NEG_INFINITY, f32::max);
-        let mut total = 0.0;
-        for (_, x) in &mut candidates {
-            *x = ((*x - top) / p.temperature).exp();
-            total += f64::from(*x);
-        }
-        if p.top_p < 1.0 {
-            candidates.sort_unstable_by(falling);
-            let mut sum = 0.0;
-            let kept = candidates.iter().position(|&(_, x)| {
-                sum += f64::from(x);
-                sum >= f64::from(p.top_p) * total
-            });
-            candidates.truncate(kept.map_or(candidates.len(), |last| last + 1));
-        }
-        if p.min_p > 0.0 {
-            // The most likely candidate has weight one.
-            candidates.retain(|&(_, x)| x >= p.min_p);
-        }
-        let total: f64 = candidates.iter().map(|&(_, x)| f64::from(x)).sum();
-        let mut draw = self.random.unit() * total;
-        for &(id, x) in &candidates {
-            draw -= f64::from(x);
-            if draw < 0.0 {
-                return id;
-            }
-        }
-        candidates.last().map_or_else(|| argmax(logits), |c| c.0)
+        self.candidates.choose(logits, &self.params);
+        let unit = self.random.unit();
+        self.candidates.draw(unit).unwrap_or(likeliest)
     }
 }
 
@@ -174,25 +159,38 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
 /// The log-probability of a token and of the most likely ones.
 pub fn token_logprob(logits: &[f32], id: u32, top: usize) -> TokenLogprob {
     let norm = log_sum_exp(logits);
+    let at = |id: u32| (id, logits[id as usize] - norm);
+    TokenLogprob {
+        id,
+        logprob: at(id).1,
+        top: most_likely(logits, top).into_iter().map(at).collect(),
+    }
+}
+
+/// The ids of the `count` largest values, falling, the first of equals first.
+fn most_likely(logits: &[f32], count: usize) -> Vec<u32> {
     let falling = |&a: &u32, &b: &u32| {
         let (x, y) = (logits[a as usize], logits[b as usize]);
         y.total_cmp(&x).then(a.cmp(&b))
     };
-    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-    let top = top.min(ids.len());
-    if top > 0 && top < ids.len() {
-        ids.select_nth_unstable_by(top - 1, falling);
+    let count = count.min(logits.len());
+    let mut ids: Vec<u32> = Vec::with_capacity(2 * count);
+    let mut floor = f32::NEG_INFINITY;
+    for (id, &x) in (0..).zip(logits) {
+        if count == 0 || (ids.len() >= count && x < floor) {
+            continue;
+        }
+        ids.push(id);
+        // Halved now and then: each value is looked at a constant number of times.
+        if ids.len() == 2 * count {
+            ids.select_nth_unstable_by(count - 1, falling);
+            ids.truncate(count);
+            floor = logits[ids[count - 1] as usize];
+        }
     }
-    ids.truncate(top);
     ids.sort_unstable_by(falling);
-    TokenLogprob {
-        id,
-        logprob: logits[id as usize] - norm,
-        top: ids
-            .into_iter()
-            .map(|id| (id, logits[id as usize] - norm))
-            .collect(),
-    }
+    ids.truncate(count);
+    ids
 }
 
 /// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
@@ -302,6 +300,14 @@ mod tests {
     }
 
     #[test]
+    fn where_every_token_is_forbidden_the_first_one_is_taken() {
+        let mut params = sampled().with_top_p(0.5);
+        params.logit_bias = vec![(0, f32::NEG_INFINITY), (1, f32::NEG_INFINITY)];
+        assert_eq!(draws(params.clone(), &[1.0, 2.0], 3), [0, 0, 0]);
+        assert_eq!(draws(params, &[1.0, 2.0, 0.0], 3), [2, 2, 2]);
+    }
+
+    #[test]
     fn broken_logits_are_an_error() {
         let mut sampler = Sampler::new(sampled(), &[]).expect("valid parameters");
         assert!(matches!(
@@ -317,5 +323,20 @@ mod tests {
         let norm = (1.0f32 + 2.0 * 1.0f32.exp()).ln();
         assert!((lp.logprob + norm).abs() < 1e-6);
         assert_eq!(lp.top.iter().map(|t| t.0).collect::<Vec<_>>(), [1, 2]);
+        assert!(token_logprob(&[0.0, 1.0], 0, 0).top.is_empty());
+    }
+
+    #[test]
+    fn the_most_likely_are_those_of_a_sort() {
+        let mut random = SplitMix64(1);
+        for len in [1, 2, 5, 64, 1000] {
+            let logits: Vec<f32> = (0..len).map(|_| (random.next() % 97) as f32).collect();
+            let mut sorted: Vec<u32> = (0..len).collect();
+            sorted.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+            for count in [0, 1, 2, 3, 20, 999, 5000] {
+                let want = &sorted[..count.min(sorted.len())];
+                assert_eq!(most_likely(&logits, count), want, "{count} of {len}");
+            }
+        }
     }
 }

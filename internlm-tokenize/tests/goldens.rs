@@ -8,6 +8,7 @@ use internlm_tokenize::{EncodeOptions, Tokenizer};
 use serde_json::Value;
 use support::{ids, json, shared};
 
+/// Families, and the least number of encodings.
 const FAMILIES: [(&str, usize); 2] = [("internlm", 174), ("internlm2", 182)];
 
 fn each_case(file: &str, mut check: impl FnMut(&Tokenizer, &str, &Value)) {
@@ -19,7 +20,7 @@ fn each_case(file: &str, mut check: impl FnMut(&Tokenizer, &str, &Value)) {
         let golden = json(&folder.join(file));
         let golden = golden.as_array().unwrap();
         if file == "encodings.json" {
-            assert_eq!(golden.len(), cases, "{family}");
+            assert!(golden.len() >= cases, "{family}: {} cases", golden.len());
         }
         for case in golden {
             check(&tokenizer, &format!("{family} {}", case["id"]), case);
@@ -150,5 +151,5 @@ fn a_chat_prompt_of_parts_has_the_ids_of_its_template() {
             compared += 1;
         }
     }
-    assert_eq!(compared, 23);
+    assert!(compared >= 23, "{compared}");
 }

@@ -91,14 +91,14 @@ fn check(family: &str, cases: &[Case], first_chat_token: u32, template_of: fn(&C
 #[test]
 fn internlm_chat() {
     let Some(goldens) = goldens() else { return };
-    assert_eq!(goldens.internlm_chat_v1.len(), 8);
+    assert!(goldens.internlm_chat_v1.len() >= 8);
     check(
         "internlm",
         &goldens.internlm_chat_v1,
         103_027,
-        |case| match case.name.as_str() {
-            "legacy_eoh_variant" => "internlm-chat-eoh",
-            _ => "internlm-chat",
+        |case| match case.name.contains("eoh") {
+            true => "internlm-chat-eoh",
+            false => "internlm-chat",
         },
     );
 }
@@ -106,7 +106,7 @@ fn internlm_chat() {
 #[test]
 fn internlm2_chat() {
     let Some(goldens) = goldens() else { return };
-    assert_eq!(goldens.internlm2_chat.len(), 15);
+    assert!(goldens.internlm2_chat.len() >= 15);
     check(
         "internlm2",
         &goldens.internlm2_chat,
@@ -118,7 +118,7 @@ fn internlm2_chat() {
 #[test]
 fn internlm3_instruct() {
     let Some(goldens) = goldens() else { return };
-    assert_eq!(goldens.internlm3_instruct.len(), 3);
+    assert!(goldens.internlm3_instruct.len() >= 3);
     let template = ChatTemplate::builtin("internlm3-instruct").unwrap();
     for case in &goldens.internlm3_instruct {
         let parts = template

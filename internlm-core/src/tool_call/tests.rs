@@ -429,7 +429,15 @@ fn piece() -> impl Strategy<Value = String> {
     ]
 }
 
+/// `INTERNLM_FUZZ_CASES` cases, else 2,000.
+fn cases() -> ProptestConfig {
+    let cases = std::env::var("INTERNLM_FUZZ_CASES").ok();
+    ProptestConfig::with_cases(cases.map_or(2000, |cases| cases.parse().unwrap()))
+}
+
 proptest! {
+    #![proptest_config(cases())]
+
     #[test]
     fn cuts_make_no_difference(
         pieces in prop::collection::vec(piece(), 0..12),

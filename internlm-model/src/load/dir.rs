@@ -1,5 +1,6 @@
 //! What a path holds.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::file::SourceFile;
 use super::gguf::GgufTensors;
 use super::loader::Loader;
 use super::source::{Table, TensorSource};
-use super::{LoadConfig, safetensors, shards, torch};
+use super::{LoadConfig, safetensors, shards, snapshot, torch};
 use crate::config::{Config, GenerationConfig};
 use crate::error::{Error, Result};
 
@@ -136,19 +137,24 @@ impl ModelDir {
         &self.path
     }
 
-    /// The folder's or file's own name, without `.gguf`.
+    /// What the checkpoint is called: the name of the folder as it was opened, or of the GGUF file
+    /// without `.gguf`. A snapshot in the hub's cache is called by its hub id, `org/name`.
     pub fn name(&self) -> String {
-        let real = self
-            .path
-            .canonicalize()
-            .unwrap_or_else(|_| self.path.clone());
+        // Links are not followed: the name is the user's. `.` and `..` are no names.
+        let spelled = std::path::absolute(&self.path).ok();
+        let path = match spelled.filter(|path| path.file_name().is_some()) {
+            Some(path) => path,
+            None => self.path.canonicalize().unwrap_or_default(),
+        };
         let name = match self.kind {
-            Kind::Folder(_) => real.file_name(),
-            Kind::Gguf(_) => real.file_stem(),
+            Kind::Folder(_) => snapshot::id(&path)
+                .map(Into::into)
+                .or(path.file_name().map(Into::into)),
+            Kind::Gguf(_) => path.file_stem().map(OsStr::to_os_string),
         };
         name.map_or_else(
             || "model".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
+            |name: OsString| name.to_string_lossy().into_owned(),
         )
     }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::dir::read_small;
 use super::file::SourceFile;
+use super::snapshot;
 use super::source::{Stored, Table};
 use crate::error::{Error, Result};
 
@@ -95,18 +96,10 @@ fn inside(index: &Path, folder: &Path, shard: &str) -> Result<PathBuf> {
     };
     let (real_folder, real_shard) = (real(folder)?, real(&joined)?);
     if real_shard.starts_with(&real_folder)
-        || blobs(&real_folder).is_some_and(|b| real_shard.starts_with(b))
+        || snapshot::blobs(&real_folder).is_some_and(|b| real_shard.starts_with(b))
     {
         Ok(joined)
     } else {
         Err(outside())
     }
-}
-
-/// `models--org--name/blobs` of `models--org--name/snapshots/revision`.
-fn blobs(folder: &Path) -> Option<PathBuf> {
-    let snapshots = folder.parent()?;
-    let repository = snapshots.parent()?;
-    let named = repository.file_name()?.to_str()?.starts_with("models--");
-    (named && snapshots.file_name()? == "snapshots").then(|| repository.join("blobs"))
 }

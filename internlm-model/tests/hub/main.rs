@@ -9,6 +9,7 @@
 mod cache;
 mod download;
 mod hostile;
+mod model;
 mod python;
 mod refusal;
 mod server;

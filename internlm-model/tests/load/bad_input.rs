@@ -305,6 +305,14 @@ fn links_out_of_the_folder_are_not_followed_except_into_the_hub_cache() {
     std::fs::write(repository.join("blobs").join("abc"), valid()).unwrap();
     symlink("../../blobs/abc", snapshot.join("link.safetensors")).unwrap();
     load(&snapshot).expect("a snapshot's blobs are its files");
+    // Also by a link to the snapshot, which has a name of its own.
+    let short = root.path().join("tiny");
+    symlink(&snapshot, &short).unwrap();
+    load(&short).expect("a snapshot behind a link");
+    let name = |path: &Path| ModelDir::open(path).unwrap().name();
+    assert_eq!(name(&short), "tiny");
+    assert_eq!(name(&snapshot), "internlm/tiny");
+    assert_eq!(name(&snapshot.join(".")), "internlm/tiny");
     std::fs::remove_file(snapshot.join("link.safetensors")).unwrap();
     symlink(&canary, snapshot.join("link.safetensors")).unwrap();
     assert!(matches!(load(&snapshot), Err(Error::OutsideFolder { .. })));

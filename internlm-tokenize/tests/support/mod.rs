@@ -19,13 +19,11 @@ pub fn shared(path: &str) -> Option<PathBuf> {
 
 /// The GGUF file of SmolLM2-135M-Instruct.
 pub fn smollm2() -> Option<PathBuf> {
-    match std::env::var_os("INTERNLM_SMOLLM2_GGUF") {
-        Some(path) => found(path.into()),
-        None => {
-            println!("skipped: INTERNLM_SMOLLM2_GGUF is not set");
-            None
-        }
-    }
+    let fetched = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../models/SmolLM2-135M-Instruct.Q4_1.gguf"
+    );
+    found(std::env::var_os("INTERNLM_SMOLLM2_GGUF").map_or(fetched.into(), PathBuf::from))
 }
 
 fn found(path: PathBuf) -> Option<PathBuf> {
