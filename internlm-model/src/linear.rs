@@ -9,6 +9,13 @@ use crate::error::{Error, Result};
 /// One or more linear layers of a checkpoint that share an input, fused along their outputs.
 #[derive(Debug)]
 pub(crate) struct Linear {
+    /// One, unless layers are packed in different forms. Never empty.
+    segments: Vec<Segment>,
+}
+
+/// Neighbouring layers in one weight.
+#[derive(Debug)]
+struct Segment {
     weight: Weight,
     /// `(out_features)`, f32 on the CPU and the activations' dtype elsewhere.
     bias: Option<Tensor>,
@@ -17,13 +24,37 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// A layer from its parts, whose rows add up to the weight's.
-    pub(crate) fn new(weight: Weight, bias: Option<Tensor>, parts: Vec<(String, usize)>) -> Self {
-        Self {
-            weight,
-            bias,
-            parts,
+    /// A layer from its parts, whose rows fill the weights in their order. A bias is one of all parts.
+    ///
+    /// # Errors
+    /// A failed conversion of the bias.
+    pub(crate) fn new(
+        weights: Vec<Weight>,
+        bias: Option<Tensor>,
+        parts: Vec<(String, usize)>,
+    ) -> Result<Self> {
+        let (mut parts, mut start) = (parts.into_iter().peekable(), 0);
+        let mut segments = Vec::with_capacity(weights.len());
+        for weight in weights {
+            let (rows, _) = weight.shape();
+            let bias = match &bias {
+                Some(bias) if bias.device().is_cpu() => Some(bias.to_dtype(DType::F32)?),
+                Some(bias) => Some(bias.to_dtype(dtype(&weight))?),
+                None => None,
+            };
+            let (mut own, mut left) = (Vec::new(), rows);
+            while let Some(part) = parts.next_if(|(_, rows)| *rows <= left) {
+                left -= part.1;
+                own.push(part);
+            }
+            segments.push(Segment {
+                weight,
+                bias: bias.map(|bias| bias.narrow(0, start, rows)).transpose()?,
+                parts: own,
+            });
+            start += rows;
         }
+        Ok(Self { segments })
     }
 
     /// `x · weightᵀ + bias`.
@@ -32,46 +63,73 @@ impl Linear {
     /// - x: `(num_tokens, in_features)`
     /// - out: `(num_tokens, out_features)`
     pub(crate) fn forward(&self, step: &Step<'_>, x: &Tensor) -> Result<Tensor> {
-        let at = |source| Error::Weight {
-            at: self.parts[0].0.clone(),
-            source,
-        };
-        if step.uses_kernels(x.device()) {
-            self.weight
-                .matmul(x, self.bias.as_ref(), step.compute, step.activation)
-                .map_err(at)
-        } else {
-            self.weight.matmul_tensor(x, self.bias.as_ref()).map_err(at)
+        if let [segment] = self.segments.as_slice() {
+            return segment.forward(step, x);
         }
+        let outs: Result<Vec<_>> = self.segments.iter().map(|s| s.forward(step, x)).collect();
+        Ok(Tensor::cat(&outs?, 1)?)
     }
 
-    /// The weight.
-    pub(crate) fn weight(&self) -> &Weight {
-        &self.weight
+    /// Whether any of it is packed.
+    pub(crate) fn is_packed(&self) -> bool {
+        let is_packed = |s: &Segment| matches!(s.weight, Weight::Packed(_));
+        self.segments.iter().any(is_packed)
+    }
+
+    /// Bytes of the weights as they lie in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.segments.iter().map(|s| s.weight.bytes()).sum()
     }
 
     /// Tensors by checkpoint path, as they are saved: weights, and biases in the weight's dtype. A
     /// packed weight is given by its values, in f32: a checkpoint of these is a dense one.
     pub(crate) fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
-        let weight = self.weight.dequantize()?;
         let mut tensors = Vec::new();
-        let mut start = 0;
-        for (path, rows) in &self.parts {
-            tensors.push((format!("{path}.weight"), weight.narrow(0, start, *rows)?));
-            if let Some(bias) = &self.bias {
-                let bias = bias.narrow(0, start, *rows)?.to_dtype(weight.dtype())?;
-                tensors.push((format!("{path}.bias"), bias));
+        for segment in &self.segments {
+            let weight = segment.weight.dequantize()?;
+            let mut start = 0;
+            for (path, rows) in &segment.parts {
+                tensors.push((format!("{path}.weight"), weight.narrow(0, start, *rows)?));
+                if let Some(bias) = &segment.bias {
+                    let bias = bias.narrow(0, start, *rows)?.to_dtype(weight.dtype())?;
+                    tensors.push((format!("{path}.bias"), bias));
+                }
+                start += rows;
             }
-            start += rows;
         }
         Ok(tensors)
     }
 
     /// The dtype of the weight; of a packed one, of its values.
     pub(crate) fn dtype(&self) -> DType {
-        match &self.weight {
-            Weight::Dense(weight) => weight.dtype(),
-            Weight::Packed(_) => DType::F32,
-        }
+        self.segments
+            .first()
+            .map_or(DType::F32, |segment| dtype(&segment.weight))
+    }
+}
+
+impl Segment {
+    fn forward(&self, step: &Step<'_>, x: &Tensor) -> Result<Tensor> {
+        let product = if step.uses_kernels(x.device()) {
+            let activation = match &self.weight {
+                Weight::Dense(_) => step.activation,
+                Weight::Packed(_) => step.packed_activation,
+            };
+            self.weight
+                .matmul(x, self.bias.as_ref(), step.compute, activation)
+        } else {
+            self.weight.matmul_tensor(x, self.bias.as_ref())
+        };
+        product.map_err(|source| Error::Weight {
+            at: self.parts[0].0.clone(),
+            source,
+        })
+    }
+}
+
+fn dtype(weight: &Weight) -> DType {
+    match weight {
+        Weight::Dense(weight) => weight.dtype(),
+        Weight::Packed(_) => DType::F32,
     }
 }
