@@ -308,7 +308,6 @@ fn write_elements(path: &Path, out: &mut impl Write, tensor: &Tensor) -> Result<
         CpuStorage::F16(v) => bytemuck::cast_slice(&v[start..end]),
         CpuStorage::BF16(v) => bytemuck::cast_slice(&v[start..end]),
         CpuStorage::I32(v) => bytemuck::cast_slice(&v[start..end]),
-        CpuStorage::U8(v) => &v[start..end],
         _ => {
             return Err(Error::WeightDtype {
                 got: tensor.dtype(),
@@ -324,9 +323,8 @@ fn type_names(dtype: DType) -> Result<(&'static str, &'static str)> {
         DType::F32 => Ok(("F32", "float32")),
         DType::F16 => Ok(("F16", "float16")),
         DType::BF16 => Ok(("BF16", "bfloat16")),
-        // Packed words and codes.
+        // Words of packed codes.
         DType::I32 => Ok(("I32", "int32")),
-        DType::U8 => Ok(("U8", "uint8")),
         got => Err(Error::WeightDtype { got }),
     }
 }

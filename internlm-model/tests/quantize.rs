@@ -10,12 +10,14 @@ use candle_core::{Device, Tensor};
 use common::shared;
 use internlm_kernels::Compute;
 use internlm_model::quantize::{BlockwiseLm, QuantizeConfig, quantize};
+use internlm_model::save::{SaveConfig, save};
 use internlm_model::{Error, LoadConfig, ModelDir, Result};
 use internlm_quant::Stream;
 use internlm_quant::calibrate::{Calibrate, Producer, Tap};
 use internlm_quant::quantize::{AwqConfig, scale_block};
 use internlm_quant::rtn::ScaleType;
 use internlm_quant::search::statistics::InputStatistics;
+use internlm_tokenize::{EncodeOptions, Tokenizer};
 
 const LMDEPLOY: [&str; 2] = [
     "tiny-internlm2-lmdeploy-g128",
@@ -279,5 +281,36 @@ fn bad_input_leaves_nothing_behind() -> Result<()> {
     let taken = run(AwqConfig::default(), &calib);
     assert!(matches!(taken, Some(Error::WorkFolder { .. })), "{taken:?}");
     assert_eq!(files(&work).len(), 1);
+    Ok(())
+}
+
+/// A checkpoint that is made from a GGUF file keeps its tokenizer.
+#[test]
+fn the_vocabulary_of_a_gguf_file_comes_along() -> Result<()> {
+    let Some(gguf) = common::smollm2() else {
+        return Ok(());
+    };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let target = scratch.path().join("out");
+    let dir = ModelDir::open(&gguf)?;
+    let options = SaveConfig::default().with_files_from(&gguf);
+    save(
+        &target,
+        &dir.config()?,
+        &dir.generation_config()?,
+        [],
+        &options,
+    )?;
+    let (theirs, ours) = (Tokenizer::load(&gguf)?, Tokenizer::load(&target)?);
+    let text = "Grüße, 世界!\n  fn main() {}";
+    let encode = |tokenizer: &Tokenizer| tokenizer.encode(text, EncodeOptions::default());
+    assert_eq!(encode(&ours)?, encode(&theirs)?);
+    assert_eq!(ours.chat_template(), theirs.chat_template());
+    assert!(
+        std::fs::metadata(target.join("tokenizer.gguf"))
+            .expect("is there")
+            .len()
+            < 8 << 20
+    );
     Ok(())
 }
