@@ -4,6 +4,7 @@
 models.py folder SOURCE.gguf OUT_DIR f32|bf16     a GGUF file of the llama kind -> a Hugging Face folder
 models.py random-folder SHAPE OUT_DIR f32|bf16    random weights in a shape     -> a Hugging Face folder
 models.py random-gguf SHAPE OUT.gguf f32|bf16     the same weights              -> a GGUF file
+models.py random-gguf SHAPE OUT.gguf q4_0         random blocks of 4 bits, norms f32
 
 Random weights serve for speed only. Files are written tensor by tensor, in little memory.
 Needs `numpy` and `gguf`.
@@ -32,6 +33,12 @@ SHAPES = {
         "bos_token_id": 1,
         "eos_token_id": 2,
     },
+}
+SHAPES["internlm2.5-7b"] = SHAPES["internlm2-1.8b"] | {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "intermediate_size": 14336,
 }
 
 GGUF_NAMES = {
@@ -111,6 +118,21 @@ class RandomWeights:
         return np.resize(np.roll(self.pool, -start), shape)
 
 
+class RandomBlocks:
+    """Q4_0 blocks of 32 weights: a scale as f16, then 16 bytes of codes. Values have a deviation of
+    0.02 as well: that of a code is 4.6 steps."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(1)
+        blocks = self.rng.integers(0, 256, (1 << 17, 18), np.uint8)
+        blocks[:, :2] = np.full(len(blocks), 0.02 / 4.6, np.float16).view(np.uint8).reshape(-1, 2)
+        self.pool = blocks.reshape(-1)
+
+    def tensor(self, shape):
+        start = int(self.rng.integers(1 << 17)) * 18
+        return np.resize(np.roll(self.pool, -start), int(np.prod(shape)) // 32 * 18)
+
+
 def write_folder(folder, config, dtype, tensor):
     """Write config.json and model.safetensors; `tensor(name, shape)` gives the encoded values."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,9 +205,14 @@ def random_folder(shape, out, dtype):
 
 
 def random_gguf(shape, out, dtype):
-    config, weights = SHAPES[shape], RandomWeights(dtype)
-    kinds = gguf.GGMLQuantizationType
-    kind = kinds.BF16 if dtype == "bf16" else kinds.F32
+    config = SHAPES[shape]
+    weights = RandomBlocks() if dtype == "q4_0" else RandomWeights(dtype)
+    kinds, files = gguf.GGMLQuantizationType, gguf.LlamaFileType
+    kind, file_type, block, block_bytes = {
+        "f32": (kinds.F32, files.ALL_F32, 1, 4),
+        "bf16": (kinds.BF16, files.MOSTLY_BF16, 1, 2),
+        "q4_0": (kinds.Q4_0, files.MOSTLY_Q4_0, 32, 18),
+    }[dtype]
     part = Path(out + ".tmp")
     writer = gguf.GGUFWriter(part, "llama")
     writer.add_name(f"random {shape}")
@@ -199,7 +226,7 @@ def random_gguf(shape, out, dtype):
     writer.add_rope_freq_base(config["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16 if dtype == "bf16" else gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type(file_type)
 
     # llama.cpp wants a vocabulary of the right size, though ids are all that the benchmark feeds.
     types = gguf.TokenType
@@ -219,8 +246,8 @@ def random_gguf(shape, out, dtype):
     for name, shape in shapes.items():
         size = int(np.prod(shape))  # norms are f32 in every GGUF file
         is_norm = len(shape) == 1
-        width = 4 if is_norm or dtype == "f32" else 2
-        writer.add_tensor_info(gguf_name(name), shape, np.dtype(np.float32), size * width,
+        size = size * 4 if is_norm else size // block * block_bytes
+        writer.add_tensor_info(gguf_name(name), shape, np.dtype(np.float32), size,
                                raw_dtype=kinds.F32 if is_norm else kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -233,7 +260,7 @@ def random_gguf(shape, out, dtype):
 
 def main():
     commands = {"folder": folder, "random-folder": random_folder, "random-gguf": random_gguf}
-    if len(sys.argv) != 5 or sys.argv[1] not in commands or sys.argv[4] not in ("f32", "bf16"):
+    if len(sys.argv) != 5 or sys.argv[1] not in commands or sys.argv[4] not in ("f32", "bf16", "q4_0"):
         sys.exit(__doc__)
     commands[sys.argv[1]](*sys.argv[2:])
 

@@ -2,7 +2,7 @@
 """Makes the report of run.sh from its raw lines.
 
 report.py FILE                 the report, as Markdown
-report.py --weights FOLDER     what one generated token costs a model, as JSON
+report.py --weights MODEL      what one generated token costs a folder or MODEL.gguf, as JSON
 """
 
 import json
@@ -11,14 +11,39 @@ import sys
 from pathlib import Path
 from statistics import median
 
-# What issue and documentation promise of our engine.
+# What the documentation promises of our engine: the share of the bandwidth, and how many times as fast
+# as the peer, by model and row. Of dense weights: no slower than either peer.
 SHARE_OF_BANDWIDTH = 0.85
-WIDTH = {"f32": 4, "bf16": 2}
+TIMES = {
+    ("smollm2", "generation"): 1.3,
+    ("smollm2", "prompt"): 2.5,
+    ("internlm2-1.8b", "generation"): 1.4,
+    ("internlm2-1.8b", "prompt"): 5,
+    ("internlm2-1.8b", "together"): 6,
+    ("internlm2.5-7b", "generation"): 1.2,
+}
+WIDTH = {"f32": 4, "bf16": 2, "q4_0": 4}
+
+
+def weights_of_gguf(path):
+    """The same for a GGUF file of the llama kind."""
+    import gguf
+
+    reader = gguf.GGUFReader(path)
+    tied = all(tensor.name != "output.weight" for tensor in reader.tensors)
+    total = sum(int(t.n_bytes) for t in reader.tensors if tied or t.name != "token_embd.weight")
+    field = lambda name: reader.get_field(f"llama.{name}").contents()
+    head_dim = field("embedding_length") // field("attention.head_count")
+    cached = 2 * field("block_count") * field("attention.head_count_kv") * head_dim
+    return {"bytes_per_token": total, "cached_per_token": cached}
 
 
 def weights(folder):
     """Bytes of weights that are read for a generated token (an embedding table that is not also
     the head gives one row only) and the numbers that a token adds to the key-value cache."""
+    file = folder.with_name(folder.name + ".gguf")
+    if not folder.exists() and file.exists():
+        return weights_of_gguf(file)
     config = json.loads((folder / "config.json").read_text())
     with open(folder / "model.safetensors", "rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
@@ -45,16 +70,16 @@ class Rounds:
             elif "weights" in line:
                 self.weights[line["model"], line["dtype"]] = line["weights"]
             elif "round" in line:
-                key = line["model"], line["dtype"], line["context"], line["engine"]
+                key = line["model"], line["dtype"], (line["context"], line["batch"]), line["engine"]
                 self.runs.setdefault(key, {})[line["round"]] = line
             else:
                 self.load.update(line)
 
-    def models(self):
-        return list(self.weights)
+    def models(self, dense=True):
+        return [key for key in self.weights if (key[1] != "q4_0") == dense]
 
-    def engines(self):
-        return list(dict.fromkeys(key[3] for key in self.runs))
+    def engines(self, dense=True):
+        return sorted({key[3] for key in self.runs if (key[1] != "q4_0") == dense}, key=lambda name: (not name.startswith("ours"), name))
 
     def rates(self, model, dtype, context, engine, what):
         """Round -> tokens per second, of the rounds that gave one."""
@@ -103,9 +128,20 @@ def rows_of(rounds):
     """(name, model, dtype, context, what) of every row."""
     about = rounds.about
     for model, dtype in rounds.models():
-        yield f"pp{about['prompt']}", model, dtype, 0, "pp_tokens_per_s"
-        yield f"tg{about['gen']}", model, dtype, 0, "tg_tokens_per_s"
-        yield f"tg{about['gen']} at {about['context']}", model, dtype, about["context"], "tg_tokens_per_s"
+        yield f"pp{about['prompt']}", model, dtype, (0, 1), "pp_tokens_per_s"
+        yield f"tg{about['gen']}", model, dtype, (0, 1), "tg_tokens_per_s"
+        context = about["context"]
+        yield f"tg{about['gen']} at {context}", model, dtype, (context, 1), "tg_tokens_per_s"
+
+
+def rows_of_4_bits(rounds):
+    """(name, kind, model, dtype, context, what) of every row."""
+    about = rounds.about
+    for model, dtype in rounds.models(dense=False):
+        yield f"pp{about['prompt']}", "prompt", model, dtype, (0, 1), "pp_tokens_per_s"
+        yield f"tg{about['gen']}", "generation", model, dtype, (0, 1), "tg_tokens_per_s"
+        batch = about["batch"]
+        yield f"tg of {batch} together", "together", model, dtype, (0, batch), "tg_tokens_per_s"
 
 
 def comparison(rounds):
@@ -127,8 +163,8 @@ def comparison(rounds):
             cost = rounds.weights[model, dtype]
             # Besides the weights, a token reads the cache; generation adds half its length to it.
             read = cost["bytes_per_token"]
-            if context:
-                cached = context + rounds.about["gen"] / 2
+            if context[0]:
+                cached = context[0] + rounds.about["gen"] / 2
                 read += cost["cached_per_token"] * WIDTH[dtype] * cached
             shares = [
                 rate * read / 1e9 / rounds.bandwidth(model, dtype, context, number)
@@ -144,13 +180,45 @@ def comparison(rounds):
     return table(head, rows)
 
 
+def comparison_of_4_bits(rounds):
+    engines = rounds.engines(dense=False)
+    ours = [engine for engine in engines if engine.startswith("ours")]
+    head = ["model", "row", *(f"{engine}, tokens/s" for engine in engines)]
+    head += [*(f"{engine} / llama.cpp" for engine in ours), "share of the bandwidth", "goal"]
+    rows = []
+    for name, kind, model, dtype, context, what in rows_of_4_bits(rounds):
+        rates = {engine: rounds.rates(model, dtype, context, engine, what) for engine in engines}
+        row = [model, name]
+        row += [number(median(rates[engine].values()) if rates[engine] else None) for engine in engines]
+        ratios = [over_rounds(rates[engine], rates["llama.cpp"]) for engine in ours]
+        row += [times(ratio) for ratio in ratios]
+        share = None
+        if kind == "generation":
+            read = rounds.weights[model, dtype]["bytes_per_token"]
+            shares = [
+                rate * read / 1e9 / rounds.bandwidth(model, dtype, context, n)
+                for n, rate in rates["ours-int8"].items()
+            ]
+            share = median(shares) if shares else None
+        row.append("" if share is None else f"{share:.0%}")
+        goal = TIMES.get((model, kind))
+        best = rates["ours-int8"] and over_rounds(rates["ours-int8"], rates["llama.cpp"])
+        if goal is None:
+            row.append("")
+        else:
+            met = best and best >= goal and (kind != "generation" or share >= SHARE_OF_BANDWIDTH)
+            row.append(f"{goal}×: {'met' if met else 'missed'}")
+        rows.append(row)
+    return table(head, rows)
+
+
 def growth(rounds):
     """What context costs a generated token, beside the time that reading its cache takes."""
     context, rows = rounds.about["context"], []
     for model, dtype in rounds.models():
         for engine in rounds.engines():
-            empty = rounds.rates(model, dtype, 0, engine, "tg_tokens_per_s")
-            full = rounds.rates(model, dtype, context, engine, "tg_tokens_per_s")
+            empty = rounds.rates(model, dtype, (0, 1), engine, "tg_tokens_per_s")
+            full = rounds.rates(model, dtype, (context, 1), engine, "tg_tokens_per_s")
             both = [n for n in empty if n in full]
             if not both:
                 rows.append([model, dtype, engine, "missed", "", "", ""])
@@ -159,7 +227,7 @@ def growth(rounds):
             width = 2 if engine == "llama.cpp" else WIDTH[dtype]
             cached = rounds.weights[model, dtype]["cached_per_token"] * width * context
             extra = median(1e3 / full[n] - 1e3 / empty[n] for n in both)
-            reading = median(cached / 1e6 / rounds.bandwidth(model, dtype, context, n) for n in both)
+            reading = median(cached / 1e6 / rounds.bandwidth(model, dtype, (context, 1), n) for n in both)
             share = median((1e3 / full[n] - 1e3 / empty[n]) * full[n] / 1e3 for n in both)
             rows.append([model, dtype, engine, f"{cached / 1e6:.0f} MB", f"{reading:.2f} ms",
                          f"{extra:.2f} ms", f"{share:.0%}"])
@@ -169,9 +237,9 @@ def growth(rounds):
 
 def memory(rounds):
     rows = []
-    for model, dtype in rounds.models():
-        for engine in rounds.engines():
-            runs = rounds.runs.get((model, dtype, 0, engine), {}).values()
+    for model, dtype in rounds.weights:
+        for engine in rounds.engines(dtype != "q4_0"):
+            runs = rounds.runs.get((model, dtype, (0, 1), engine), {}).values()
             results = [line["result"] for line in runs if line["result"]]
             if not results:
                 rows.append([model, dtype, engine, "missed", "missed"])
@@ -185,8 +253,9 @@ def memory(rounds):
 def every_round(rounds):
     numbers = sorted({n for runs in rounds.runs.values() for n in runs})
     rows = []
-    for name, model, dtype, context, what in rows_of(rounds):
-        for engine in rounds.engines():
+    four_bits = [(name, *rest) for name, _, *rest in rows_of_4_bits(rounds)]
+    for name, model, dtype, context, what in [*rows_of(rounds), *four_bits]:
+        for engine in rounds.engines(dtype != "q4_0"):
             rates = rounds.rates(model, dtype, context, engine, what)
             rows.append([model, dtype, name, engine, *(number(rates.get(n)) for n in numbers)])
         if what == "tg_tokens_per_s":
@@ -216,10 +285,8 @@ def report(rounds):
     if about["quick"] or about["rounds"] < 5:
         out.append("**A short run: not for quoting.**")
     out += [
-        "## Speed",
-        comparison(rounds),
-        "## What context costs",
-        growth(rounds),
+        *(["## Speed", comparison(rounds), "## What context costs", growth(rounds)] if rounds.models() else []),
+        *(["## Speed of 4-bit weights (Q4_0, the same file)", comparison_of_4_bits(rounds)] if rounds.models(dense=False) else []),
         "## Memory and loading",
         memory(rounds),
         "## Every round, tokens/s",

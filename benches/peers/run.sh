@@ -8,11 +8,12 @@
 # Run it alone on the machine. Options, by environment:
 #   ROUNDS    interleaved rounds             [5]
 #   THREADS   threads of every engine        [all cores]
-#   MODELS    of smollm2 and internlm2-1.8b  [both]
-#   DTYPES    of bf16 and f32                [both]
-#   ENGINES   of ours, llama.cpp, candle     [all]
+#   MODELS    of smollm2, internlm2-1.8b and internlm2.5-7b  [all; the last in 4 bits only]
+#   DTYPES    of bf16, f32 and q4_0          [all]
+#   ENGINES   of ours, llama.cpp, candle     [all; for q4_0 ours in three precisions, and llama.cpp]
 #   PROMPT, GEN       tokens read and generated            [512, 128]
 #   CONTEXT   tokens in the cache for the second row of generation    [1024]
+#   BATCH     sequences that generate together, of 4-bit weights      [32]
 #   TOKENIZE  1 or 0: the tokenizers as well  [1]
 #   TOKENIZER_MODEL, CORPUS   an InternLM2 tokenizer.model, a folder of en_* and zh_* text files
 #             [those beside the repository, in ../shared]
@@ -24,8 +25,8 @@ root=$(cd "$here/../.." && pwd)
 if [[ ${QUICK:-0} == 1 ]]; then
     : "${ROUNDS:=2}" "${MODELS:=smollm2}" "${PROMPT:=256}" "${GEN:=32}" "${CONTEXT:=512}"
 fi
-: "${ROUNDS:=5}" "${THREADS:=$(nproc)}" "${MODELS:=smollm2 internlm2-1.8b}" "${DTYPES:=bf16 f32}"
-: "${ENGINES:=ours llama.cpp candle}" "${PROMPT:=512}" "${GEN:=128}" "${CONTEXT:=1024}" "${TOKENIZE:=1}"
+: "${ROUNDS:=5}" "${THREADS:=$(nproc)}" "${MODELS:=smollm2 internlm2-1.8b internlm2.5-7b}" "${DTYPES:=bf16 f32 q4_0}"
+: "${ENGINES:=ours llama.cpp candle}" "${PROMPT:=512}" "${GEN:=128}" "${CONTEXT:=1024}" "${BATCH:=32}" "${TOKENIZE:=1}"
 shared=${INTERNLM_SHARED:-$root/../shared}
 : "${TOKENIZER_MODEL:=$shared/goldens/tokenizers/internlm2/tokenizer.model}" "${CORPUS:=$shared/datasets/corpus}"
 PEERS_DIR=$(cd "${PEERS_DIR:-$here/work}" && pwd)
@@ -69,8 +70,11 @@ about() {
         llama_cpp "$(text "$(basename "$PEERS_DIR"/src/llama_cpp_python-*/)")" \
         candle "$(text "$(sed -n '/name = "candle-transformers"/{n;s/version = //p;}' "$here/candle/Cargo.lock")")" \
         candle_features "$(text "$(cat "$bin/peer-candle.features" 2>/dev/null || true)")" \
-        peaks "$("$bin/peaks")" rounds "$ROUNDS" threads "$THREADS" prompt "$PROMPT" gen "$GEN" context "$CONTEXT" quick "${QUICK:-0}"
+        peaks "$("$bin/peaks")" rounds "$ROUNDS" threads "$THREADS" prompt "$PROMPT" gen "$GEN" context "$CONTEXT" batch "$BATCH" quick "${QUICK:-0}"
 }
+
+# The largest model has 4-bit weights only.
+is_made() { [[ $1 != internlm2.5-7b || $2 == q4_0 ]]; }
 
 # What a model must read for every generated token and what a token adds to a cache: from the
 # folder's own header, so that all engines are held against the same bytes.
@@ -78,6 +82,7 @@ weights() {
     local bytes
     for model in $MODELS; do
         for dtype in $DTYPES; do
+            is_made "$model" "$dtype" || continue
             bytes=$("$PEERS_DIR/venv/bin/python" "$here/report.py" --weights "$models/$model-$dtype")
             note weights "$bytes" model "$(text "$model")" dtype "$(text "$dtype")"
         done
@@ -89,10 +94,12 @@ engine() {
     local name=$1 model=$2 dtype=$3
     shift 3
     case $name in
-    ours)
-        local source=(--model "$models/$model-$dtype")
-        [[ $model == smollm2 ]] || source=(--shape "$model")
-        "$bench" "${source[@]}" --dtype "$dtype" --threads "$THREADS" --reps 1 --json "$@"
+    ours*)
+        local source=(--model "$models/$model-$dtype" --dtype "$dtype")
+        [[ $model == smollm2 ]] || source=(--shape "$model" --dtype "$dtype")
+        # The same file as the peer, and the precision of activations in the engine's name.
+        [[ $dtype != q4_0 ]] || source=(--model "$models/$model-$dtype.gguf" --act "${name#ours-}")
+        "$bench" "${source[@]}" --threads "$THREADS" --reps 1 --json "$@"
         ;;
     llama.cpp) "$bin/peer-llama" --model "$models/$model-$dtype.gguf" --threads "$THREADS" "$@" ;;
     candle)
@@ -102,19 +109,27 @@ engine() {
     esac
 }
 
+# The engines of a dtype, in the order of the round: every other round runs backwards, so that no engine
+# always comes first.
+in_order() {
+    local engines=$ENGINES
+    [[ $1 != q4_0 ]] || engines="ours-int8 ours-bf16 ours-f32 llama.cpp"
+    if ((round % 2)); then tr ' ' '\n' <<<"$engines"; else tr ' ' '\n' <<<"$engines" | tac; fi
+}
+
 # The bandwidth is measured right before every engine: on a shared machine it moves.
 measure() {
-    local round=$1 model=$2 dtype=$3 context=$4 name result bandwidth
-    shift 4
-    for name in $order; do
+    local round=$1 model=$2 dtype=$3 context=$4 batch=$5 name result bandwidth
+    shift 5
+    for name in $(in_order "$dtype"); do
         bandwidth=$("$bin/bandwidth" "$THREADS")
-        result=$(engine "$name" "$model" "$dtype" --context "$context" "$@" 2>>"$PEERS_DIR/run.log" | tail -n 1) || true
+        result=$(engine "$name" "$model" "$dtype" --context "$context" --batch "$batch" "$@" 2>>"$PEERS_DIR/run.log" | tail -n 1) || true
         if [[ $result != '{'*'}' ]]; then
             say "no result: $name $model $dtype, see $PEERS_DIR/run.log"
             result=null
         fi
         note round "$round" engine "$(text "$name")" model "$(text "$model")" dtype "$(text "$dtype")" \
-            context "$context" bandwidth "$bandwidth" result "$result"
+            context "$context" batch "$batch" bandwidth "$bandwidth" result "$result"
     done
 }
 
@@ -135,14 +150,16 @@ about
 weights
 note load_before "$(text "$(load_average)")"
 for round in $(seq "$ROUNDS"); do
-    # Every other round runs backwards, so that no engine always comes first.
-    order=$ENGINES
-    ((round % 2)) || order=$(tr ' ' '\n' <<<"$ENGINES" | tac | paste -sd' ' -)
     for model in $MODELS; do
         for dtype in $DTYPES; do
+            is_made "$model" "$dtype" || continue
             say "round $round of $ROUNDS: $model $dtype, load average $(load_average)"
-            measure "$round" "$model" "$dtype" 0 --prompt-tokens "$PROMPT" --gen-tokens "$GEN"
-            measure "$round" "$model" "$dtype" "$CONTEXT" --prompt-tokens 0 --gen-tokens "$GEN"
+            measure "$round" "$model" "$dtype" 0 1 --prompt-tokens "$PROMPT" --gen-tokens "$GEN"
+            if [[ $dtype == q4_0 ]]; then
+                measure "$round" "$model" "$dtype" 0 "$BATCH" --prompt-tokens 0 --gen-tokens $((GEN / 4))
+            else
+                measure "$round" "$model" "$dtype" "$CONTEXT" 1 --prompt-tokens 0 --gen-tokens "$GEN"
+            fi
         done
     done
 done

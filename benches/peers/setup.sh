@@ -7,13 +7,13 @@
 # PyPI and crates.io. Takes about 20 minutes on two cores and 30 GB of disk, 7 GB with
 # MODELS=smollm2. A second run does only what is missing. Options, by environment:
 #   PEERS_DIR         where all of it goes     [benches/peers/work]
-#   MODELS            of smollm2 and internlm2-1.8b   [both]
+#   MODELS            of smollm2, internlm2-1.8b and internlm2.5-7b   [all; the last in 4 bits only]
 #   CANDLE_FEATURES   features of candle/, for instance avx512   [none]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 PEERS_DIR=${PEERS_DIR:-$here/work}
-MODELS=${MODELS:-smollm2 internlm2-1.8b}
+MODELS=${MODELS:-smollm2 internlm2-1.8b internlm2.5-7b}
 LLAMA_VERSION=0.3.36
 
 mkdir -p "$PEERS_DIR"/{bin,models,src}
@@ -100,7 +100,13 @@ models() {
     source=$(sh "$root/examples/fetch_smollm2.sh")
     source=$root/$source
     for model in $MODELS; do
+        to=$PEERS_DIR/models/$model-q4_0
+        case $model in
+        smollm2) missing "$to.gguf" converted "$source" "$to.gguf" q4_0 ;;
+        *) missing "$to.gguf" "$python" "$here/models.py" random-gguf "$model" "$to.gguf" q4_0 ;;
+        esac
         for dtype in bf16 f32; do
+            [[ $model != internlm2.5-7b ]] || continue
             to=$PEERS_DIR/models/$model-$dtype
             case $model in
             smollm2)

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use internlm_examples::{Error, Result, progress};
 use internlm_model::batch::Logits;
+use internlm_model::candle::{Device, Storage};
 use internlm_model::sampler::argmax;
 use internlm_model::{Batch, CausalLm, Context, ContiguousCache};
 
@@ -147,8 +148,12 @@ fn generate(
 /// A pass, and the most likely token of each row, which also waits for devices that run ahead.
 fn look(model: &CausalLm, batch: &Batch, cache: &mut ContiguousCache) -> Result<()> {
     let logits = model.forward(batch, &mut Context::new(cache))?;
-    for row in logits.to_vec2::<f32>()? {
-        std::hint::black_box(argmax(&row));
+    let logits = logits.to_device(&Device::Cpu)?.flatten_all()?;
+    let (storage, _) = logits.storage_and_layout();
+    if let Storage::Cpu(storage) = &*storage {
+        for row in storage.as_slice::<f32>()?.chunks(model.config().vocab_size) {
+            std::hint::black_box(argmax(row));
+        }
     }
     Ok(())
 }

@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use internlm_kernels::half::{bf16, f16};
 use internlm_kernels::{
-    Activation, AttentionSequence, AttentionShape, Compute, Elements, Isa, attention, huge_pages,
-    matmul,
+    Activation, AttentionSequence, AttentionShape, Compute, Elements, Isa, PackedMatrix,
+    PackedRows, PackedShape, PackedZeros, ScaleType, ZeroType, attention, huge_pages, matmul,
+    packed_matmul,
 };
 
 const ROUNDS: usize = 7;
@@ -131,6 +132,116 @@ fn read(compute: &Compute, words: &[u64]) {
     });
 }
 
+/// A matrix of 4-bit codes in groups of 128, as AWQ has it.
+fn packed(n: usize, k: usize) -> PackedMatrix {
+    let mut matrix = PackedMatrix::new(PackedShape {
+        n,
+        k,
+        bits: 4,
+        group_size: 128,
+        scales: ScaleType::F16,
+        zeros: ZeroType::Points,
+    })
+    .unwrap();
+    let codes: Vec<u8> = (0..16 * k).map(|i| (i * 7 % 13 + i % 3) as u8).collect();
+    let rows = PackedRows {
+        codes: &codes,
+        scales: &vec![0.0625; 16 * k / 128],
+        zeros: PackedZeros::Points(&vec![8; 16 * k / 128]),
+    };
+    for mut tile in matrix.tiles() {
+        tile.fill(rows).unwrap();
+    }
+    matrix
+}
+
+/// The three modes of packed products of `m` rows, in GB/s of weights or in GFLOP/s.
+fn packed_rows<'a>(
+    compute: &'a Compute,
+    matrix: &'a PackedMatrix,
+    m: usize,
+    x: &'a [f32],
+) -> impl Iterator<Item = Row<'a>> {
+    let PackedShape { n, k, .. } = matrix.shape();
+    let modes = [Activation::Int8, Activation::Bf16, Activation::F32];
+    modes.into_iter().map(move |activation| {
+        let mut out = vec![0.0; m * n];
+        let (work, unit) = if m == 1 {
+            (matrix.bytes() as f64, "GB/s")
+        } else {
+            (2.0 * (m * n * k) as f64, "GFLOP/s")
+        };
+        let name = format!("m {m}, k {k}, {} packed, {activation:?}", compute.isa());
+        row(name, work, unit, move || {
+            packed_matmul(compute, &x[..m * k], matrix, None, activation, &mut out, m).unwrap();
+        })
+    })
+}
+
+/// Packed products beside dense ones and beside reading.
+fn measure_packed(compute: &Compute, words: &[u64], dense: &[bf16], x: &[f32]) {
+    let avx2 = Compute::with_isa(Isa::Avx2, Some(compute.threads())).ok();
+    let wide = packed(61_440, 8192); // 255 MiB
+    let long = packed(245_760, 2048);
+    let bytes = size_of_val(words) as f64;
+    let n = dense.len() / 2048;
+    let mut out = vec![0.0; n];
+    let mut rows = vec![
+        row("read (sum of words)", bytes, "GB/s", || {
+            read(compute, words);
+        }),
+        row("m 1, k 2048, dense bf16", bytes, "GB/s", || {
+            let dense = Elements::Bf16(dense);
+            matmul(
+                compute,
+                &x[..2048],
+                dense,
+                None,
+                Activation::F32,
+                &mut out,
+                1,
+                n,
+                2048,
+            )
+            .unwrap();
+        }),
+    ];
+    rows.extend(packed_rows(compute, &long, 1, x));
+    rows.extend(packed_rows(compute, &wide, 1, x));
+    rows.extend(avx2.iter().flat_map(|avx2| packed_rows(avx2, &long, 1, x)));
+    measure("4 bits in groups of 128, memory", rows);
+
+    let (n, k) = (2048, 2048);
+    let (matrix, dense) = (packed(n, k), Elements::Bf16(&dense[..n * k]));
+    let mut rows = Vec::new();
+    for m in [8, 32, 512] {
+        for activation in [Activation::Bf16, Activation::F32] {
+            let mut out = vec![0.0; m * n];
+            let name = format!("m {m}, dense bf16, {activation:?}");
+            rows.push(row(name, 2.0 * (m * n * k) as f64, "GFLOP/s", move || {
+                matmul(
+                    compute,
+                    &x[..m * k],
+                    dense,
+                    None,
+                    activation,
+                    &mut out,
+                    m,
+                    n,
+                    k,
+                )
+                .unwrap();
+            }));
+        }
+        rows.extend(packed_rows(compute, &matrix, m, x));
+        rows.extend(
+            avx2.iter()
+                .flat_map(|avx2| packed_rows(avx2, &matrix, m, x)),
+        );
+    }
+    measure("4 bits in groups of 128, n = k = 2048", rows);
+}
+
 fn main() {
     let threads = std::env::args().skip(1).find_map(|a| a.parse().ok());
     let compute = Compute::new(threads).unwrap();
@@ -247,6 +358,8 @@ fn main() {
             }),
         ],
     );
+
+    measure_packed(&compute, &words, &w16, &x);
 
     let (n, k) = (2048, 2048);
     let mut outs: [_; 12] = std::array::from_fn(|_| vec![0.0f32; 512 * 2048]);

@@ -29,6 +29,8 @@ pub struct Compute {
     isa: Isa,
     /// Whether bf16 products of bf16 activations use `vdpbf16ps`.
     quick_bf16_dot: bool,
+    /// Whether products of bytes use `vpdpbusd`.
+    vnni: bool,
     pool: Pool,
     /// Memory for packed activations, kept between products.
     scratch: Mutex<Vec<f32>>,
@@ -61,6 +63,7 @@ impl Compute {
         Ok(Compute {
             isa,
             quick_bf16_dot,
+            vnni: isa::has_vnni(),
             pool,
             scratch: Mutex::default(),
         })
@@ -81,6 +84,18 @@ impl Compute {
         self.quick_bf16_dot
     }
 
+    /// Whether AVX-512 has `vpdpbusd`.
+    pub(crate) fn has_vnni(&self) -> bool {
+        self.vnni
+    }
+
+    /// Itself as on a processor without `vpdpbusd` and a quick `vdpbf16ps`.
+    #[cfg(test)]
+    pub(crate) fn without_dots(mut self) -> Compute {
+        (self.quick_bf16_dot, self.vnni) = (false, false);
+        self
+    }
+
     /// Calls `f` with `len` elements of memory that is kept for the next call; contents are arbitrary.
     pub(crate) fn with_scratch(&self, len: usize, f: impl FnOnce(&mut [f32])) {
         let kept = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,8 +110,9 @@ impl Compute {
 
     /// Runs `task(0)` to `task(tasks - 1)`, each once, on all threads, and returns when all are done.
     ///
-    /// Tasks are handed out one by one in order. While another thread's region runs, this one waits;
-    /// called from inside a task, all tasks run on the calling thread.
+    /// Each thread begins with a share of its own, in order, and then helps the others. While another
+    /// thread's region runs, this one waits; called from inside a task, all tasks run on the calling
+    /// thread.
     ///
     /// # Panics
     /// Where a task panics: with its payload, after all threads have left the region.

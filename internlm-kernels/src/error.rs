@@ -46,6 +46,26 @@ pub enum Error {
         /// The largest value that fits.
         limit: usize,
     },
+    /// A packed matrix can't have this form, or its filler speaks of another one.
+    #[error("packed matrix: {what} is {got}, expected {want}")]
+    Packed {
+        /// What is wrong.
+        what: &'static str,
+        /// Its value, or the number of its elements.
+        got: usize,
+        /// What is possible.
+        want: &'static str,
+    },
+    /// A value that a packed matrix can't hold.
+    #[error("packed matrix: one of the {argument} of row {row} {problem}")]
+    PackedValue {
+        /// The name of the slice.
+        argument: &'static str,
+        /// The row of the matrix.
+        row: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// The processor lacks an instruction set that was asked for.
     #[error("this processor has no {isa} (available: {})", list(available))]
     IsaUnavailable {

@@ -146,6 +146,17 @@ pub(crate) fn has_quick_bf16_dot() -> bool {
     false
 }
 
+/// Whether AVX-512 adds products of bytes to integers (`vpdpbusd`).
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_vnni() -> bool {
+    is_x86_feature_detected!("avx512vnni")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn has_vnni() -> bool {
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

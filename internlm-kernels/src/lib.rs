@@ -8,7 +8,8 @@
 //! - a row of the result doesn't depend on the other rows, on their number, or on the number of
 //!   threads: sums run in one fixed order, so results agree bit for bit;
 //! - weights are read where they lie, row-major as in a checkpoint, in f32, f16 or bf16. They are
-//!   widened in registers, which is exact. There is no second copy.
+//!   widened in registers, which is exact. There is no second copy. Weights of 4 or 8 bits have a
+//!   layout of their own, [`PackedMatrix`], which is then their only copy.
 //!
 //! ```
 //! use internlm_kernels::{Activation, Compute, Elements, matmul};
@@ -43,6 +44,7 @@ mod matmul;
 mod memory;
 mod norm;
 mod output;
+mod packed;
 mod pool;
 mod rope;
 mod simd;
@@ -55,6 +57,10 @@ pub use feed_forward::silu_mul;
 pub use half;
 pub use isa::Isa;
 pub use matmul::{Activation, matmul};
-pub use memory::huge_pages;
+pub use memory::{gather_pages, huge_pages};
 pub use norm::{add_rms_norm, rms_norm};
+pub use packed::{
+    PackedMatrix, PackedRows, PackedShape, PackedTile, PackedZeros, ScaleType, ZeroType,
+    packed_matmul,
+};
 pub use rope::rope;

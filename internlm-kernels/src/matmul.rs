@@ -26,6 +26,9 @@ pub enum Activation {
     F32,
     /// To the nearest bf16, as a network that runs in bf16 does. Sums stay in f32.
     Bf16,
+    /// To 8 bits where weights are packed, see [`packed_matmul`](crate::packed_matmul). Dense weights
+    /// are multiplied as with [`Activation::F32`].
+    Int8,
 }
 
 /// A linear layer: `out = x · wᵀ + bias`.
@@ -132,7 +135,7 @@ fn widened<W: Stored>(
             );
         });
         let (packed, out) = (&*packed, Output::new(out));
-        over_tiles(compute, shape, |rows, columns| {
+        over_tiles::<W>(compute, shape, |rows, columns| {
             let task = Task {
                 x: packed,
                 x_stride,
@@ -162,8 +165,8 @@ struct Task<'a, X, W> {
 }
 
 impl<X: Copy, W: Stored> Task<'_, X, W> {
-    /// The operands, the result begun with the bias. `tile_columns` at a time will be computed.
-    fn panel(&self, tile_columns: usize) -> Panel<X, W> {
+    /// The operands, the result begun with the bias.
+    fn panel(&self) -> Panel<X, W> {
         let Shape { n, k, .. } = self.shape;
         let width = self.columns.len();
         for row in self.rows.clone() {
@@ -182,7 +185,7 @@ impl<X: Copy, W: Stored> Task<'_, X, W> {
             rows: self.rows.len(),
             w: w.as_ptr(),
             w_stride: k,
-            ahead: w.as_ptr().wrapping_add(tile_columns * k), // the next tile
+            ahead: w.as_ptr().wrapping_byte_add(AHEAD_BYTES),
             columns: width,
             k,
             out: self.out.at(self.rows.start * n + self.columns.start),
@@ -197,31 +200,44 @@ impl<W: Stored> Kernel for Widen<'_, W> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         // SAFETY: the task's slices hold the panel, and its part of the result is its alone.
-        unsafe { add_widened(s, self.0.panel(S::TILE.1)) };
+        unsafe { add_widened(s, self.0.panel()) };
     }
 }
 
-/// Columns of a task when weights are read from memory for few rows, and when many rows share them.
-/// Multiples of the columns of every tile.
-const FEW_COLUMNS: usize = 24;
+/// Columns of a task are multiples of the columns of every tile.
+const COLUMNS: usize = 24;
+
+/// Columns of a task when many rows share the weights.
 const MANY_COLUMNS: usize = 96;
+
+/// Bytes of weights of a task when few rows share them: a few microseconds of reading, so that threads
+/// end together, and enough to hide the handing out.
+const FEW_BYTES: usize = 1 << 17;
+
+/// How far ahead of the sums weights are asked for where few rows share them: so much is on its way at
+/// a time that a core reads as fast as it can (measured on Zen 5 with 4 to 32 KiB).
+const AHEAD_BYTES: usize = 16 << 10;
 
 /// Multiplications below which waking other threads costs more than it saves.
 const SMALL: usize = 1 << 16;
 
-/// Splits a product among threads: calls `each` for parts that cover it.
-fn over_tiles(compute: &Compute, shape: Shape, each: impl Fn(Range<usize>, Range<usize>) + Sync) {
+/// Splits a product with weights of type `W` among threads: calls `each` for parts that cover it.
+fn over_tiles<W>(
+    compute: &Compute,
+    shape: Shape,
+    each: impl Fn(Range<usize>, Range<usize>) + Sync,
+) {
     let Shape { m, n, k } = shape;
     if m.saturating_mul(n).saturating_mul(k) <= SMALL {
         return each(0..m, 0..n);
     }
     let enough = 4 * compute.threads();
     let columns = if m <= 8 {
-        (n / (2 * enough))
-            .next_multiple_of(FEW_COLUMNS)
-            .max(FEW_COLUMNS)
+        let most = FEW_BYTES / (k * size_of::<W>());
+        let columns = most.min(n / (3 * enough)) / COLUMNS * COLUMNS;
+        columns.max(COLUMNS)
     } else if n < MANY_COLUMNS * enough {
-        FEW_COLUMNS
+        COLUMNS
     } else {
         MANY_COLUMNS
     };
@@ -282,7 +298,7 @@ mod dot {
         #[inline(always)]
         fn run(self, s: Avx512Bf16) {
             // SAFETY: the task's slices hold the panel, and its part of the result is its alone.
-            unsafe { add_product(s.simd(), s, &self.0.panel(Avx512::TILE.1)) };
+            unsafe { add_product(s.simd(), s, &self.0.panel()) };
         }
     }
 
@@ -302,7 +318,7 @@ mod dot {
                 let _ = dispatch(Isa::Avx512, Round { x, k, to });
             });
             let (packed, out) = (&*packed, Output::new(out));
-            over_tiles(compute, shape, |rows, columns| {
+            over_tiles::<bf16>(compute, shape, |rows, columns| {
                 let task = Task {
                     x: packed,
                     x_stride,
@@ -323,7 +339,7 @@ mod dot {
 /// Activations as they enter a product.
 fn rounded(x: &[f32], activation: Activation) -> std::borrow::Cow<'_, [f32]> {
     match activation {
-        Activation::F32 => x.into(),
+        Activation::F32 | Activation::Int8 => x.into(),
         Activation::Bf16 => x.iter().map(|&x| round_bf16(x).to_f32()).collect(),
     }
 }

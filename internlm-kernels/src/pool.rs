@@ -4,13 +4,16 @@
 //! A worker that wakes up late finds the gate closed and goes back, so nobody waits for it. Workers
 //! spin for a moment after a region, as the next one of a forward pass follows within microseconds,
 //! and then sleep: a machine shared with other programs isn't slowed by waiting threads.
+//!
+//! Each thread has a share of a region's tasks, neighbours one after the other, so that it reads memory
+//! in one run. Who is done takes tasks from the end of the others' shares.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -18,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 
 /// How long a thread spins before it sleeps.
-const SPIN: Duration = Duration::from_micros(20);
+const SPIN: Duration = Duration::from_micros(50);
 
 /// The bit of the gate that lets workers in; the bits below count those inside.
 const OPEN: usize = 1 << (usize::BITS - 1);
@@ -43,6 +46,8 @@ struct Shared {
     epoch: AtomicUsize,
     /// The published job; valid for whoever is inside the gate.
     job: AtomicPtr<Job<'static>>,
+    /// The tasks of the job, by thread; the caller's first.
+    shares: Box<[Share]>,
     stop: AtomicBool,
     /// Workers that sleep, or are about to.
     sleepers: AtomicUsize,
@@ -54,28 +59,55 @@ struct Shared {
     empty: Condvar,
 }
 
-/// One region: tasks `0..tasks`, handed out by a counter so that a slow core takes fewer.
+/// The tasks that are left of a thread's share: the next one in the lower half, the end in the upper.
+/// On a cache line of its own, as its thread writes it all the time.
+#[repr(align(64))]
+struct Share(AtomicU64);
+
+impl Share {
+    fn set(&self, next: u32, end: u32) {
+        self.0
+            .store(u64::from(end) << 32 | u64::from(next), Relaxed);
+    }
+
+    /// Takes a task: the first one for the share's own thread, the last one for another.
+    fn take(&self, own: bool) -> Option<usize> {
+        let step = |share: u64| {
+            let (next, end) = (share as u32, share >> 32);
+            let taken = || if own { share + 1 } else { share - (1 << 32) };
+            (u64::from(next) < end).then(taken)
+        };
+        let share = self.0.fetch_update(Relaxed, Relaxed, step).ok()?;
+        Some(if own {
+            share as u32 as usize
+        } else {
+            (share >> 32) as usize - 1
+        })
+    }
+}
+
+/// One region: its tasks lie in the shares.
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
-    tasks: usize,
-    next: AtomicUsize,
+    /// The first task's number.
+    start: usize,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Job<'_> {
     /// Works until no task is left. A panic is kept for the caller and ends the handing out.
-    fn work(&self) {
+    fn work(&self, thread: usize, shares: &[Share]) {
+        let (before, rest) = shares.split_at(thread);
         let result = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let index = self.next.fetch_add(1, Relaxed);
-                if index >= self.tasks {
-                    return;
+            for share in rest.iter().chain(before) {
+                let own = ptr::eq(share, &shares[thread]);
+                while let Some(task) = share.take(own) {
+                    (self.task)(self.start + task);
                 }
-                (self.task)(index);
             }
         }));
         if let Err(payload) = result {
-            self.next.store(self.tasks, Relaxed);
+            shares.iter().for_each(|share| share.set(0, 0));
             lock(&self.panic).get_or_insert(payload);
         }
     }
@@ -88,6 +120,7 @@ impl Pool {
             gate: AtomicUsize::new(0),
             epoch: AtomicUsize::new(0),
             job: AtomicPtr::new(ptr::null_mut()),
+            shares: (0..threads).map(|_| Share(AtomicU64::new(0))).collect(),
             stop: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
             asleep: Mutex::new(()),
@@ -106,7 +139,7 @@ impl Pool {
             let shared = Arc::clone(&pool.shared);
             let worker = thread::Builder::new()
                 .name(format!("internlm-kernels-{index}"))
-                .spawn(move || shared.worker())
+                .spawn(move || shared.worker(index))
                 .map_err(|source| Error::Spawn { source })?;
             pool.workers.push(worker);
         }
@@ -128,17 +161,23 @@ impl Pool {
         if tasks <= 1 || self.workers.is_empty() || INSIDE.get() {
             return (0..tasks).for_each(task);
         }
+        for start in (0..tasks).step_by(u32::MAX as usize) {
+            self.region(start, (tasks - start).min(u32::MAX as usize) as u32, task);
+        }
+    }
+
+    /// Runs `count` tasks from `start` on.
+    fn region(&self, start: usize, count: u32, task: &(dyn Fn(usize) + Sync)) {
         let job = Job {
             task,
-            tasks,
-            next: AtomicUsize::new(0),
+            start,
             panic: Mutex::new(None),
         };
         {
             let _one_at_a_time = lock(&self.region);
-            self.shared.open(&job);
+            self.shared.open(&job, count);
             INSIDE.set(true);
-            job.work();
+            job.work(0, &self.shared.shares);
             INSIDE.set(false);
             self.shared.close();
         }
@@ -161,8 +200,13 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Publishes a job and lets workers in. The gate is closed and empty before.
-    fn open(&self, job: &Job<'_>) {
+    /// Publishes a job of `count` tasks and lets workers in. The gate is closed and empty before.
+    fn open(&self, job: &Job<'_>, count: u32) {
+        let threads = self.shares.len() as u64;
+        let bound = |thread: usize| (thread as u64 * u64::from(count) / threads) as u32;
+        for (thread, share) in self.shares.iter().enumerate() {
+            share.set(bound(thread), bound(thread + 1));
+        }
         self.job
             .store(ptr::from_ref(job).cast_mut().cast(), Relaxed);
         self.gate.store(OPEN, SeqCst); // publishes the job to whoever enters
@@ -211,7 +255,7 @@ impl Shared {
         }
     }
 
-    fn worker(&self) {
+    fn worker(&self, thread: usize) {
         INSIDE.set(true);
         let mut seen = 0;
         loop {
@@ -226,7 +270,7 @@ impl Shared {
                 // gate open. The job lives on the stack of `run`, whose `close` returns only after
                 // `leave` has counted this worker out, and nothing unwinds past it: `work` catches
                 // panics. All fields of a job may be shared between threads.
-                unsafe { (*job).work() };
+                unsafe { (*job).work(thread, &self.shares) };
                 self.leave();
             }
         }

@@ -78,6 +78,22 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `2 * LANES` elements must lie at `from`.
     unsafe fn load_bf16_odd(self, from: *const bf16) -> Self::V;
+    /// Bits of `LANES` dwords, little-endian: shifted right, masked to less than 2²⁴, as numbers.
+    ///
+    /// # Safety
+    /// The dwords must lie at `from`.
+    #[inline(always)]
+    unsafe fn load_codes(self, from: *const u8, shift: u32, mask: u32) -> Self::V {
+        let mut lanes = [0.0; MAX_LANES];
+        for (lane, code) in lanes[..Self::LANES].iter_mut().enumerate() {
+            // SAFETY: `lane < LANES`, and the caller promises so many dwords.
+            let dword = unsafe { from.cast::<u32>().add(lane).read_unaligned() };
+            *code = (u32::from_le(dword) >> shift & mask) as f32;
+        }
+        // SAFETY: `lanes` holds `MAX_LANES >= LANES` elements.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
+
     /// Asks for the cache line at an address, which need not exist.
     fn prefetch(self, address: *const u8);
 

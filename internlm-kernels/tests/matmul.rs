@@ -69,7 +69,7 @@ impl Case {
         let got = self.run(compute, activation);
         let (w, k) = (self.w.wide(), self.k);
         let round = |x: f32| match activation {
-            Activation::F32 => x,
+            Activation::F32 | Activation::Int8 => x,
             Activation::Bf16 => bf16::from_f32(x).to_f32(),
         };
         for (index, got) in got.into_iter().enumerate() {
@@ -174,6 +174,21 @@ fn a_row_does_not_depend_on_the_others() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Weights that are not packed have no group to quantize activations by.
+#[test]
+fn eight_bit_activations_are_f32_for_dense_weights() {
+    for compute in every_isa() {
+        for dtype in DTYPES {
+            let case = Case::new(dtype, 5, 30, 70, true);
+            let want = bits(&case.run(&compute, Activation::F32));
+            assert!(
+                bits(&case.run(&compute, Activation::Int8)) == want,
+                "{compute:?} {dtype:?}"
+            );
         }
     }
 }

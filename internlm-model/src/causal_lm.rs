@@ -108,13 +108,7 @@ impl CausalLm {
         Ok(Self {
             name,
             rope: Rope::new(&config),
-            geometry: AttentionGeometry {
-                num_attention_heads: config.num_attention_heads,
-                num_key_value_heads: config.num_key_value_heads,
-                head_dim: config.head_dim,
-                qkv_layout: config.qkv_layout(),
-                keeps_raw_keys: config.keeps_raw_keys(),
-            },
+            geometry: AttentionGeometry::of(&config),
             config,
             generation_config,
             embedding,
@@ -296,7 +290,8 @@ impl CausalLm {
         }
     }
 
-    /// Every tensor by checkpoint path, in the dtype that it is held in.
+    /// Every tensor by checkpoint path, in the dtype that it is held in; packed weights by their
+    /// values, in f32.
     ///
     /// # Errors
     /// A failed conversion.

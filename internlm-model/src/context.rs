@@ -61,6 +61,17 @@ pub struct AttentionGeometry {
 }
 
 impl AttentionGeometry {
+    /// Of a configuration.
+    pub fn of(config: &crate::Config) -> Self {
+        Self {
+            num_attention_heads: config.num_attention_heads,
+            num_key_value_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            qkv_layout: config.qkv_layout(),
+            keeps_raw_keys: config.keeps_raw_keys(),
+        }
+    }
+
     /// Elements of a row: all query, key and value heads.
     pub fn qkv_dim(&self) -> usize {
         (self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_dim

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use internlm_quant::Weight;
+use internlm_quant::calibrate::Tap;
 
 use crate::config::{Config, WeightNames};
 use crate::context::Step;
@@ -136,15 +137,79 @@ impl Layer {
         residual: &mut Residual,
         eps: f32,
     ) -> Result<()> {
+        self.forward_tapped(index, step, cache, residual, eps, &mut ())
+    }
+
+    /// The same, showing the input of each matrix product.
+    pub(crate) fn forward_tapped(
+        &self,
+        index: usize,
+        step: &Step<'_>,
+        cache: &mut dyn KvCache,
+        residual: &mut Residual,
+        eps: f32,
+        tap: &mut dyn Tap,
+    ) -> Result<()> {
         let h = residual.norm(step, &self.attention_norm, eps)?;
-        let qkv = self.wqkv.forward(step, &h)?; // (num_tokens, qkv_dim)
-        let attended = cache.attend(index, step, &qkv)?; // (num_tokens, heads * head_dim)
-        residual.delta = Some(self.wo.forward(step, &attended)?);
+        residual.delta = Some(self.attention(index, step, cache, &h, tap)?);
         let h = residual.norm(step, &self.ffn_norm, eps)?;
-        let gate_up = self.gate_up.forward(step, &h)?; // (num_tokens, 2 * intermediate_size)
-        let gated = ops::silu_mul(step, &gate_up)?; // (num_tokens, intermediate_size)
-        residual.delta = Some(self.down.forward(step, &gated)?);
+        residual.delta = Some(self.feed_forward(step, &h, tap)?);
         Ok(())
+    }
+
+    /// Attention with its projections.
+    ///
+    /// # Shapes
+    /// - h: `(num_tokens, hidden_size)`, normed
+    /// - out: the same
+    pub(crate) fn attention(
+        &self,
+        index: usize,
+        step: &Step<'_>,
+        cache: &mut dyn KvCache,
+        h: &Tensor,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor> {
+        let qkv = self.wqkv.forward_tapped(step, h, tap)?; // (num_tokens, qkv_dim)
+        let attended = cache.attend(index, step, &qkv)?; // (num_tokens, heads * head_dim)
+        self.wo.forward_tapped(step, &attended, tap)
+    }
+
+    /// Gated feed-forward: `down(silu(gate(h)) * up(h))`.
+    ///
+    /// # Shapes
+    /// - h: `(num_tokens, hidden_size)`, normed
+    /// - out: the same
+    pub(crate) fn feed_forward(
+        &self,
+        step: &Step<'_>,
+        h: &Tensor,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor> {
+        let gate_up = self.gate_up.forward_tapped(step, h, tap)?; // (num_tokens, 2 * intermediate_size)
+        let gated = ops::silu_mul(step, &gate_up)?; // (num_tokens, intermediate_size)
+        self.down.forward_tapped(step, &gated, tap)
+    }
+
+    /// Replaces a tensor by full checkpoint path; `false` where the layer has none of this path.
+    pub(crate) fn set(&mut self, path: &str, tensor: &Tensor) -> Result<bool> {
+        for norm in [&mut self.attention_norm, &mut self.ffn_norm] {
+            if path.strip_suffix(".weight") == Some(&norm.path) {
+                norm.weight = tensor.to_dtype(DType::F32)?;
+                return Ok(true);
+            }
+        }
+        for linear in [
+            &mut self.wqkv,
+            &mut self.wo,
+            &mut self.gate_up,
+            &mut self.down,
+        ] {
+            if linear.set(path, tensor)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The matrix products.

@@ -103,6 +103,14 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// The work folder of a quantization that was begun is used by something else, or is damaged.
+    #[error("{}: {what}", path.display())]
+    WorkFolder {
+        /// The folder or a file in it.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        what: String,
+    },
     /// A checkpoint would hold two tensors of one name.
     #[error("tensor `{name}` comes twice")]
     DuplicateTensor {

@@ -1,5 +1,6 @@
 //! Generation as an iterator over tokens.
 
+use candle_core::Device;
 use internlm_core::SamplingParams;
 use internlm_core::chat_model::{FinishReason, TokenLogprob, Usage};
 
@@ -8,7 +9,8 @@ use crate::causal_lm::CausalLm;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::kv_cache::{ContiguousCache, KvCache};
-use crate::sampler::Sampler;
+use crate::ops::with_f32;
+use crate::sampler::{Choice, Sampler};
 
 /// What happens while tokens are generated.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,42 +133,40 @@ impl<C: KvCache> Generation<'_, C> {
         }
     }
 
-    /// Logits of the next token, `(vocab_size)`.
-    fn next_logits(&mut self) -> Result<Vec<f32>> {
+    /// Reads what is not in the cache yet, and chooses the next token.
+    fn choose_next(&mut self) -> Result<Choice> {
         let prompt_len = self.prompt.len();
-        let chunk_size = self.model.prefill_chunk();
-        let mut logits: Vec<Vec<f32>> = Vec::new();
-        let (ids, mut start) = match self.last {
-            Some(id) => (vec![id], prompt_len + self.generated - 1),
+        let last = self.last.map(|id| [id]);
+        let (ids, mut start) = match &last {
+            Some(id) => (&id[..], prompt_len + self.generated - 1),
             None => {
                 let cached = self.cache.len(self.slot).min(prompt_len - 1);
-                (self.prompt[cached..].to_vec(), cached)
+                (&self.prompt[cached..], cached)
             }
         };
-        let end = start + ids.len();
-        for chunk in ids.chunks(chunk_size) {
+        let mut pass = |ids: &[u32], wanted| {
             let mut batch = Batch::new();
-            let wanted = if start + chunk.len() == end {
-                Logits::Last
-            } else {
-                Logits::None
-            };
-            batch.push(self.slot, chunk, start, prompt_len, wanted)?;
-            logits = self
-                .model
-                .forward(&batch, &mut Context::new(&mut self.cache))?
-                .to_vec2()?;
-            start += chunk.len();
+            batch.push(self.slot, ids, start, prompt_len, wanted)?;
+            start += ids.len();
+            let mut context = Context::new(&mut self.cache);
+            self.model.forward(&batch, &mut context)
+        };
+        let chunk_size = self.model.prefill_chunk();
+        let (before, rest) = ids.split_at((ids.len() - 1) / chunk_size * chunk_size);
+        for chunk in before.chunks(chunk_size) {
+            pass(chunk, Logits::None)?;
         }
-        Ok(logits.pop().unwrap_or_default())
+        let logits = pass(rest, Logits::Last)?; // (1, vocab_size)
+        with_f32(&logits.to_device(&Device::Cpu)?, |logits| {
+            self.sampler.sample(logits)
+        })
     }
 
     fn step(&mut self) -> Result<TokenEvent> {
         if self.generated >= self.max_new_tokens {
             return Ok(self.finish(FinishReason::Length));
         }
-        let logits = self.next_logits()?;
-        let choice = self.sampler.sample(&logits)?;
+        let choice = self.choose_next()?;
         self.generated += 1;
         if self.stop_token_ids.contains(&choice.id) {
             return Ok(self.finish(FinishReason::Stop));

@@ -20,6 +20,7 @@ pub mod kv_cache;
 mod linear;
 pub mod load;
 mod ops;
+pub mod quantize;
 mod rope;
 pub mod sampler;
 pub mod save;

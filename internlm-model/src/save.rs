@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use internlm_core::gguf::{Gguf, GgufWriter};
+use internlm_quant::QuantizationConfig;
 use serde_json::{Map, Value, json};
 
 use crate::causal_lm::CausalLm;
@@ -17,7 +19,8 @@ use crate::error::{Error, Result};
 use crate::load::ModelDir;
 
 /// Files that come along from the folder that a model was loaded from.
-const SIDE_FILES: [&str; 10] = [
+const SIDE_FILES: [&str; 11] = [
+    "tokenizer.gguf",
     "tokenizer.model",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -37,8 +40,10 @@ pub struct SaveConfig {
     /// Most bytes of data of one safetensors file; a tensor that is larger gets its own.
     pub max_shard_bytes: u64,
     /// A folder whose tokenizer files and Python classes (`*.py`, with the `auto_map` that names
-    /// them) are copied.
+    /// them) are copied; or a GGUF file, whose vocabulary becomes `tokenizer.gguf`.
     pub files_from: Option<PathBuf>,
+    /// How the tensors are packed, where they are: goes into `config.json`.
+    pub quantization: Option<QuantizationConfig>,
 }
 
 impl Default for SaveConfig {
@@ -46,6 +51,7 @@ impl Default for SaveConfig {
         Self {
             max_shard_bytes: 4 << 30,
             files_from: None,
+            quantization: None,
         }
     }
 }
@@ -58,10 +64,17 @@ impl SaveConfig {
         self
     }
 
-    /// Sets the folder that tokenizer files come from.
+    /// Sets the folder, or GGUF file, that tokenizer files come from.
     #[must_use]
     pub fn with_files_from(mut self, folder: impl Into<PathBuf>) -> Self {
         self.files_from = Some(folder.into());
+        self
+    }
+
+    /// Sets how the tensors are packed.
+    #[must_use]
+    pub fn with_quantization(mut self, quantization: QuantizationConfig) -> Self {
+        self.quantization = Some(quantization);
         self
     }
 }
@@ -87,7 +100,7 @@ impl CausalLm {
 /// Saves tensors by checkpoint path. Each is dropped once its shard is written.
 ///
 /// # Errors
-/// A target that holds something, a tensor that is not f32, bf16 or f16, a name that comes twice,
+/// A target that holds something, a tensor that is neither f32, bf16, f16 nor packed words, a name that comes twice,
 /// a file that can't be read or written, and whatever the iterator meets.
 pub fn save(
     target: &Path,
@@ -107,7 +120,12 @@ pub fn save(
     if let Some(dtype) = dtype {
         config_json["torch_dtype"] = json!(dtype);
     }
-    if let Some(from) = &options.files_from {
+    if let Some(quantization) = &options.quantization {
+        config_json["quantization_config"] = quantization.to_json();
+    }
+    if let Some(from) = options.files_from.as_ref().filter(|from| from.is_file()) {
+        write_vocabulary(from, &staging.path)?;
+    } else if let Some(from) = &options.files_from {
         copy_side_files(from, &staging.path, &mut config_json)?;
     }
     write_json(&staging.path.join("config.json"), &config_json)?;
@@ -120,7 +138,7 @@ pub fn save(
 }
 
 /// Whether there is something at the target that is not an empty folder.
-fn is_taken(target: &Path) -> Result<bool> {
+pub(crate) fn is_taken(target: &Path) -> Result<bool> {
     match fs::read_dir(target) {
         Ok(mut entries) => Ok(entries.next().is_some()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -178,13 +196,13 @@ impl Drop for Staging {
 }
 
 #[cfg(unix)]
-fn sync_folder(folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(|e| io_error(folder, e))
 }
 
 #[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(_folder: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -212,7 +230,7 @@ fn write_tensors(
             return Err(Error::DuplicateTensor { name });
         }
         let bytes = (tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64;
-        if bytes > largest.0 {
+        if bytes > largest.0 && tensor.dtype().is_float() {
             largest = (bytes, Some(type_names(tensor.dtype())?.1));
         }
         if !shard.is_empty() && shard_bytes + bytes > max_shard_bytes {
@@ -247,7 +265,7 @@ fn write_tensors(
 }
 
 /// Writes one safetensors file. `format: pt` is what transformers asks for.
-fn write_shard(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+pub(crate) fn write_shard(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     let mut header = Map::new();
     header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
     let mut offset = 0;
@@ -289,6 +307,8 @@ fn write_elements(path: &Path, out: &mut impl Write, tensor: &Tensor) -> Result<
         CpuStorage::F32(v) => bytemuck::cast_slice(&v[start..end]),
         CpuStorage::F16(v) => bytemuck::cast_slice(&v[start..end]),
         CpuStorage::BF16(v) => bytemuck::cast_slice(&v[start..end]),
+        CpuStorage::I32(v) => bytemuck::cast_slice(&v[start..end]),
+        CpuStorage::U8(v) => &v[start..end],
         _ => {
             return Err(Error::WeightDtype {
                 got: tensor.dtype(),
@@ -304,8 +324,27 @@ fn type_names(dtype: DType) -> Result<(&'static str, &'static str)> {
         DType::F32 => Ok(("F32", "float32")),
         DType::F16 => Ok(("F16", "float16")),
         DType::BF16 => Ok(("BF16", "bfloat16")),
+        // Packed words and codes.
+        DType::I32 => Ok(("I32", "int32")),
+        DType::U8 => Ok(("U8", "uint8")),
         got => Err(Error::WeightDtype { got }),
     }
+}
+
+/// Writes the vocabulary of a GGUF file: its metadata about the tokenizer, without tensors, as
+/// llama.cpp's `ggml-vocab-*.gguf`.
+fn write_vocabulary(from: &Path, to: &Path) -> Result<()> {
+    let gguf = Gguf::open(from)?;
+    let mut writer = GgufWriter::new();
+    for (key, value) in gguf.metadata {
+        if key == "general.architecture" || key.starts_with("tokenizer.") {
+            writer = writer.with_metadata(key, value);
+        }
+    }
+    let path = to.join("tokenizer.gguf");
+    let file = File::create_new(&path).map_err(|e| io_error(&path, e))?;
+    writer.write(io::BufWriter::new(&file), &path, |_, _| Ok(()))?;
+    file.sync_all().map_err(|e| io_error(&path, e))
 }
 
 /// Copies tokenizer files and Python classes. `auto_map` names classes, so it goes with them.
@@ -338,14 +377,14 @@ fn copy_side_files(from: &Path, to: &Path, config: &mut Value) -> Result<()> {
     Ok(())
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
     let io = |e| io_error(path, e);
     let mut file = File::create_new(path).map_err(io)?;
     writeln!(file, "{value:#}").map_err(io)?;
     file.sync_all().map_err(io)
 }
 
-fn io_error(path: &Path, source: io::Error) -> Error {
+pub(crate) fn io_error(path: &Path, source: io::Error) -> Error {
     Error::Io {
         file: path.to_path_buf(),
         source,

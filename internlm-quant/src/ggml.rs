@@ -1,4 +1,4 @@
-//! The block formats of ggml, as GGUF files hold them, to f32.
+//! The block formats of ggml, as GGUF files hold them, to f32 or to [`Codes`](crate::Codes).
 //!
 //! A tensor is a sequence of blocks of 32 or 256 elements that share scales. Blocks lie along the
 //! last dimension, so rows are independent and a tensor can be read a few rows at a time.
@@ -21,6 +21,9 @@
 
 mod blocks256;
 mod blocks32;
+mod codes;
+
+pub use codes::CodeLayout;
 
 use crate::error::{Error, Result};
 

@@ -1,9 +1,12 @@
 //! The matrix of a linear layer and its product.
 
+use std::sync::Arc;
+
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use internlm_kernels::{Activation, Compute, Elements};
 
 use crate::error::{Error, Result};
+use crate::packed::PackedWeight;
 
 /// A matrix `(out_features, in_features)`.
 ///
@@ -13,6 +16,8 @@ use crate::error::{Error, Result};
 pub enum Weight {
     /// Elements of f32, bf16 or f16, row-major.
     Dense(Tensor),
+    /// Codes of 4 or 8 bits, on the CPU.
+    Packed(Arc<PackedWeight>),
 }
 
 impl Weight {
@@ -23,6 +28,7 @@ impl Weight {
                 [rows, columns] => (rows, columns),
                 _ => (weight.elem_count(), 1),
             },
+            Weight::Packed(weight) => weight.shape(),
         }
     }
 
@@ -30,14 +36,30 @@ impl Weight {
     pub fn bytes(&self) -> usize {
         match self {
             Weight::Dense(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
+            Weight::Packed(weight) => weight.bytes(),
+        }
+    }
+
+    /// The matrix as a tensor: a dense one itself, a packed one's values in f32.
+    ///
+    /// # Shapes
+    /// - out: `(out_features, in_features)`
+    ///
+    /// # Errors
+    /// A failed operation.
+    pub fn dequantize(&self) -> Result<Tensor> {
+        match self {
+            Weight::Dense(weight) => Ok(weight.clone()),
+            Weight::Packed(weight) => weight.dequantize(),
         }
     }
 
     /// `x · weightᵀ + bias` by the CPU kernels, without gradients and without a copy of the
     /// weight.
     ///
-    /// Sums are f32. `activation` says how x is rounded first; the result of a row does not depend
-    /// on the other rows.
+    /// Sums are f32. `activation` says how x is rounded first, see
+    /// [`packed_matmul`](internlm_kernels::packed_matmul) for packed weights; the result of a row does
+    /// not depend on the other rows.
     ///
     /// # Shapes
     /// - x: `(num_tokens, in_features)`, f32, contiguous, on the CPU
@@ -56,30 +78,22 @@ impl Weight {
         let (n, k) = self.shape();
         let m = self.check(x, bias)?;
         let mut out = vec![0.0; m * n];
-        let Weight::Dense(weight) = self;
-        let product = |x: &[f32], weight: Elements<'_>, bias: Option<&[f32]>, out: &mut [f32]| {
-            internlm_kernels::matmul(compute, x, weight, bias, activation, out, m, n, k)
-                .map_err(Error::from)
-        };
-        with_elements("weight", weight, |weight| {
-            with_elements("x", x, |x| {
-                let x = f32s("x", x)?;
-                match bias {
-                    None => product(x, weight, None, &mut out),
-                    Some(bias) => with_elements("bias", bias, |bias| {
-                        product(x, weight, Some(f32s("bias", bias)?), &mut out)
-                    }),
-                }
-            })
+        with_operands(x, bias, |x, bias| match self {
+            Weight::Dense(weight) => with_elements("weight", weight, |weight| {
+                let out = &mut out;
+                internlm_kernels::matmul(compute, x, weight, bias, activation, out, m, n, k)
+                    .map_err(Error::from)
+            }),
+            Weight::Packed(weight) => weight.matmul(x, bias, compute, activation, &mut out, m),
         })?;
         Ok(Tensor::from_vec(out, (m, n), x.device())?)
     }
 
-    /// `x · weightᵀ + bias` by candle's operations, on any device, with gradients for x, weight
-    /// and bias.
+    /// `x · weightᵀ + bias` by candle's operations, on any device, with gradients for x, bias
+    /// and a dense weight.
     ///
-    /// Weight and bias are converted to the dtype of x; on the CPU, where candle converts half
-    /// precision for every product, this is for training and tests and not for speed.
+    /// Weight and bias are converted to the dtype of x, and a packed weight to its device; this is done
+    /// for every product, so on the CPU it is for training and tests and not for speed.
     ///
     /// # Shapes
     /// - x: `(num_tokens, in_features)`
@@ -90,7 +104,10 @@ impl Weight {
     /// Another shape, tensors on different devices, or a failed operation.
     pub fn matmul_tensor(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         self.check(x, bias)?;
-        let Weight::Dense(weight) = self;
+        let weight = match self {
+            Weight::Dense(weight) => weight.clone(),
+            Weight::Packed(weight) => weight.dequantize()?.to_device(x.device())?,
+        };
         let out = x.matmul(&weight.to_dtype(x.dtype())?.t()?)?;
         match bias {
             None => Ok(out),
@@ -101,7 +118,6 @@ impl Weight {
     /// Checks shapes; returns the number of tokens.
     fn check(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<usize> {
         let (n, k) = self.shape();
-        let Weight::Dense(weight) = self;
         let shape = |what, got: &Tensor, want| {
             Err(Error::Shape {
                 what,
@@ -109,7 +125,9 @@ impl Weight {
                 want,
             })
         };
-        if weight.rank() != 2 {
+        if let Weight::Dense(weight) = self
+            && weight.rank() != 2
+        {
             return shape("weight", weight, "(out_features, in_features)".to_owned());
         }
         if let Some(bias) = bias.filter(|bias| *bias.dims() != [n]) {
@@ -120,6 +138,21 @@ impl Weight {
             _ => shape("x", x, format!("(num_tokens, {k})")),
         }
     }
+}
+
+/// Calls `f` with the elements of x and bias.
+fn with_operands<R>(
+    x: &Tensor,
+    bias: Option<&Tensor>,
+    f: impl FnOnce(&[f32], Option<&[f32]>) -> Result<R>,
+) -> Result<R> {
+    with_elements("x", x, |x| {
+        let x = f32s("x", x)?;
+        match bias {
+            None => f(x, None),
+            Some(bias) => with_elements("bias", bias, |bias| f(x, Some(f32s("bias", bias)?))),
+        }
+    })
 }
 
 /// Calls `f` with the elements of a contiguous tensor on the CPU, without a copy.

@@ -26,6 +26,17 @@ pub enum Error {
         /// The limit.
         most: u64,
     },
+    /// Calibration data makes no whole block.
+    #[error(
+        "calibration data of {tokens} tokens makes no block of {seq_len}; expected a longer text or shorter, \
+         but not empty, blocks"
+    )]
+    CalibTooShort {
+        /// Tokens of all documents.
+        tokens: usize,
+        /// Tokens of a block.
+        seq_len: usize,
+    },
     /// A folder holds no tokenizer, or a file is of no kind that is read.
     #[error("{}: no tokenizer; expected {expected}", path.display())]
     NoTokenizer {

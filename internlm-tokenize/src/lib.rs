@@ -3,6 +3,7 @@
 //! - [`Tokenizer`] reads `tokenizer.model`, `tokenizer.json` and GGUF files, encodes and decodes.
 //! - [`ChatTemplate`] turns messages into the parts of a prompt.
 //! - [`Detokenizer`] turns ids into text as they arrive, [`StopMatcher`] ends it at a stop text.
+//! - [`CalibSet`] turns texts and chats into blocks of ids for quantization to calibrate on.
 //!
 //! What a person typed and what a template wrote are kept apart all the way: text never becomes a
 //! special token, whatever it spells, unless a caller asks for it.
@@ -23,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+mod calib;
 mod detokenizer;
 mod error;
 mod gguf;
@@ -38,6 +40,7 @@ mod template;
 mod tokenizer;
 mod vocabulary;
 
+pub use calib::CalibSet;
 pub use detokenizer::Detokenizer;
 pub use error::{Error, Result};
 pub use stop::{Matched, StopMatcher};

@@ -99,6 +99,11 @@ fn folder(path: &Path) -> Result<Inner> {
             };
         }
     }
+    // What a checkpoint has that was made from a GGUF file: its vocabulary without tensors.
+    let vocabulary = path.join("tokenizer.gguf");
+    if vocabulary.is_file() {
+        return from_gguf(&Gguf::open(&vocabulary)?);
+    }
     Err(Error::NoTokenizer {
         path: path.to_path_buf(),
         expected: "tokenizer.json or tokenizer.model",

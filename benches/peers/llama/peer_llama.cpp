@@ -1,8 +1,8 @@
 // The speed of llama.cpp through its C API, with the flags and the JSON keys of our `bench`.
 //
 //   peer-llama --model FILE.gguf [--prompt-tokens 512] [--gen-tokens 128] [--context 0]
-//              [--threads N] [--max-seconds 30] [--load auto|mmap|none]
-//   peer-llama convert IN.gguf OUT.gguf f32|bf16
+//              [--batch 1] [--threads N] [--max-seconds 30] [--load auto|mmap|none]
+//   peer-llama convert IN.gguf OUT.gguf f32|bf16|q4_0
 //
 // One invocation is one repetition, so that a script can interleave it with other engines.
 // Settings are the library's defaults, except the threads and the size of the context.
@@ -72,12 +72,37 @@ struct Session {
         }
         return best;
     }
+
+    // One token for each of `len` sequences, all at `position`; the likeliest next tokens replace them.
+    void step_together(std::vector<llama_token> & tokens, int position) {
+        const int len = (int) tokens.size();
+        llama_batch batch = llama_batch_init(len, 0, 1);
+        batch.n_tokens = len;
+        for (int i = 0; i < len; i++) {
+            batch.token[i] = tokens[i];
+            batch.pos[i] = position;
+            batch.n_seq_id[i] = 1;
+            batch.seq_id[i][0] = i;
+            batch.logits[i] = true;
+        }
+        const int status = llama_decode(context, batch);
+        llama_batch_free(batch);
+        if (status != 0) {
+            throw std::runtime_error("llama_decode failed");
+        }
+        for (int i = 0; i < len; i++) {
+            const float * logits = llama_get_logits_ith(context, i);
+            tokens[i] = (llama_token) (std::max_element(logits, logits + vocab_size) - logits);
+        }
+    }
 };
 
 static int convert(const char * from, const char * to, const std::string & dtype) {
     llama_model_quantize_params params = llama_model_quantize_default_params();
     params.allow_requantize = true;
-    params.ftype = dtype == "f32" ? LLAMA_FTYPE_ALL_F32 : LLAMA_FTYPE_MOSTLY_BF16;
+    params.ftype = dtype == "f32"    ? LLAMA_FTYPE_ALL_F32
+                   : dtype == "q4_0" ? LLAMA_FTYPE_MOSTLY_Q4_0
+                                     : LLAMA_FTYPE_MOSTLY_BF16;
     return (int) llama_model_quantize(from, to, &params);
 }
 
@@ -90,7 +115,7 @@ int main(int argc, char ** argv) try {
 
     std::map<std::string, std::string> flags = {
         {"--model", ""},     {"--prompt-tokens", "512"}, {"--gen-tokens", "128"}, {"--context", "0"},
-        {"--threads", "2"},  {"--max-seconds", "30"},    {"--load", "auto"},
+        {"--threads", "2"},  {"--max-seconds", "30"},    {"--load", "auto"},      {"--batch", "1"},
     };
     for (int i = 1; i < argc; i += 2) {
         auto flag = flags.find(argv[i]);
@@ -104,6 +129,7 @@ int main(int argc, char ** argv) try {
     const int gen_tokens = std::stoi(flags["--gen-tokens"]);
     const int context = std::stoi(flags["--context"]);
     const int threads = std::stoi(flags["--threads"]);
+    const int sequences = std::stoi(flags["--batch"]);
     const double max_seconds = std::stod(flags["--max-seconds"]);
 
     const auto load_start = Clock::now();
@@ -117,7 +143,8 @@ int main(int argc, char ** argv) try {
         throw std::runtime_error("cannot load " + path);
     }
     llama_context_params context_params = llama_context_default_params();
-    context_params.n_ctx = std::max(prompt_tokens, context + gen_tokens) + 64;
+    context_params.n_ctx = std::max(prompt_tokens, (context + gen_tokens) * sequences) + 64 * sequences;
+    context_params.n_seq_max = sequences;
     context_params.n_threads = threads;
     context_params.n_threads_batch = threads;
     Session session = {llama_init_from_model(model, context_params),
@@ -142,7 +169,16 @@ int main(int argc, char ** argv) try {
     double tg_tokens_per_s = 0;
     int generated = 0;
     std::string first_ids; // they show that the peers run the same network
-    if (gen_tokens > 0) {
+    if (gen_tokens > 0 && sequences > 1) { // all from an empty context
+        session.clear();
+        std::vector<llama_token> tokens(ids.begin(), ids.begin() + sequences);
+        const auto start = Clock::now();
+        while (generated < gen_tokens * sequences && (generated < 4 * sequences || seconds_since(start) < max_seconds)) {
+            session.step_together(tokens, generated / sequences);
+            generated += sequences;
+        }
+        tg_tokens_per_s = generated / seconds_since(start);
+    } else if (gen_tokens > 0) {
         session.clear();
         token = ids[0];
         for (int at = 0; at < context; at += 512) {

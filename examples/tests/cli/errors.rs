@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::support::{goldens, program};
 
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "tokenize",
     "template",
     "logits",
@@ -13,6 +13,7 @@ const PROGRAMS: [&str; 8] = [
     "loglikelihood",
     "perplexity",
     "bench",
+    "quantize",
 ];
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod errors;
 mod models;
+mod quantize;
 mod smollm2;
 mod support;
 mod text;

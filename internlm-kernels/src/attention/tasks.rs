@@ -51,7 +51,7 @@ pub(super) fn attention(
     if q.is_empty() {
         return;
     }
-    let parts = parts(sequences, shape);
+    let parts = dealt(parts(sequences, shape), compute.threads());
     let work = |part: &Part<'_>| part.tokens.len() * part.spans() * SPAN * shape.head_dim;
     let small = parts.iter().map(work).sum::<usize>() <= SMALL;
     let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| {
@@ -117,6 +117,16 @@ fn parts<'a>(sequences: &'a [AttentionSequence<'a>], shape: &AttentionShape) -> 
     }
     parts.sort_by_key(|part| std::cmp::Reverse(part.spans() * part.tokens.len()));
     parts
+}
+
+/// In turn to each thread's share, which the pool takes as one run.
+fn dealt<T>(parts: Vec<T>, threads: usize) -> Vec<T> {
+    let mut shares: Vec<Vec<T>> = Vec::new();
+    shares.resize_with(threads, Vec::new);
+    for (index, part) in parts.into_iter().enumerate() {
+        shares[index % threads].push(part);
+    }
+    shares.into_iter().flatten().collect()
 }
 
 /// All spans of a part, one after the other.

@@ -36,6 +36,13 @@ pub(crate) trait Product<S: Simd>: Copy {
     /// Elements of k between two sums of lanes. So many of the weights of a tile, staged, and of the
     /// activations of its rows fit the first-level cache, and those of [`M_BLOCK`] rows the second.
     const K_BLOCK: usize = STAGE_BYTES / STAGE_COLUMNS / size_of::<Self::X>();
+    /// Columns of a tile of one row. Memory is read fastest in one run, a column after the other; where
+    /// a cache line takes several sums that wait for each other, two columns hide the waiting.
+    const COLUMNS_ALONE: usize = if S::LANES * size_of::<Self::W>() < 64 {
+        2
+    } else {
+        1
+    };
 
     /// Stores an operand where [`Product::x`] finds it as part 0.
     ///
@@ -165,8 +172,10 @@ unsafe fn add_product_tiled<S: Simd, P: Product<S>, const M: usize, const N: usi
     panel: &Panel<P::X, P::W>,
 ) {
     let staged = panel.rows >= STAGE_ROWS;
+    let width = if panel.rows == 1 { P::COLUMNS_ALONE } else { N };
     // Few rows: each tile of weights over all of k, so that memory is read in long runs.
-    let columns_at_once = if staged { panel.columns } else { N };
+    let at_once = staged || panel.k <= P::K_BLOCK;
+    let columns_at_once = if at_once { panel.columns } else { width };
     let mut stage = Stage([MaybeUninit::uninit(); STAGE_BYTES / 4]);
     for column in (0..panel.columns).step_by(columns_at_once.max(1)) {
         for k in (0..panel.k).step_by(P::K_BLOCK) {
@@ -180,15 +189,17 @@ unsafe fn add_product_tiled<S: Simd, P: Product<S>, const M: usize, const N: usi
                     block.x = panel.x.add(row * panel.x_stride + k);
                     block.w = panel.w.add(column * panel.w_stride + k);
                     block.out = panel.out.add(row * panel.out_stride + column);
-                    block.ahead = panel.ahead.wrapping_add(column * panel.w_stride + k * N);
-                    add_block::<S, P, M, N>(s, p, block, staged.then_some(&mut stage));
+                    block.ahead = panel
+                        .ahead
+                        .wrapping_add(column * panel.w_stride + k * width);
+                    add_block::<S, P, M, N>(s, p, block, width, staged.then_some(&mut stage));
                 }
             }
         }
     }
 }
 
-/// One block of k and of rows: tiles of weights, and for each all rows.
+/// One block of k and of rows: tiles of weights, at most `width` columns wide, and for each all rows.
 ///
 /// # Safety
 /// As [`add_product`].
@@ -197,6 +208,7 @@ unsafe fn add_block<S: Simd, P: Product<S>, const M: usize, const N: usize>(
     s: S,
     p: P,
     mut block: Panel<P::X, P::W>,
+    width: usize,
     mut stage: Option<&mut Stage>,
 ) {
     let mut rest = block.columns;
@@ -209,11 +221,11 @@ unsafe fn add_block<S: Simd, P: Product<S>, const M: usize, const N: usize>(
                     add_columns::<S, P, _, M, N>(s, p, &block, staged);
                     N
                 }
-                None if rest >= N => {
+                None if rest.min(width) >= N => {
                     add_columns::<S, P, _, M, N>(s, p, &block, Direct::new(&block));
                     N
                 }
-                _ if rest >= 2 => {
+                _ if rest.min(width) >= 2 => {
                     add_columns::<S, P, _, M, 2>(s, p, &block, Direct::new(&block));
                     2
                 }
@@ -227,6 +239,7 @@ unsafe fn add_block<S: Simd, P: Product<S>, const M: usize, const N: usize>(
         // SAFETY: the next column, or one past the last.
         unsafe {
             block.w = block.w.add(done * block.w_stride);
+            block.ahead = block.ahead.wrapping_add(done * block.w_stride);
             block.out = block.out.add(done);
         }
     }
@@ -469,15 +482,12 @@ unsafe fn add_tile<S, P, W, const M: usize, const N: usize>(
             }
         }
     }
-    let sum = |index: usize| {
-        if index < M * N {
-            sums[index / N][index % N]
-        } else {
-            s.zero()
-        }
-    };
     for group in (0..M * N).step_by(4) {
-        let totals = s.sum4([sum(group), sum(group + 1), sum(group + 2), sum(group + 3)]);
+        let mut four = [s.zero(); 4];
+        for index in group..(M * N).min(group + 4) {
+            four[index - group] = sums[index / N][index % N];
+        }
+        let totals = s.sum4(four);
         for (index, total) in (group..M * N).zip(totals) {
             // SAFETY: see above.
             unsafe { *out.add(index / N * block.out_stride + index % N) += total };

@@ -154,9 +154,19 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_codes(self, from: *const u8, shift: u32, mask: u32) -> __m256 {
+        // SAFETY: see above.
+        unsafe {
+            let dwords = _mm256_loadu_si256(from.cast());
+            let dwords = _mm256_srlv_epi32(dwords, _mm256_set1_epi32(shift as i32));
+            _mm256_cvtepi32_ps(_mm256_and_si256(dwords, _mm256_set1_epi32(mask as i32)))
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, address: *const u8) {
         // SAFETY: a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 
     #[inline(always)]

@@ -164,11 +164,15 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn sum4(self, v: [__m512; 4]) -> [f32; 4] {
-        // SAFETY: see above.
-        let halves = v.map(|v| unsafe {
-            _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))
-        });
-        sum4_of_8(halves)
+        // SAFETY: see above. (No closure: it would not have the features, and not be inlined.)
+        unsafe {
+            let mut halves = [_mm256_setzero_ps(); 4];
+            for i in 0..4 {
+                let upper = _mm512_extractf32x8_ps::<1>(v[i]);
+                halves[i] = _mm256_add_ps(_mm512_castps512_ps256(v[i]), upper);
+            }
+            sum4_of_8(halves)
+        }
     }
 
     #[inline(always)]
@@ -220,9 +224,19 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_codes(self, from: *const u8, shift: u32, mask: u32) -> __m512 {
+        // SAFETY: see above.
+        unsafe {
+            let dwords = _mm512_loadu_si512(from.cast());
+            let dwords = _mm512_srlv_epi32(dwords, _mm512_set1_epi32(shift as i32));
+            _mm512_cvtepi32_ps(_mm512_and_si512(dwords, _mm512_set1_epi32(mask as i32)))
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, address: *const u8) {
         // SAFETY: a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 
     #[inline(always)]

@@ -90,6 +90,14 @@ impl Kernel for Loads {
             assert_eq!(read(s.load_bf16_even(upper.as_ptr())), every_second(0));
             assert_eq!(read(s.load_bf16_odd(upper.as_ptr())), every_second(1));
         }
+        let bytes: [u8; 4 * MAX_LANES] = std::array::from_fn(|i| (i * 77) as u8);
+        for shift in [0, 4, 8, 28] {
+            // SAFETY: `bytes` holds the dwords of the widest vectors.
+            let codes = read(unsafe { s.load_codes(bytes.as_ptr(), shift, 15) });
+            let dwords = bytes.as_chunks::<4>().0[..S::LANES].iter();
+            let want = dwords.map(|&dword| (u32::from_le_bytes(dword) >> shift & 15) as f32);
+            assert_eq!(codes, want.collect::<Vec<_>>());
+        }
         assert_eq!(
             read(s.load_some(&halves[..3]))[..4],
             [-3.0, -2.5, -2.0, 0.0]

@@ -83,6 +83,7 @@ fn read<T: Element>(
         rest = tail;
         read_part(name, part, to, config)?;
     }
+    internlm_kernels::gather_pages(&values);
     tensor(values, shape)
 }
 

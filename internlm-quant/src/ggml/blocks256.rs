@@ -46,7 +46,7 @@ pub(super) fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
 }
 
 /// Scale and min of sub-block `j` of 8, of 6 bits each in 12 bytes (`get_scale_min_k4`).
-fn scale_min(packed: &[u8], j: usize) -> (f32, f32) {
+pub(super) fn scale_min(packed: &[u8], j: usize) -> (f32, f32) {
     let (scale, min) = if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
     } else {

@@ -1,7 +1,7 @@
 //! The speed of candle-transformers' llama on the CPU, with the flags and the JSON keys of our `bench`.
 //!
 //! `peer-candle --model FOLDER [--dtype f32|bf16] [--prompt-tokens 512] [--gen-tokens 128]
-//! [--context 0] [--max-seconds 30]`
+//! [--context 0] [--batch 1] [--max-seconds 30]`
 //!
 //! Threads are those of `RAYON_NUM_THREADS` and `CANDLE_NUM_THREADS`.
 //! One invocation is one repetition, so that a script can interleave it with other engines.
@@ -51,6 +51,8 @@ impl Options {
                 "--prompt-tokens" => options.prompt_tokens = value.parse()?,
                 "--gen-tokens" => options.gen_tokens = value.parse()?,
                 "--context" => options.context = value.parse()?,
+                "--batch" if value != "1" => return Err("--batch: one sequence only".into()),
+                "--batch" => {}
                 "--max-seconds" => options.max_seconds = value.parse()?,
                 _ => return Err(format!("unknown flag {flag}").into()),
             }

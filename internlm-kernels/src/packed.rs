@@ -1,0 +1,28 @@
+//! Products of activations and weights of 4 or 8 bits, packed.
+//!
+//! | activations | scalar | NEON | AVX2 | AVX-512 |
+//! | --- | --- | --- | --- | --- |
+//! | f32 | [`scalar`] | [`wide`] | [`wide`] | [`wide`] |
+//! | bf16 | as f32 | as f32 | as f32 | [`dot`] of 4-bit codes where `vdpbf16ps` is quick, else as f32 |
+//! | 8 bits | [`scalar`] | [`scalar`] | [`dot`] | [`dot`], with `vpdpbusd` where it is there |
+//!
+//! NEON has no kernel of its own: [`wide`] is written once for all vectors, and has not been run there.
+
+mod activations;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dot;
+mod layout;
+mod matrix;
+mod product;
+mod scalar;
+#[cfg(test)]
+mod tests;
+mod wide;
+mod widening;
+
+pub use layout::{PackedShape, ScaleType, ZeroType};
+pub use matrix::{PackedMatrix, PackedRows, PackedTile, PackedZeros};
+pub use product::packed_matmul;

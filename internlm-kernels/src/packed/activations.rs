@@ -1,0 +1,255 @@
+//! Activations as products read them: groups filled up to whole steps, rounded or quantized.
+//!
+//! All of it is plain Rust that compilers vectorise; run through [`dispatch`] it uses the wide
+//! registers, and the result is the same on every instruction set.
+
+use super::layout::{Layout, STEP};
+use crate::compute::Compute;
+use crate::elements::round_bf16;
+use crate::output::Output;
+use crate::simd::{Kernel, Simd, dispatch};
+
+/// Rows that one task prepares.
+const TASK_ROWS: usize = 8;
+
+/// Magnitudes below which a group counts as zeros: 127 divided by it must be finite.
+const TINY: f32 = 1e-36;
+
+/// How activations are prepared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// f32, one word an input.
+    F32,
+    /// f32 rounded to bf16, one word an input.
+    Rounded,
+    /// bf16, half a word an input: each 4 inputs in the order 0, 2, 1, 3; and sums of groups.
+    Bf16,
+    /// 8 bits, a quarter of a word an input; and scales and sums of groups.
+    Int8,
+}
+
+/// What a matrix of points needs to know of the sum of a group is an integer; of minimums, a float.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sums {
+    /// The sum of the codes, as i32.
+    Codes,
+    /// The sum of the rounded activations, as f32.
+    Values,
+}
+
+/// Prepared activations; all words of all rows, so that they may lie in one piece of memory.
+///
+/// # Shapes
+/// - values: `(rows, stride)` words
+/// - scales, sums: `(rows, groups)`
+#[derive(Clone, Copy)]
+pub(super) struct Activations<'a> {
+    pub(super) values: &'a [f32],
+    /// Words from one row to the next.
+    pub(super) stride: usize,
+    pub(super) scales: &'a [f32],
+    pub(super) sums: &'a [f32],
+}
+
+impl Form {
+    /// Words of a row.
+    fn stride(self, layout: &Layout) -> usize {
+        match self {
+            Form::F32 | Form::Rounded => layout.padded_k,
+            Form::Bf16 => layout.padded_k / 2,
+            Form::Int8 => layout.padded_k / 4,
+        }
+    }
+
+    fn groups(self, layout: &Layout) -> usize {
+        match self {
+            Form::F32 | Form::Rounded => 0,
+            Form::Bf16 | Form::Int8 => layout.groups,
+        }
+    }
+
+    /// Calls `f` with the activations in this form.
+    ///
+    /// # Shapes
+    /// - x: `(rows, k)`
+    pub(super) fn prepare(
+        self,
+        compute: &Compute,
+        layout: &Layout,
+        x: &[f32],
+        sums: Sums,
+        f: impl FnOnce(Activations<'_>),
+    ) {
+        let k = layout.shape.k;
+        let (stride, groups) = (self.stride(layout), self.groups(layout));
+        if self == Form::F32 && layout.padded_k == k {
+            let (values, scales, sums) = (x, &[][..], &[][..]);
+            return f(Activations {
+                values,
+                stride,
+                scales,
+                sums,
+            });
+        }
+        let rows = x.len() / k.max(1);
+        compute.with_scratch(rows * (stride + 2 * groups), |words| {
+            let (values, rest) = words.split_at_mut(rows * stride);
+            let (scales, group_sums) = rest.split_at_mut(rows * groups);
+            let outputs = [&mut *values, &mut *scales, &mut *group_sums].map(Output::new);
+            compute.run(rows.div_ceil(TASK_ROWS), |task| {
+                for row in task * TASK_ROWS..rows.min((task + 1) * TASK_ROWS) {
+                    let [values, scales, group_sums] = &outputs;
+                    // SAFETY: each row is one task's alone.
+                    let kernel = unsafe {
+                        Row {
+                            form: self,
+                            layout,
+                            x: &x[row * k..][..k],
+                            values: values.part(row * stride, stride),
+                            scales: scales.part(row * groups, groups),
+                            sums: group_sums.part(row * groups, groups),
+                            kind: sums,
+                        }
+                    };
+                    if let Err(kernel) = dispatch(compute.isa(), kernel) {
+                        kernel.prepare();
+                    }
+                }
+            });
+            f(Activations {
+                values,
+                stride,
+                scales,
+                sums: group_sums,
+            });
+        });
+    }
+}
+
+struct Row<'a> {
+    form: Form,
+    layout: &'a Layout,
+    x: &'a [f32],
+    values: &'a mut [f32],
+    scales: &'a mut [f32],
+    sums: &'a mut [f32],
+    kind: Sums,
+}
+
+impl Kernel for Row<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.prepare();
+    }
+}
+
+impl Row<'_> {
+    #[inline(always)]
+    fn prepare(self) {
+        for group in 0..self.layout.groups {
+            let x = &self.x[self.layout.inputs(group)];
+            let start = group * self.layout.padded_group;
+            let padded = self.layout.steps(group) * STEP;
+            match self.form {
+                Form::F32 => {
+                    let to = &mut self.values[start..][..padded];
+                    to[x.len()..].fill(0.0);
+                    to[..x.len()].copy_from_slice(x);
+                }
+                Form::Rounded => {
+                    let to = &mut self.values[start..][..padded];
+                    to[x.len()..].fill(0.0);
+                    to.iter_mut()
+                        .zip(x)
+                        .for_each(|(to, &x)| *to = round_bf16(x).to_f32());
+                }
+                Form::Bf16 => {
+                    let to = &mut self.values[start / 2..][..padded / 2];
+                    self.sums[group] = bf16_pairs(x, bytemuck::cast_slice_mut(to));
+                }
+                Form::Int8 => {
+                    let to = &mut self.values[start / 4..][..padded / 4];
+                    let (scale, sum) = quantize(x, bytemuck::cast_slice_mut(to));
+                    self.scales[group] = scale;
+                    self.sums[group] = match self.kind {
+                        Sums::Codes => f32::from_bits(sum as u32),
+                        Sums::Values => scale * sum as f32,
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// Rounds to bf16, each 4 in the order 0, 2, 1, 3; returns their sum, in one order for each length.
+#[inline(always)]
+fn bf16_pairs(x: &[f32], to: &mut [[u16; 4]]) -> f32 {
+    let mut sums = [0.0f32; 4];
+    let (fours, rest) = x.as_chunks::<4>();
+    let mut last = [0.0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    to.fill([0; 4]);
+    for (to, x) in to.iter_mut().zip(fours.iter().chain([&last])) {
+        let x = x.map(round_bf16);
+        *to = [x[0], x[2], x[1], x[3]].map(half::bf16::to_bits);
+        for lane in 0..4 {
+            sums[lane] += x[lane].to_f32();
+        }
+    }
+    (sums[0] + sums[1]) + (sums[2] + sums[3])
+}
+
+/// Rounds to 8-bit codes of `scale = max |x| / 127`, ties to even; returns the scale and the sum of
+/// the codes. A NaN or an infinity makes the scale a NaN, and so every product of the row.
+#[inline(always)]
+fn quantize(x: &[f32], to: &mut [u8]) -> (f32, i32) {
+    // As integers, magnitudes keep their order, and NaNs are the largest.
+    let largest = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max();
+    let largest = f32::from_bits(largest.unwrap_or(0));
+    if !largest.is_finite() || largest < TINY {
+        to.fill(0);
+        return (if largest.is_finite() { 0.0 } else { f32::NAN }, 0);
+    }
+    /// Added to a number below 2²², this leaves it, rounded, in the lowest bits.
+    const ROUND: f32 = (3 << 22) as f32;
+    let inverse = 127.0 / largest;
+    let mut sum = 0;
+    to[x.len()..].fill(0);
+    for (to, x) in to.iter_mut().zip(x) {
+        *to = (x * inverse + ROUND).to_bits() as u8;
+        sum += i32::from(*to as i8);
+    }
+    (largest / 127.0, sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_within_half_a_scale() {
+        let x: Vec<f32> = (0..20).map(|i| (i as f32 * 0.77).sin() * 3.0).collect();
+        let mut codes = [1; 24];
+        let (scale, sum) = quantize(&x, &mut codes);
+        assert_eq!(codes[20..], [0; 4]);
+        let codes = codes.map(|code| i32::from(code as i8));
+        assert_eq!(codes.iter().sum::<i32>(), sum);
+        for (code, x) in codes.into_iter().zip(&x) {
+            assert!((code as f32 * scale - x).abs() <= 0.5001 * scale);
+        }
+    }
+
+    #[test]
+    fn extremes_stay_in_range() {
+        let mut codes = [1; 8];
+        assert_eq!(quantize(&[-2.0, 2.0, 1.0], &mut codes), (2.0 / 127.0, 64));
+        assert_eq!(codes, [129, 127, 64, 0, 0, 0, 0, 0]);
+        assert_eq!(quantize(&[0.0; 3], &mut codes), (0.0, 0));
+        assert_eq!(quantize(&[1e-40; 3], &mut codes), (0.0, 0));
+        assert_eq!(codes, [0; 8]);
+        let (scale, sum) = quantize(&[f32::MAX, f32::MIN, 0.0], &mut codes);
+        assert!(scale.is_finite() && sum == 0);
+        assert!(quantize(&[1.0, f32::NAN], &mut codes).0.is_nan());
+        assert!(quantize(&[f32::NEG_INFINITY], &mut codes).0.is_nan());
+    }
+}

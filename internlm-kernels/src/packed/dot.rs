@@ -1,0 +1,242 @@
+//! Products of codes by instructions that add several products at once.
+//!
+//! A tile of results stays in registers along a group: each step of codes is unpacked once for all
+//! rows. At the end of a group its sums are weighed with the scales and added to f32 totals. 16
+//! outputs are lanes, so nothing is summed across them.
+
+#[cfg(target_arch = "x86_64")]
+use super::layout::{LINE, STEP, TILE, ZeroType};
+use super::product::Task;
+#[cfg(target_arch = "x86_64")]
+use super::product::is_avx512;
+use super::scalar;
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+use crate::compute::Compute;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::Isa;
+
+/// A task of a product of 8-bit activations.
+pub(super) fn int8(compute: &Compute, task: &Task<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let isa = compute.isa();
+        let four = task.matrix.shape().bits == 4;
+        // SAFETY of all: a `Compute` holds no level that the processor lacks (`Isa::check`), and
+        // `has_vnni` is what the processor says.
+        if is_avx512(isa) {
+            return unsafe {
+                match (compute.has_vnni(), four) {
+                    (true, true) => avx512::vnni::<4>(task),
+                    (true, false) => avx512::vnni::<8>(task),
+                    (false, true) => avx512::plain::<4>(task),
+                    (false, false) => avx512::plain::<8>(task),
+                }
+            };
+        }
+        if isa == Isa::Avx2 {
+            // SAFETY: see above.
+            return unsafe {
+                if four {
+                    avx2::int8::<4>(task)
+                } else {
+                    avx2::int8::<8>(task)
+                }
+            };
+        }
+    }
+    let _ = compute;
+    scalar::int8(task);
+}
+
+/// A task of a product of bf16 activations; only where [`Compute::has_quick_bf16_dot`].
+pub(super) fn bf16(compute: &Compute, task: &Task<'_>) {
+    assert!(
+        compute.has_quick_bf16_dot(),
+        "chosen only where it is quick"
+    );
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: checked above.
+    unsafe {
+        avx512::bf16(task);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = task;
+}
+
+/// Bytes of codes that are asked for ahead of their use.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 2048;
+
+/// How steps of codes are unpacked and summed.
+///
+/// A value is the proof that the processor has the instructions.
+#[cfg(target_arch = "x86_64")]
+pub(super) trait Dot: Copy {
+    /// Scales and zeros of 16 outputs.
+    type Header: Copy;
+    /// A step of codes, unpacked.
+    type Codes: Copy;
+    /// A step of activations.
+    type X: Copy;
+    /// The sums of a group, of 16 outputs.
+    type Sums: Copy;
+    /// 16 f32.
+    type Totals: Copy;
+    /// Rows and tiles of results that fit the registers: (4, 1), (4, 2) or (8, 2).
+    const BLOCK: (usize, usize);
+    /// Bytes of a step of activations, and of codes.
+    const STEP: (usize, usize);
+
+    /// # Safety
+    /// A tile of a matrix must lie at `tile`, its zeros `zeros` bytes later; `f16` and `minimums` must be true
+    /// where its scales are f16 and its zeros are minimums.
+    unsafe fn header(
+        self,
+        tile: *const u8,
+        zeros: usize,
+        f16: bool,
+        minimums: bool,
+    ) -> Self::Header;
+
+    /// # Safety
+    /// A step of codes must lie at `from`, aligned to a cache line.
+    unsafe fn codes(self, from: *const u8, header: Self::Header) -> Self::Codes;
+
+    /// # Safety
+    /// A step of activations must lie at `from`.
+    unsafe fn x(self, from: *const u8) -> Self::X;
+
+    /// The sums of no inputs. `x_sum` is the group's.
+    fn start(self, header: Self::Header, x_sum: f32, minimums: bool) -> Self::Sums;
+
+    /// Adds a step.
+    fn add(self, sums: Self::Sums, codes: Self::Codes, x: Self::X) -> Self::Sums;
+
+    /// No totals.
+    fn zero(self) -> Self::Totals;
+
+    /// Adds a group to totals.
+    fn finish(
+        self,
+        totals: Self::Totals,
+        sums: Self::Sums,
+        header: Self::Header,
+        x: (f32, f32),
+        minimums: bool,
+    ) -> Self::Totals;
+
+    fn read(self, totals: Self::Totals) -> [f32; TILE];
+
+    /// Asks for a cache line, which need not exist.
+    fn prefetch(self, address: *const u8);
+}
+
+/// A task, all of it.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn run<D: Dot>(d: D, task: &Task<'_>) {
+    let step = D::BLOCK.1;
+    for first in task.tiles.clone().step_by(step) {
+        let mut row = task.rows.start;
+        while row < task.rows.end {
+            row += match (task.rows.end - row, D::BLOCK) {
+                (8.., (8, _)) => block::<D, 8, 2>(d, task, first, row),
+                (4.., (_, 1)) => block::<D, 4, 1>(d, task, first, row),
+                (4.., _) => block::<D, 4, 2>(d, task, first, row),
+                (2.., (_, 1)) => block::<D, 2, 1>(d, task, first, row),
+                (2.., _) => block::<D, 2, 2>(d, task, first, row),
+                (_, (_, 1)) => block::<D, 1, 1>(d, task, first, row),
+                _ => block::<D, 1, 2>(d, task, first, row),
+            };
+        }
+    }
+}
+
+/// `M` rows from `row` on, `N` tiles from `first` on. Returns `M`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn block<D: Dot, const M: usize, const N: usize>(
+    d: D,
+    task: &Task<'_>,
+    first: usize,
+    row: usize,
+) -> usize {
+    let layout = *task.matrix.layout();
+    let minimums = layout.shape.zeros == ZeroType::Minimums;
+    let f16 = layout.shape.scales == super::ScaleType::F16;
+    assert!(layout.step() == D::STEP.1 && layout.padded_k / STEP * D::STEP.0 == 4 * task.x.stride);
+    // A tile beyond the last is computed as the last, and dropped.
+    let tile = |j: usize| (first + j).min(task.tiles.end - 1);
+    let columns: [&[u8]; N] = std::array::from_fn(|j| task.matrix.column(tile(j)));
+    let values: [&[f32]; M] =
+        std::array::from_fn(|i| &task.x.values[(row + i) * task.x.stride..][..task.x.stride]);
+    let groups = |words: &'_ [f32], i: usize| -> *const f32 {
+        words[(row + i) * layout.groups..][..layout.groups].as_ptr()
+    };
+    let scales: [*const f32; M] = std::array::from_fn(|i| groups(task.x.scales, i));
+    let x_sums: [*const f32; M] = std::array::from_fn(|i| groups(task.x.sums, i));
+    let mut totals = [[d.zero(); N]; M];
+    for group in 0..layout.groups {
+        let at = layout.tile(group);
+        let x_at = group * (layout.padded_group / STEP) * D::STEP.0;
+        // Near the end of its column a stream goes on with the column after the others.
+        let ahead = if at + AHEAD < layout.column {
+            AHEAD
+        } else {
+            AHEAD + (N - 1) * layout.column
+        };
+        // SAFETY: the group is one of the layout, so its tile lies in each column and its activations
+        // in each row, whose length the assertion above ties to the steps of the layout; `scales` and
+        // `x_sums` hold a number for each group.
+        unsafe {
+            // Loops, not closures: those are functions without the instructions.
+            let header = |j: usize| columns[j].as_ptr().add(at);
+            let mut headers = [d.header(header(0), layout.zeros(), f16, minimums); N];
+            for j in 1..N {
+                headers[j] = d.header(header(j), layout.zeros(), f16, minimums);
+            }
+            let mut sums = [[d.start(headers[0], *x_sums[0].add(group), minimums); N]; M];
+            for i in 0..M {
+                for j in 0..N {
+                    sums[i][j] = d.start(headers[j], *x_sums[i].add(group), minimums);
+                }
+            }
+            for step in 0..layout.steps(group) {
+                let from = at + layout.codes() + step * D::STEP.1;
+                let mut codes = [d.codes(columns[0].as_ptr().add(from), headers[0]); N];
+                for j in 1..N {
+                    codes[j] = d.codes(columns[j].as_ptr().add(from), headers[j]);
+                }
+                for j in 0..N {
+                    let address = columns[j].as_ptr().wrapping_add(from + ahead);
+                    d.prefetch(address);
+                    if D::STEP.1 > LINE {
+                        d.prefetch(address.wrapping_add(LINE));
+                    }
+                }
+                for i in 0..M {
+                    let x = values[i].as_ptr().cast::<u8>();
+                    let x = d.x(x.add(x_at + step * D::STEP.0));
+                    for j in 0..N {
+                        sums[i][j] = d.add(sums[i][j], codes[j], x);
+                    }
+                }
+            }
+            for i in 0..M {
+                let x = (*scales[i].add(group), *x_sums[i].add(group));
+                for j in 0..N {
+                    totals[i][j] = d.finish(totals[i][j], sums[i][j], headers[j], x, minimums);
+                }
+            }
+        }
+    }
+    for i in 0..M {
+        for j in 0..N {
+            if first + j < task.tiles.end {
+                task.store(row + i, first + j, &d.read(totals[i][j]));
+            }
+        }
+    }
+    M
+}

@@ -1,0 +1,441 @@
+//! The matrix itself: filling it, reading it back.
+
+use std::ops::Range;
+
+use half::f16;
+
+use super::layout::{LINE, Layout, PackedShape, STEP, ScaleType, TILE, ZeroType, is_f16};
+use crate::error::{Error, Result, check_len};
+use crate::memory::huge_pages;
+
+/// A matrix of 4- or 8-bit codes in the order that products read it; the only copy that is needed.
+///
+/// A weight is `(code - point) · scale` or `code · scale + minimum`, as the [`PackedShape`] says. A
+/// new matrix is all zeros. 4-bit codes in groups of 128 with f16 scales and points take 4.25 bits a
+/// weight.
+///
+/// ```
+/// use internlm_kernels::{
+///     Activation, Compute, PackedMatrix, PackedRows, PackedShape, PackedZeros, ScaleType,
+///     ZeroType, packed_matmul,
+/// };
+///
+/// # fn main() -> Result<(), internlm_kernels::Error> {
+/// let shape = PackedShape {
+///     n: 2,
+///     k: 3,
+///     bits: 4,
+///     group_size: 128,
+///     scales: ScaleType::F16,
+///     zeros: ZeroType::Points,
+/// };
+/// let mut matrix = PackedMatrix::new(shape)?;
+/// matrix.fill(0, PackedRows {
+///     codes: &[8, 9, 10, 15, 0, 1], // (2, 3)
+///     scales: &[0.5, 2.0],          // (2, 1)
+///     zeros: PackedZeros::Points(&[8, 1]),
+/// })?;
+/// let mut out = [0.0; 2];
+/// let compute = Compute::new(Some(1))?;
+/// packed_matmul(&compute, &[1.0, 1.0, 1.0], &matrix, None, Activation::F32, &mut out, 1)?;
+/// assert_eq!(out, [1.5, 26.0]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PackedMatrix {
+    layout: Layout,
+    lines: Vec<Line>,
+}
+
+/// A cache line: what vectors are aligned to.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; LINE]);
+
+// SAFETY: an array of bytes of the size of the alignment, so no padding; all bits are allowed.
+unsafe impl bytemuck::Zeroable for Line {}
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Line {}
+
+/// Rows (outputs) of a matrix as they come from a file.
+///
+/// # Shapes
+/// - codes: `(rows, k)`, one a byte
+/// - scales, zeros: `(rows, groups)`
+#[derive(Debug, Clone, Copy)]
+pub struct PackedRows<'a> {
+    /// Codes.
+    pub codes: &'a [u8],
+    /// Scales.
+    pub scales: &'a [f32],
+    /// Zeros.
+    pub zeros: PackedZeros<'a>,
+}
+
+/// Zeros of the groups of some rows.
+#[derive(Debug, Clone, Copy)]
+pub enum PackedZeros<'a> {
+    /// The code of 0.0.
+    Points(&'a [u8]),
+    /// The value of code 0.
+    Minimums(&'a [f32]),
+}
+
+/// 16 neighbouring rows, the last time fewer: what one thread may fill while others fill others.
+pub struct PackedTile<'a> {
+    layout: Layout,
+    lines: &'a mut [Line],
+    rows: Range<usize>,
+}
+
+impl PackedMatrix {
+    /// A matrix of zeros.
+    ///
+    /// # Errors
+    /// [`Error::Packed`] for another number of bits than 4 and 8, a group size of 0 or above 65536,
+    /// and a size that overflows.
+    pub fn new(shape: PackedShape) -> Result<PackedMatrix> {
+        let layout = Layout::new(shape)?;
+        let count = layout.bytes / LINE;
+        let mut lines = huge_pages(Vec::with_capacity(count));
+        lines.resize(count, Line([0; LINE]));
+        Ok(PackedMatrix { layout, lines })
+    }
+
+    /// What it is made for.
+    pub fn shape(&self) -> PackedShape {
+        self.layout.shape
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.layout.bytes
+    }
+
+    /// Sets rows from `start` on.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where lengths don't fit each other, [`Error::Packed`] for rows beyond the
+    /// last and zeros of the other type, [`Error::PackedValue`] for a value that the matrix can't hold.
+    pub fn fill(&mut self, start: usize, rows: PackedRows<'_>) -> Result<()> {
+        let count = rows.check(&self.layout, start, self.layout.shape.n)?;
+        let lines = self.layout.column / LINE;
+        for row in start..start + count {
+            let column = &mut self.lines[row / TILE * lines..][..lines];
+            rows.write(&self.layout, column, row % TILE, row - start);
+        }
+        Ok(())
+    }
+
+    /// All rows in order, 16 at a time, for several threads to fill.
+    pub fn tiles(&mut self) -> impl Iterator<Item = PackedTile<'_>> {
+        let layout = self.layout;
+        let lines = (layout.column / LINE).max(1);
+        let columns = self.lines.chunks_exact_mut(lines).enumerate();
+        columns.map(move |(index, lines)| PackedTile {
+            layout,
+            lines,
+            rows: index * TILE..layout.shape.n.min((index + 1) * TILE),
+        })
+    }
+
+    /// The values of some rows.
+    ///
+    /// # Shapes
+    /// - out: `(rows, k)`
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `out` has another length, [`Error::Packed`] for rows beyond the last.
+    pub fn dequantize(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        let layout = &self.layout;
+        let PackedShape { n, k, bits, .. } = layout.shape;
+        check_range("rows", rows.start, rows.len(), n)?;
+        check_len("dequantize", "out", out.len(), &[rows.len(), k])?;
+        for (row, out) in rows.zip(out.chunks_exact_mut(k.max(1))) {
+            for group in 0..layout.groups {
+                let tile = self.tile(row / TILE, group);
+                let header = Header::read(layout, tile);
+                let codes = &tile[layout.codes()..];
+                for (k, input) in layout.inputs(group).enumerate() {
+                    out[input] = header.value(row % TILE, code(bits, codes, k, row % TILE));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything, as it lies in memory: little-endian, the same on every processor.
+    pub fn as_bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.lines)
+    }
+
+    /// A matrix from what [`PackedMatrix::as_bytes`] gave.
+    ///
+    /// # Errors
+    /// [`Error::Packed`] as [`PackedMatrix::new`], [`Error::Shape`] for another number of bytes,
+    /// [`Error::PackedValue`] for a scale or zero that no matrix holds.
+    pub fn from_bytes(shape: PackedShape, bytes: &[u8]) -> Result<PackedMatrix> {
+        let layout = Layout::new(shape)?;
+        check_len("from_bytes", "bytes", bytes.len(), &[layout.bytes])?;
+        let mut lines = huge_pages(Vec::with_capacity(layout.bytes / LINE));
+        lines.extend(bytes.as_chunks::<LINE>().0.iter().map(|&line| Line(line)));
+        let matrix = PackedMatrix { layout, lines };
+        for column in 0..layout.columns {
+            for group in 0..layout.groups {
+                let header = Header::read(&layout, matrix.tile(column, group));
+                header.check(&layout, column * TILE)?;
+            }
+        }
+        Ok(matrix)
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// All tiles of 16 rows.
+    #[inline(always)]
+    pub(super) fn column(&self, column: usize) -> &[u8] {
+        &self.as_bytes()[column * self.layout.column..][..self.layout.column]
+    }
+
+    /// The tile of a group and what comes after it in the column.
+    #[inline(always)]
+    pub(super) fn tile(&self, column: usize, group: usize) -> &[u8] {
+        let start = column * self.layout.column + self.layout.tile(group);
+        &self.as_bytes()[start..(column + 1) * self.layout.column]
+    }
+}
+
+impl std::fmt::Debug for PackedMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackedMatrix")
+            .field("shape", &self.layout.shape)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PackedTile<'_> {
+    /// Its rows of the matrix.
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Sets all of its rows.
+    ///
+    /// # Errors
+    /// As [`PackedMatrix::fill`].
+    pub fn fill(&mut self, rows: PackedRows<'_>) -> Result<()> {
+        let count = rows.check(&self.layout, self.rows.start, self.rows.end)?;
+        check_len(
+            "fill",
+            "codes",
+            rows.codes.len(),
+            &[self.rows.len(), self.layout.shape.k],
+        )?;
+        for row in 0..count {
+            rows.write(&self.layout, self.lines, row, row);
+        }
+        Ok(())
+    }
+}
+
+fn check_range(what: &'static str, start: usize, count: usize, end: usize) -> Result<()> {
+    match start.checked_add(count) {
+        Some(got) if got <= end => Ok(()),
+        got => Err(Error::Packed {
+            what,
+            got: got.unwrap_or(usize::MAX),
+            want: "at most n",
+        }),
+    }
+}
+
+impl PackedRows<'_> {
+    /// Checks lengths and values; returns the number of rows, the first of which is `start`.
+    fn check(&self, layout: &Layout, start: usize, end: usize) -> Result<usize> {
+        let PackedShape { k, bits, .. } = layout.shape;
+        // A matrix of no inputs has nothing to fill.
+        let count = self.codes.len().checked_div(k).unwrap_or(0);
+        check_len("fill", "codes", self.codes.len(), &[count, k])?;
+        let groups = [count, layout.groups];
+        check_len("fill", "scales", self.scales.len(), &groups)?;
+        check_range("rows", start, count, end)?;
+        let refuse = |argument, row, problem| {
+            Err(Error::PackedValue {
+                argument,
+                row: start + row,
+                problem,
+            })
+        };
+        let limit = limit(bits);
+        if let Some(at) = self.codes.iter().position(|&code| code > limit) {
+            return refuse("codes", at / k, "does not fit the bits");
+        }
+        let row = |at: usize| at / layout.groups;
+        if let Some(at) = self.scales.iter().position(|scale| !scale.is_finite()) {
+            return refuse("scales", row(at), "is not finite");
+        }
+        if layout.shape.scales == ScaleType::F16
+            && let Some(at) = self.scales.iter().position(|&scale| !is_f16(scale))
+        {
+            return refuse("scales", row(at), "is no f16");
+        }
+        match (layout.shape.zeros, self.zeros) {
+            (ZeroType::Points, PackedZeros::Points(points)) => {
+                check_len("fill", "points", points.len(), &groups)?;
+                match points.iter().position(|&point| point > limit) {
+                    Some(at) => refuse("points", row(at), "does not fit the bits"),
+                    None => Ok(count),
+                }
+            }
+            (ZeroType::Minimums, PackedZeros::Minimums(minimums)) => {
+                check_len("fill", "minimums", minimums.len(), &groups)?;
+                match minimums.iter().position(|minimum| !minimum.is_finite()) {
+                    Some(at) => refuse("minimums", row(at), "is not finite"),
+                    None => Ok(count),
+                }
+            }
+            (ZeroType::Points, PackedZeros::Minimums(minimums)) => Err(Error::Packed {
+                what: "zeros",
+                got: minimums.len(),
+                want: "points, not minimums",
+            }),
+            (ZeroType::Minimums, PackedZeros::Points(points)) => Err(Error::Packed {
+                what: "zeros",
+                got: points.len(),
+                want: "minimums, not points",
+            }),
+        }
+    }
+
+    /// Writes row `from` of these, checked, as row `lane` of a column of tiles.
+    fn write(&self, layout: &Layout, column: &mut [Line], lane: usize, from: usize) {
+        let column: &mut [u8] = bytemuck::cast_slice_mut(column);
+        let PackedShape { k, bits, .. } = layout.shape;
+        let codes = &self.codes[from * k..][..k];
+        for group in 0..layout.groups {
+            let tile = &mut column[layout.tile(group)..];
+            let at = from * layout.groups + group;
+            let (scale, zeros) = (self.scales[at], layout.zeros());
+            match layout.shape.scales {
+                ScaleType::F16 => put(tile, 2 * lane, f16::from_f32(scale).to_le_bytes()),
+                ScaleType::F32 => put(tile, 4 * lane, scale.to_le_bytes()),
+            }
+            match self.zeros {
+                PackedZeros::Points(points) => put(tile, zeros + lane, [points[at]]),
+                PackedZeros::Minimums(minimums) => {
+                    put(tile, zeros + 4 * lane, minimums[at].to_le_bytes());
+                }
+            }
+            let steps = tile[layout.codes()..].chunks_exact_mut(layout.step());
+            for (codes, step) in codes[layout.inputs(group)].chunks(STEP).zip(steps) {
+                let mut q = [0; STEP];
+                q[..codes.len()].copy_from_slice(codes);
+                let [a, b, c, d, e, f, g, h] = q;
+                if bits == 4 {
+                    put(
+                        step,
+                        4 * lane,
+                        [a | e << 4, b | f << 4, c | g << 4, d | h << 4],
+                    );
+                } else {
+                    put(step, 4 * lane, [a, b, c, d]);
+                    put(step, LINE + 4 * lane, [e, f, g, h]);
+                }
+            }
+        }
+    }
+}
+
+/// The largest code.
+fn limit(bits: u32) -> u8 {
+    if bits == 4 { 15 } else { 255 }
+}
+
+#[inline(always)]
+fn put<const N: usize>(to: &mut [u8], at: usize, bytes: [u8; N]) {
+    to[at..at + N].copy_from_slice(&bytes);
+}
+
+/// The code of input `k` of a group.
+pub(super) fn code(bits: u32, codes: &[u8], k: usize, lane: usize) -> u8 {
+    let (step, j) = (k / STEP, k % STEP);
+    if bits == 4 {
+        codes[step * LINE + 4 * lane + j % 4] >> (j / 4 * 4) & 15
+    } else {
+        codes[(2 * step + j / 4) * LINE + 4 * lane + j % 4]
+    }
+}
+
+/// Scales and zeros of a tile.
+#[derive(Clone, Copy)]
+pub(super) struct Header {
+    pub(super) scales: [f32; TILE],
+    /// 0 where there are minimums.
+    pub(super) points: [i32; TILE],
+    /// `None` where there are points.
+    pub(super) minimums: Option<[f32; TILE]>,
+}
+
+impl Header {
+    /// Reads the header of a tile, which `tile` begins with.
+    #[inline(always)]
+    pub(super) fn read(layout: &Layout, tile: &[u8]) -> Header {
+        let f32s = |from: &[u8]| -> [f32; TILE] {
+            let words = from.as_chunks::<4>().0;
+            std::array::from_fn(|lane| f32::from_le_bytes(words[lane]))
+        };
+        let scales = match layout.shape.scales {
+            ScaleType::F16 => {
+                let words = tile[..2 * TILE].as_chunks::<2>().0;
+                std::array::from_fn(|lane| f16::from_le_bytes(words[lane]).to_f32())
+            }
+            ScaleType::F32 => f32s(&tile[..4 * TILE]),
+        };
+        let zeros = &tile[layout.zeros()..layout.codes()];
+        let (points, minimums) = match layout.shape.zeros {
+            ZeroType::Points => (std::array::from_fn(|lane| i32::from(zeros[lane])), None),
+            ZeroType::Minimums => ([0; TILE], Some(f32s(zeros))),
+        };
+        Header {
+            scales,
+            points,
+            minimums,
+        }
+    }
+
+    /// The value of a code.
+    #[inline(always)]
+    pub(super) fn value(&self, lane: usize, code: u8) -> f32 {
+        match self.minimums {
+            None => (i32::from(code) - self.points[lane]) as f32 * self.scales[lane],
+            Some(minimums) => f32::from(code) * self.scales[lane] + minimums[lane],
+        }
+    }
+
+    /// Checks values that [`PackedMatrix::fill`] refuses.
+    fn check(&self, layout: &Layout, row: usize) -> Result<()> {
+        let refuse = |argument, lane, problem| {
+            Err(Error::PackedValue {
+                argument,
+                row: row + lane,
+                problem,
+            })
+        };
+        let limit = i32::from(limit(layout.shape.bits));
+        for lane in 0..TILE {
+            if !self.scales[lane].is_finite() {
+                return refuse("scales", lane, "is not finite");
+            }
+            if self.points[lane] > limit {
+                return refuse("points", lane, "does not fit the bits");
+            }
+            if self.minimums.is_some_and(|m| !m[lane].is_finite()) {
+                return refuse("minimums", lane, "is not finite");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! The product: which kernel runs, and on which parts.
+
+use std::ops::Range;
+
+use super::activations::{Activations, Form, Sums};
+use super::layout::{TILE, ZeroType};
+use super::matrix::PackedMatrix;
+use super::wide::Wide;
+use super::{dot, scalar};
+use crate::compute::Compute;
+use crate::error::{Result, check_len};
+use crate::isa::Isa;
+use crate::matmul::Activation;
+use crate::output::Output;
+use crate::simd::{Simd, dispatch};
+
+/// A linear layer of packed weights: `out = x · wᵀ + bias`.
+///
+/// With every [`Activation`] weights count exactly as [`PackedMatrix::dequantize`] gives them up to
+/// the rounding of sums, and a row's result is the same bit for bit whatever the number of rows and
+/// threads. `activation` says what happens to x:
+/// - [`Activation::F32`]: nothing. Errors are those of sums in f32.
+/// - [`Activation::Bf16`]: rounded to bf16, which is off by at most 2⁻⁸ of each activation. Sums stay
+///   in f32; where the processor multiplies bf16 quickly, points and minimums are weighed in after a
+///   group is summed, so that its rounding is relative to `Σ |x| · (code · scale + |minimum|)`.
+/// - [`Activation::Int8`]: rounded to 8 bits per row and group of the matrix, scaled by the group's
+///   largest magnitude. An activation is off by at most 1/254 of that magnitude. Sums of a group are
+///   exact integers, and the result is the same on every instruction set. A row in which a number is
+///   NaN or infinite becomes NaN, magnitudes below 1e-36 count as zeros.
+///
+/// # Shapes
+/// - x: `(m, k)`
+/// - w: `(n, k)`
+/// - bias: `(n)`
+/// - out: `(m, n)`
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) where a slice has another length.
+pub fn packed_matmul(
+    compute: &Compute,
+    x: &[f32],
+    w: &PackedMatrix,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    out: &mut [f32],
+    m: usize,
+) -> Result<()> {
+    let shape = w.shape();
+    let (n, k) = (shape.n, shape.k);
+    check_len("packed_matmul", "x", x.len(), &[m, k])?;
+    check_len("packed_matmul", "out", out.len(), &[m, n])?;
+    if let Some(bias) = bias {
+        check_len("packed_matmul", "bias", bias.len(), &[n])?;
+    }
+    if m == 0 || n == 0 {
+        return Ok(());
+    }
+    let sums = match (activation, shape.zeros) {
+        (Activation::Int8, ZeroType::Points) => Sums::Codes,
+        _ => Sums::Values,
+    };
+    let form = match activation {
+        Activation::F32 => Form::F32,
+        Activation::Bf16 if compute.has_quick_bf16_dot() && shape.bits == 4 => Form::Bf16,
+        Activation::Bf16 => Form::Rounded,
+        Activation::Int8 => Form::Int8,
+    };
+    form.prepare(compute, w.layout(), x, sums, |x| {
+        let out = Output::new(out);
+        over_tasks(compute, m, w, |rows, tiles| {
+            let task = Task {
+                matrix: w,
+                x,
+                bias,
+                out,
+                rows,
+                tiles,
+            };
+            match form {
+                Form::F32 | Form::Rounded => {
+                    if let Err(Wide(task)) = dispatch(compute.isa(), Wide(task)) {
+                        scalar::wide(&task);
+                    }
+                }
+                Form::Bf16 => dot::bf16(compute, &task),
+                Form::Int8 => dot::int8(compute, &task),
+            }
+        });
+    });
+    Ok(())
+}
+
+/// Some rows and tiles of a product; what one thread does at a time.
+pub(super) struct Task<'a> {
+    pub(super) matrix: &'a PackedMatrix,
+    pub(super) x: Activations<'a>,
+    bias: Option<&'a [f32]>,
+    out: Output<'a, f32>,
+    pub(super) rows: Range<usize>,
+    pub(super) tiles: Range<usize>,
+}
+
+impl Task<'_> {
+    /// Begins the result with the bias.
+    #[inline(always)]
+    pub(super) fn begin(&self) {
+        for row in self.rows.clone() {
+            let (out, columns) = self.part(row, self.tiles.start * TILE, self.tiles.len() * TILE);
+            match self.bias {
+                Some(bias) => out.copy_from_slice(&bias[columns]),
+                None => out.fill(0.0),
+            }
+        }
+    }
+
+    /// Stores sums of 16 columns and adds the bias.
+    #[inline(always)]
+    pub(super) fn store(&self, row: usize, tile: usize, totals: &[f32; TILE]) {
+        let (out, columns) = self.part(row, tile * TILE, TILE);
+        match self.bias {
+            Some(bias) => {
+                for ((out, total), bias) in out.iter_mut().zip(totals).zip(&bias[columns]) {
+                    *out = total + bias;
+                }
+            }
+            None => out.copy_from_slice(&totals[..columns.len()]),
+        }
+    }
+
+    /// Adds sums of 16 columns.
+    pub(super) fn add(&self, row: usize, tile: usize, sums: &[f32; TILE]) {
+        let (out, _) = self.part(row, tile * TILE, TILE);
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out += sum;
+        }
+    }
+
+    /// Adds vectors of sums from a column on; those beyond the last column are dropped.
+    #[inline(always)]
+    pub(super) fn add_vectors<S: Simd, const V: usize>(
+        &self,
+        s: S,
+        row: usize,
+        column: usize,
+        sums: [S::V; V],
+    ) {
+        for (v, sum) in sums.into_iter().enumerate() {
+            let (out, _) = self.part(row, column + v * S::LANES, S::LANES);
+            if out.len() == S::LANES {
+                // SAFETY: a whole vector.
+                unsafe { s.store(out.as_mut_ptr(), s.add(s.load(out.as_ptr()), sum)) };
+            } else {
+                s.store_some(out, s.add(s.load_some(out), sum));
+            }
+        }
+    }
+
+    /// A row's elements of `width` columns from `start` on, fewer at the end of the task's, and these
+    /// columns.
+    #[expect(clippy::mut_from_ref, reason = "see `Output::part`")]
+    #[inline(always)]
+    fn part(&self, row: usize, start: usize, width: usize) -> (&mut [f32], Range<usize>) {
+        let n = self.matrix.shape().n;
+        let end = n.min(self.tiles.end * TILE);
+        let columns = start.min(end)..end.min(start + width);
+        assert!(
+            self.rows.contains(&row) && start >= self.tiles.start * TILE,
+            "a part of this task"
+        );
+        // SAFETY: tasks have no element of the result in common, and a task takes one part at a time.
+        let out = unsafe { self.out.part(row * n + columns.start, columns.len()) };
+        (out, columns)
+    }
+}
+
+/// Multiplications below which waking other threads costs more than it saves.
+const SMALL: usize = 1 << 16;
+
+/// Tiles of a task are a multiple of what the widest kernel takes at a time.
+const TILES: usize = 4;
+
+/// Splits a product among threads: calls `each` for rows and tiles that cover it.
+fn over_tasks(
+    compute: &Compute,
+    m: usize,
+    w: &PackedMatrix,
+    each: impl Fn(Range<usize>, Range<usize>) + Sync,
+) {
+    let tiles = w.layout().columns;
+    let (n, k) = (w.shape().n, w.shape().k);
+    if m.saturating_mul(n).saturating_mul(k) <= SMALL {
+        return each(0..m, 0..tiles);
+    }
+    let enough = 8 * compute.threads();
+    let at_once = (tiles / enough).next_multiple_of(TILES).max(TILES);
+    let at_once = if m > 16 {
+        at_once.min(2 * TILES)
+    } else {
+        at_once
+    };
+    let tile_tasks = tiles.div_ceil(at_once);
+    // Rows are split too where there are many and tiles alone don't occupy the threads.
+    let row_tasks = enough.div_ceil(tile_tasks).min(m.div_ceil(64));
+    let rows = m.div_ceil(row_tasks).next_multiple_of(8);
+    compute.run(tile_tasks * m.div_ceil(rows), |task| {
+        let (row, tile) = (task / tile_tasks * rows, task % tile_tasks * at_once);
+        each(row..m.min(row + rows), tile..tiles.min(tile + at_once));
+    });
+}
+
+/// Whether AVX-512 runs, of its own or below AMX.
+pub(super) fn is_avx512(isa: Isa) -> bool {
+    matches!(isa, Isa::Avx512 | Isa::Amx)
+}

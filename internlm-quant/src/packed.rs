@@ -1,0 +1,245 @@
+//! Weights of 4 or 8 bits in the order that the CPU kernels read.
+
+use candle_core::{Device, Tensor};
+use internlm_kernels::{
+    Activation, Compute, PackedMatrix, PackedRows, PackedShape, PackedZeros, ScaleType, ZeroType,
+    packed_matmul,
+};
+
+use crate::codes::{Codes, Zeros};
+use crate::error::{Error, Result};
+
+/// A matrix of codes, packed: about 4.25 bits a weight for 4-bit codes in groups of 128.
+///
+/// It holds what [`Codes`] say, exactly; scales are stored in half precision where that loses
+/// nothing.
+#[derive(Clone, Debug)]
+pub struct PackedWeight {
+    matrix: PackedMatrix,
+    order: Option<Vec<u32>>,
+}
+
+impl PackedWeight {
+    /// Packs a whole matrix.
+    ///
+    /// # Errors
+    /// [`Error::Codes`] for codes that contradict themselves, [`Error::Kernel`] for a group of more
+    /// than 65536 inputs.
+    pub fn from_codes(codes: &Codes) -> Result<PackedWeight> {
+        codes.check()?;
+        let mut builder = PackedBuilder::new(shape(codes), codes.order.clone())?;
+        builder.push_checked(codes)?;
+        builder.finish()
+    }
+
+    /// `(out_features, in_features)`.
+    pub fn shape(&self) -> (usize, usize) {
+        let PackedShape { n, k, .. } = self.matrix.shape();
+        (n, k)
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.matrix.bytes() + self.order.as_deref().map_or(0, size_of_val)
+    }
+
+    /// The matrix that kernels read; its inputs are in the order of [`PackedWeight::order`].
+    pub fn matrix(&self) -> &PackedMatrix {
+        &self.matrix
+    }
+
+    /// The input feature of each column, where columns are not in the order of the features.
+    pub fn order(&self) -> Option<&[u32]> {
+        self.order.as_deref()
+    }
+
+    /// The values in f32 on the CPU, columns in the order of the features.
+    ///
+    /// # Shapes
+    /// - out: `(out_features, in_features)`
+    ///
+    /// # Errors
+    /// A failed operation.
+    pub fn dequantize(&self) -> Result<Tensor> {
+        let (rows, columns) = self.shape();
+        let mut values = vec![0.0; rows * columns];
+        self.matrix.dequantize(0..rows, &mut values)?;
+        if let Some(order) = &self.order {
+            let mut row = vec![0.0; columns];
+            for values in values.chunks_exact_mut(columns.max(1)) {
+                row.copy_from_slice(values);
+                for (&feature, &value) in order.iter().zip(&row) {
+                    values[feature as usize] = value;
+                }
+            }
+        }
+        Ok(Tensor::from_vec(values, (rows, columns), &Device::Cpu)?)
+    }
+
+    /// `x · weightᵀ + bias`.
+    ///
+    /// # Shapes
+    /// - x: `(m, in_features)`
+    /// - bias: `(out_features)`
+    /// - out: `(m, out_features)`
+    ///
+    /// # Errors
+    /// A slice of another length.
+    pub(crate) fn matmul(
+        &self,
+        x: &[f32],
+        bias: Option<&[f32]>,
+        compute: &Compute,
+        activation: Activation,
+        out: &mut [f32],
+        m: usize,
+    ) -> Result<()> {
+        let ordered: Vec<f32>;
+        let x = match &self.order {
+            None => x,
+            Some(order) => {
+                let rows = x.chunks_exact(order.len().max(1));
+                ordered = rows
+                    .flat_map(|row| order.iter().map(|&feature| row[feature as usize]))
+                    .collect();
+                &ordered
+            }
+        };
+        Ok(packed_matmul(
+            compute,
+            x,
+            &self.matrix,
+            bias,
+            activation,
+            out,
+            m,
+        )?)
+    }
+}
+
+/// The form that holds these codes.
+fn shape(codes: &Codes) -> PackedShape {
+    PackedShape {
+        n: codes.rows,
+        k: codes.columns,
+        bits: codes.bits,
+        group_size: codes.group_size,
+        scales: ScaleType::of(&codes.scales),
+        zeros: zero_type(codes),
+    }
+}
+
+fn zero_type(codes: &Codes) -> ZeroType {
+    match codes.zeros {
+        Zeros::Points(_) => ZeroType::Points,
+        Zeros::Minimums(_) => ZeroType::Minimums,
+    }
+}
+
+/// Packs a matrix range of rows by range of rows, so that no more of it need be unpacked at once.
+/// Parts of a fused matrix are such ranges.
+#[derive(Debug)]
+pub struct PackedBuilder {
+    weight: PackedWeight,
+    /// Rows that are packed.
+    rows: usize,
+}
+
+impl PackedBuilder {
+    /// Begins a matrix. `shape.scales` must be [`ScaleType::F32`] unless all scales to come are
+    /// exactly half precision. `order` is as in [`Codes::order`].
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] for a form that can't be, [`Error::Codes`] for an order that is no permutation.
+    pub fn new(shape: PackedShape, order: Option<Vec<u32>>) -> Result<PackedBuilder> {
+        let matrix = PackedMatrix::new(shape)?;
+        if let Some(order) = &order {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            let is_permutation = sorted.len() == shape.k
+                && (0..shape.k)
+                    .zip(&sorted)
+                    .all(|(k, &column)| column as usize == k);
+            if !is_permutation {
+                let message = format!("no permutation of {} columns", shape.k);
+                return Err(Error::Codes {
+                    what: "order",
+                    message,
+                });
+            }
+        }
+        Ok(PackedBuilder {
+            weight: PackedWeight { matrix, order },
+            rows: 0,
+        })
+    }
+
+    /// Appends rows.
+    ///
+    /// # Errors
+    /// [`Error::Codes`] for codes that contradict themselves or differ from the matrix in form or
+    /// order, [`Error::Kernel`] for more rows than it has and for scales that half precision doesn't
+    /// hold.
+    pub fn push(&mut self, codes: &Codes) -> Result<()> {
+        codes.check()?;
+        self.push_checked(codes)
+    }
+
+    fn push_checked(&mut self, codes: &Codes) -> Result<()> {
+        let shape = self.weight.matrix.shape();
+        let differ = |what, got: String, want: String| {
+            let message = format!("{got}, the packed matrix has {want}");
+            Err(Error::Codes { what, message })
+        };
+        // A group that covers the row is the same for every larger size.
+        let group = |size: usize| size.min(shape.k.max(1));
+        for (what, got, want) in [
+            ("columns", codes.columns, shape.k),
+            ("bits", codes.bits as usize, shape.bits as usize),
+            (
+                "group_size",
+                group(codes.group_size),
+                group(shape.group_size),
+            ),
+        ] {
+            if got != want {
+                return differ(what, got.to_string(), want.to_string());
+            }
+        }
+        if zero_type(codes) != shape.zeros {
+            let got = format!("{:?}", zero_type(codes));
+            return differ("zeros", got, format!("{:?}", shape.zeros));
+        }
+        if codes.order != self.weight.order {
+            return differ("order", "one order".to_owned(), "another".to_owned());
+        }
+        let zeros = match &codes.zeros {
+            Zeros::Points(points) => PackedZeros::Points(points),
+            Zeros::Minimums(minimums) => PackedZeros::Minimums(minimums),
+        };
+        let rows = PackedRows {
+            codes: &codes.codes,
+            scales: &codes.scales,
+            zeros,
+        };
+        self.weight.matrix.fill(self.rows, rows)?;
+        self.rows += codes.rows;
+        Ok(())
+    }
+
+    /// The matrix.
+    ///
+    /// # Errors
+    /// [`Error::Codes`] where rows are missing.
+    pub fn finish(self) -> Result<PackedWeight> {
+        let (rows, _) = self.weight.shape();
+        if self.rows == rows {
+            Ok(self.weight)
+        } else {
+            Err(Error::Codes {
+                what: "rows",
+                message: format!("{} of {rows} are packed", self.rows),
+            })
+        }
+    }
+}
