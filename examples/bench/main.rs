@@ -11,12 +11,15 @@ use clap::{Parser, ValueEnum};
 use comfy_table::{Table, presets};
 use internlm_examples::model::{self, ModelArgs, Precision, RuntimeArgs};
 use internlm_examples::output::Output;
-use internlm_examples::{Error, Result, program, progress};
-use internlm_model::CausalLm;
+use internlm_examples::{Result, program, progress};
+use internlm_model::{CausalLm, QuantizationConfig};
 use serde::Serialize;
 
 use measure::Plan;
 use shapes::Shape;
+
+/// Weights that share a scale with `--weights w4`.
+const W4_GROUP: usize = 128;
 
 /// Measure prompt processing and generation.
 ///
@@ -29,11 +32,12 @@ struct Arguments {
     /// A folder in Hugging Face layout, a .gguf file, or a hub id
     #[arg(long, value_name = "PATH|ID", required_unless_present = "shape")]
     model: Option<PathBuf>,
-    /// Random weights in the shape of a released model, f32 unless --dtype says otherwise
+    /// Random weights in the shape of a released model; dense ones are f32 unless --dtype says
+    /// otherwise
     #[arg(long, conflicts_with = "model")]
     shape: Option<Shape>,
-    /// How weights are stored
-    #[arg(long, default_value = "dense")]
+    /// How the matrices of a --shape's layers are stored; a --model's are as its files say
+    #[arg(long, default_value = "dense", conflicts_with = "model")]
     weights: Weights,
     #[command(flatten)]
     runtime: RuntimeArgs,
@@ -63,7 +67,7 @@ struct Arguments {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Weights {
     Dense,
-    /// Packed 4-bit weights
+    /// Packed, of 4 bits in groups of 128
     W4,
 }
 
@@ -72,7 +76,7 @@ struct Report {
     model: String,
     weights: &'static str,
     dtype: &'static str,
-    /// Precision that activations are rounded to before a matrix product.
+    /// Precision that activations are rounded to before a product with the matrices of a layer.
     act: &'static str,
     device: String,
     isa: String,
@@ -95,10 +99,6 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    if arguments.weights == Weights::W4 {
-        let what = "--weights w4: packed 4-bit weights come with the AWQ crate; use dense";
-        return Err(Error::Input(what.to_owned()));
-    }
     let begin = Instant::now();
     let (name, model) = load(&arguments)?;
     let load_s = begin.elapsed().as_secs_f64();
@@ -119,12 +119,16 @@ fn run(arguments: Arguments) -> Result<()> {
     };
     let report = Report {
         model: name,
-        weights: "dense",
+        weights: match (arguments.weights, model.is_packed()) {
+            (Weights::W4, _) => "w4",
+            (Weights::Dense, true) => "packed",
+            (Weights::Dense, false) => "dense",
+        },
         dtype: dtype.map_or(stored, Precision::as_str),
-        act: if dtype == Some(Precision::Bf16) {
-            "bf16"
-        } else {
-            "f32"
+        act: match dtype {
+            _ if model.is_packed() => arguments.runtime.act.as_str(),
+            Some(Precision::Bf16) => "bf16",
+            _ => "f32",
         },
         device: format!("{:?}", model.device().location()).to_lowercase(),
         isa: format!("{:?}", model.compute().isa()).to_lowercase(),
@@ -148,7 +152,11 @@ fn load(arguments: &Arguments) -> Result<(String, CausalLm)> {
     let runtime = &arguments.runtime;
     if let Some(shape) = arguments.shape {
         let spinner = progress::spinner("making random weights");
-        let model = CausalLm::random(shape.config()?, arguments.seed, runtime.load_config()?)?;
+        let mut config = shape.config()?;
+        if arguments.weights == Weights::W4 {
+            config.quantization = Some(QuantizationConfig::awq(W4_GROUP));
+        }
+        let model = CausalLm::random(config, arguments.seed, runtime.load_config()?)?;
         spinner.finish_and_clear();
         return Ok((shape.name().to_owned(), model));
     }

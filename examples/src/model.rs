@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use internlm_model::candle::{DType, Device};
+use internlm_model::load::Activation;
 use internlm_model::{CausalLm, LoadConfig, ModelDir, TextModel};
 use internlm_tokenize::Tokenizer;
 
@@ -25,8 +26,8 @@ pub struct ModelArgs {
 /// Where and how precisely to compute.
 #[derive(Args, Clone, Debug)]
 pub struct RuntimeArgs {
-    /// Precision of weights and activations; without it weights keep their stored dtype and the
-    /// CPU computes in f32
+    /// Precision of dense weights and their activations; without it weights keep their stored dtype
+    /// and the CPU computes in f32. Blocks of GGUF become dense in it
     #[arg(long)]
     pub dtype: Option<Precision>,
     /// Where to compute: cpu, cuda, cuda:N or metal (the last ones need a build with that feature)
@@ -39,8 +40,8 @@ pub struct RuntimeArgs {
     /// signal
     #[arg(long)]
     pub no_mmap: bool,
-    /// Precision of activations in 4-bit matrix products. Only packed 4-bit weights have such
-    /// products: on other weights this changes nothing
+    /// Precision of activations in products with packed weights of 4 to 8 bits; on dense weights this
+    /// changes nothing
     #[arg(long, default_value = "bf16")]
     pub act: Activations,
 }
@@ -84,6 +85,25 @@ pub enum Activations {
     Bf16,
     /// Quantized by token and group.
     Int8,
+}
+
+impl Activations {
+    /// The name as on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Activations::F32 => "f32",
+            Activations::Bf16 => "bf16",
+            Activations::Int8 => "int8",
+        }
+    }
+
+    fn activation(self) -> Activation {
+        match self {
+            Activations::F32 => Activation::F32,
+            Activations::Bf16 => Activation::Bf16,
+            Activations::Int8 => Activation::Int8,
+        }
+    }
 }
 
 /// A device by its name.
@@ -142,6 +162,7 @@ impl RuntimeArgs {
         config.device = self.device.device()?;
         config.threads = self.threads.map(usize::from);
         config.mmap = !self.no_mmap;
+        config.packed_activation = self.act.activation();
         Ok(config)
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use internlm_kernels::{Activation, Compute};
+use internlm_quant::Weight;
 
 use crate::batch::{Batch, Logits};
 use crate::config::{Config, GenerationConfig, Head};
@@ -35,7 +36,8 @@ pub struct CausalLm {
     name: String,
     config: Config,
     generation_config: GenerationConfig,
-    embedding: Tensor,
+    /// `(vocab_size, hidden_size)`
+    embedding: Weight,
     layers: Vec<Layer>,
     norm: Norm,
     head: Linear,
@@ -44,6 +46,7 @@ pub struct CausalLm {
     compute: Arc<Compute>,
     device: Device,
     dtype: Option<DType>,
+    packed_activation: Activation,
 }
 
 impl CausalLm {
@@ -61,7 +64,8 @@ impl CausalLm {
     }
 
     /// A model of this shape with random weights of `options.dtype` (f32 without), for benchmarks
-    /// and tests.
+    /// and tests. With `config.quantization` the matrices of its layers are packed, with zero points
+    /// and scales of f16.
     ///
     /// # Errors
     /// A configuration that contradicts itself.
@@ -87,8 +91,8 @@ impl CausalLm {
     ) -> Result<Self> {
         let names = config.weight_names();
         let (hidden, vocab) = (config.hidden_size, config.vocab_size);
-        let embedding_name = format!("{}.weight", names.embed_tokens);
-        let embedding = loader.tensor(&embedding_name, &[vocab, hidden])?;
+        let embed_tokens = vec![(names.embed_tokens.to_owned(), vocab)];
+        let embedding = loader.embedding(&embed_tokens[0].0, [vocab, hidden])?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(loader, &config, names, index))
             .collect::<Result<_>>()?;
@@ -97,11 +101,9 @@ impl CausalLm {
             Head::Reward { .. } => {
                 linear(loader, vec![(names.v_head.to_owned(), 1)], hidden, false)?
             }
-            Head::Lm if config.tie_word_embeddings => Linear::new(
-                internlm_quant::Weight::Dense(embedding.clone()),
-                None,
-                vec![(names.embed_tokens.to_owned(), vocab)],
-            ),
+            Head::Lm if config.tie_word_embeddings => {
+                Linear::new(vec![embedding.clone()], None, embed_tokens)?
+            }
             Head::Lm => linear(loader, vec![(names.head.to_owned(), vocab)], hidden, false)?,
         };
         loader.finish()?;
@@ -118,6 +120,7 @@ impl CausalLm {
             compute: options.compute()?,
             device: options.device.clone(),
             dtype: options.dtype,
+            packed_activation: options.packed_activation,
         })
     }
 
@@ -154,13 +157,19 @@ impl CausalLm {
         ContiguousCache::new(&self.config, natural_dtype(self.dtype, &self.device))
     }
 
+    /// Whether weights are packed: all or some of the layers' matrices, or the embedding.
+    pub fn is_packed(&self) -> bool {
+        let mut linears = self.layers.iter().flat_map(Layer::linears);
+        let packed_embedding = matches!(self.embedding, Weight::Packed(_));
+        packed_embedding || linears.any(Linear::is_packed) || self.head.is_packed()
+    }
+
     /// Bytes of all weights as they lie in memory.
     pub fn weight_bytes(&self) -> usize {
-        let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
         let linears = self.layers.iter().flat_map(Layer::linears);
         let tied = self.config.tie_word_embeddings && self.config.head == Head::Lm;
-        let head = if tied { 0 } else { self.head.weight().bytes() };
-        bytes(&self.embedding) + head + linears.map(|l| l.weight().bytes()).sum::<usize>()
+        let head = if tied { 0 } else { self.head.bytes() };
+        self.embedding.bytes() + head + linears.map(Linear::bytes).sum::<usize>()
     }
 
     /// Rows of one pass when a prompt is read in chunks.
@@ -202,11 +211,10 @@ impl CausalLm {
         let rope = RopeTable::new(&self.rope, batch, self.geometry.keeps_raw_keys);
         let step = self.step(batch, &rope, ctx.mode);
         let eps = self.config.rms_norm_eps as f32;
-        let ids = Tensor::new(batch.input_ids(), &self.device)?;
         let mut residual = Residual {
             x: self
                 .embedding
-                .index_select(&ids, 0)?
+                .rows(batch.input_ids())?
                 .to_dtype(self.activation_dtype())?,
             delta: None,
         };
@@ -299,7 +307,7 @@ impl CausalLm {
         let names = self.config.weight_names();
         let mut tensors = vec![(
             format!("{}.weight", names.embed_tokens),
-            self.embedding.clone(),
+            self.embedding.dequantize()?,
         )];
         for layer in &self.layers {
             tensors.extend(layer.tensors()?);
@@ -321,6 +329,7 @@ impl CausalLm {
                 Some(DType::BF16) => Activation::Bf16,
                 _ => Activation::F32,
             },
+            packed_activation: self.packed_activation,
             mode,
         }
     }

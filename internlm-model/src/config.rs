@@ -150,6 +150,8 @@ pub struct Config {
     pub tie_word_embeddings: bool,
     /// What stands on top.
     pub head: Head,
+    /// How the matrices of the layers are packed; for GGUF that is told by its tensors instead.
+    pub quantization: Option<internlm_quant::QuantizationConfig>,
     /// The dtype that the file says its weights have (`bfloat16`, ...), as it spells it.
     pub torch_dtype: Option<String>,
     /// The token that begins a text.

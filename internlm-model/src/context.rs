@@ -125,8 +125,10 @@ pub struct Step<'a> {
     pub geometry: &'a AttentionGeometry,
     /// Kernels and their threads.
     pub compute: &'a Compute,
-    /// How activations are rounded before a matrix product.
+    /// How activations are rounded before a product with a dense matrix.
     pub activation: Activation,
+    /// How activations are rounded before a product with a packed matrix.
+    pub packed_activation: Activation,
     /// Which operations to use.
     pub mode: Mode,
 }

@@ -1,7 +1,6 @@
 //! The one decoder of the family: pre-norm attention and gated feed-forward layers.
 
 use candle_core::{DType, Tensor};
-use internlm_quant::Weight;
 use internlm_quant::calibrate::Tap;
 
 use crate::config::{Config, WeightNames};
@@ -234,23 +233,15 @@ pub(crate) fn linear(
     in_features: usize,
     bias: bool,
 ) -> Result<Linear> {
-    let rows = |suffix: &str, shape: &dyn Fn(usize) -> Vec<usize>| {
-        let names: Vec<_> = parts
-            .iter()
-            .map(|(path, rows)| (format!("{path}.{suffix}"), shape(*rows)))
-            .collect();
-        loader.rows(&names)
-    };
-    let weight = rows("weight", &|rows| vec![rows, in_features])?;
+    let weights = loader.weight(&parts, in_features)?;
     let bias = if bias {
-        let bias = rows("bias", &|rows| vec![rows])?;
-        Some(bias.to_dtype(if bias.device().is_cpu() {
-            DType::F32
-        } else {
-            weight.dtype()
-        })?)
+        let biases = parts.iter();
+        let biases: Vec<_> = biases
+            .map(|(path, rows)| (format!("{path}.bias"), vec![*rows]))
+            .collect();
+        Some(loader.rows(&biases)?)
     } else {
         None
     };
-    Ok(Linear::new(Weight::Dense(weight), bias, parts))
+    Linear::new(weights, bias, parts)
 }

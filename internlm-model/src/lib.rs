@@ -35,6 +35,7 @@ pub use causal_lm::CausalLm;
 pub use config::Config;
 pub use context::Context;
 pub use error::{Error, Result};
+pub use internlm_quant::QuantizationConfig;
 pub use kv_cache::{ContiguousCache, KvCache};
 pub use load::{LoadConfig, ModelDir};
 #[cfg(feature = "text")]

@@ -10,6 +10,13 @@ use crate::error::{Error, Result};
 /// One or more linear layers of a checkpoint that share an input, fused along their outputs.
 #[derive(Debug)]
 pub(crate) struct Linear {
+    /// One, unless layers are packed in different forms. Never empty.
+    segments: Vec<Segment>,
+}
+
+/// Neighbouring layers in one weight.
+#[derive(Debug)]
+struct Segment {
     weight: Weight,
     /// `(out_features)`, f32 on the CPU and the activations' dtype elsewhere.
     bias: Option<Tensor>,
@@ -18,13 +25,37 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// A layer from its parts, whose rows add up to the weight's.
-    pub(crate) fn new(weight: Weight, bias: Option<Tensor>, parts: Vec<(String, usize)>) -> Self {
-        Self {
-            weight,
-            bias,
-            parts,
+    /// A layer from its parts, whose rows fill the weights in their order. A bias is one of all parts.
+    ///
+    /// # Errors
+    /// A failed conversion of the bias.
+    pub(crate) fn new(
+        weights: Vec<Weight>,
+        bias: Option<Tensor>,
+        parts: Vec<(String, usize)>,
+    ) -> Result<Self> {
+        let (mut parts, mut start) = (parts.into_iter().peekable(), 0);
+        let mut segments = Vec::with_capacity(weights.len());
+        for weight in weights {
+            let (rows, _) = weight.shape();
+            let bias = match &bias {
+                Some(bias) if bias.device().is_cpu() => Some(bias.to_dtype(DType::F32)?),
+                Some(bias) => Some(bias.to_dtype(dtype(&weight))?),
+                None => None,
+            };
+            let (mut own, mut left) = (Vec::new(), rows);
+            while let Some(part) = parts.next_if(|(_, rows)| *rows <= left) {
+                left -= part.1;
+                own.push(part);
+            }
+            segments.push(Segment {
+                weight,
+                bias: bias.map(|bias| bias.narrow(0, start, rows)).transpose()?,
+                parts: own,
+            });
+            start += rows;
         }
+        Ok(Self { segments })
     }
 
     /// `x · weightᵀ + bias`.
@@ -33,17 +64,11 @@ impl Linear {
     /// - x: `(num_tokens, in_features)`
     /// - out: `(num_tokens, out_features)`
     pub(crate) fn forward(&self, step: &Step<'_>, x: &Tensor) -> Result<Tensor> {
-        let at = |source| Error::Weight {
-            at: self.parts[0].0.clone(),
-            source,
-        };
-        if step.uses_kernels(x.device()) {
-            self.weight
-                .matmul(x, self.bias.as_ref(), step.compute, step.activation)
-                .map_err(at)
-        } else {
-            self.weight.matmul_tensor(x, self.bias.as_ref()).map_err(at)
+        if let [segment] = self.segments.as_slice() {
+            return segment.forward(step, x);
         }
+        let outs: Result<Vec<_>> = self.segments.iter().map(|s| s.forward(step, x)).collect();
+        Ok(Tensor::cat(&outs?, 1)?)
     }
 
     /// The same, showing the input under the path of each part.
@@ -53,7 +78,7 @@ impl Linear {
         x: &Tensor,
         tap: &mut dyn Tap,
     ) -> Result<Tensor> {
-        for (path, _) in &self.parts {
+        for (path, _) in self.segments.iter().flat_map(|segment| &segment.parts) {
             let at = |source| Error::Weight {
                 at: path.clone(),
                 source,
@@ -65,12 +90,79 @@ impl Linear {
 
     /// Whether this is the layer of one checkpoint path.
     pub(crate) fn is(&self, path: &str) -> bool {
-        matches!(self.parts.as_slice(), [(only, _)] if only == path)
+        let mut parts = self.segments.iter().flat_map(|segment| &segment.parts);
+        parts.next().is_some_and(|(only, _)| only == path) && parts.next().is_none()
     }
 
-    /// Replaces a part's weight or bias by full checkpoint path; all parts are f32 afterwards.
-    /// `false` where the path is none of this layer's.
+    /// Replaces a part's weight or bias by full checkpoint path; all parts beside it are f32
+    /// afterwards. `false` where the path is none of this layer's.
     pub(crate) fn set(&mut self, path: &str, tensor: &Tensor) -> Result<bool> {
+        for segment in &mut self.segments {
+            if segment.set(path, tensor)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether any of it is packed.
+    pub(crate) fn is_packed(&self) -> bool {
+        let is_packed = |s: &Segment| matches!(s.weight, Weight::Packed(_));
+        self.segments.iter().any(is_packed)
+    }
+
+    /// Bytes of the weights as they lie in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.segments.iter().map(|s| s.weight.bytes()).sum()
+    }
+
+    /// Tensors by checkpoint path, as they are saved: weights, and biases in the weight's dtype. A
+    /// packed weight is given by its values, in f32: a checkpoint of these is a dense one.
+    pub(crate) fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut tensors = Vec::new();
+        for segment in &self.segments {
+            let weight = segment.weight.dequantize()?;
+            let mut start = 0;
+            for (path, rows) in &segment.parts {
+                tensors.push((format!("{path}.weight"), weight.narrow(0, start, *rows)?));
+                if let Some(bias) = &segment.bias {
+                    let bias = bias.narrow(0, start, *rows)?.to_dtype(weight.dtype())?;
+                    tensors.push((format!("{path}.bias"), bias));
+                }
+                start += rows;
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// The dtype of the weight; of a packed one, of its values.
+    pub(crate) fn dtype(&self) -> DType {
+        self.segments
+            .first()
+            .map_or(DType::F32, |segment| dtype(&segment.weight))
+    }
+}
+
+impl Segment {
+    fn forward(&self, step: &Step<'_>, x: &Tensor) -> Result<Tensor> {
+        let product = if step.uses_kernels(x.device()) {
+            let activation = match &self.weight {
+                Weight::Dense(_) => step.activation,
+                Weight::Packed(_) => step.packed_activation,
+            };
+            self.weight
+                .matmul(x, self.bias.as_ref(), step.compute, activation)
+        } else {
+            self.weight.matmul_tensor(x, self.bias.as_ref())
+        };
+        product.map_err(|source| Error::Weight {
+            at: self.parts[0].0.clone(),
+            source,
+        })
+    }
+
+    /// See [`Linear::set`].
+    fn set(&mut self, path: &str, tensor: &Tensor) -> Result<bool> {
         let mut start = 0;
         for (module, rows) in &self.parts {
             match path.strip_prefix(module.as_str()) {
@@ -91,35 +183,12 @@ impl Linear {
         }
         Ok(false)
     }
+}
 
-    /// The weight.
-    pub(crate) fn weight(&self) -> &Weight {
-        &self.weight
-    }
-
-    /// Tensors by checkpoint path, as they are saved: weights, and biases in the weight's dtype. A
-    /// packed weight is given by its values, in f32: a checkpoint of these is a dense one.
-    pub(crate) fn tensors(&self) -> Result<Vec<(String, Tensor)>> {
-        let weight = self.weight.dequantize()?;
-        let mut tensors = Vec::new();
-        let mut start = 0;
-        for (path, rows) in &self.parts {
-            tensors.push((format!("{path}.weight"), weight.narrow(0, start, *rows)?));
-            if let Some(bias) = &self.bias {
-                let bias = bias.narrow(0, start, *rows)?.to_dtype(weight.dtype())?;
-                tensors.push((format!("{path}.bias"), bias));
-            }
-            start += rows;
-        }
-        Ok(tensors)
-    }
-
-    /// The dtype of the weight; of a packed one, of its values.
-    pub(crate) fn dtype(&self) -> DType {
-        match &self.weight {
-            Weight::Dense(weight) => weight.dtype(),
-            Weight::Packed(_) => DType::F32,
-        }
+fn dtype(weight: &Weight) -> DType {
+    match weight {
+        Weight::Dense(weight) => weight.dtype(),
+        Weight::Packed(_) => DType::F32,
     }
 }
 

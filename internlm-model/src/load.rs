@@ -5,8 +5,11 @@
 //! them. [`ModelDir`] finds out what a path holds; the decoder takes tensors by checkpoint path from
 //! a `Loader`, which checks names and shapes of the whole checkpoint before it reads the first.
 //!
-//! Files are mapped a few megabytes at a time, copied out and unmapped, so resident memory stays
-//! near the weights alone. A file that another process cuts while it is mapped ends the program by
+//! Matrices of 4 to 8 bits stay packed on the CPU: their codes are put in the order that kernels read,
+//! range of rows by range of rows, and no dense copy is made.
+//!
+//! Files are mapped a few megabytes or one module at a time, copied out and unmapped, so resident
+//! memory stays near the weights alone. A file that another process cuts while it is mapped ends the program by
 //! a signal; [`LoadConfig::with_mmap`] chooses plain reads, which make it an error.
 
 mod dir;
@@ -14,6 +17,8 @@ mod elements;
 mod file;
 mod gguf;
 mod loader;
+mod matrix;
+mod packed;
 mod pickle;
 mod random;
 mod read;
@@ -22,12 +27,14 @@ mod shards;
 mod snapshot;
 mod source;
 mod torch;
+mod words;
 mod zip;
 
 use std::fmt;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
+pub use internlm_kernels::Activation;
 use internlm_kernels::Compute;
 
 pub use dir::ModelDir;
@@ -48,10 +55,19 @@ pub type OnProgress = Arc<dyn Fn(LoadProgress) + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct LoadConfig {
-    /// The dtype of matrices. Without one they stay as stored (f64 and blocks become f32). bf16
-    /// and f16 narrow what is wider; on the CPU f32 leaves narrower weights as they are, because
-    /// the kernels widen them exactly. Norms and biases are never narrowed.
+    /// The dtype of dense matrices. Without one they stay as stored (f64 becomes f32). bf16 and f16
+    /// narrow what is wider; on the CPU f32 leaves narrower weights as they are, because the kernels
+    /// widen them exactly. Norms and biases are never narrowed.
+    ///
+    /// Blocks of GGUF become dense if a dtype is given. AWQ and GPTQ stay packed all the same; only what
+    /// their files leave dense follows it.
     pub dtype: Option<DType>,
+    /// Whether matrices of 4, 5, 6 and 8 bits stay packed (the default, on the CPU only); otherwise
+    /// they are dequantized to `dtype`, f32 without one.
+    pub packed: bool,
+    /// How activations are rounded before a product with a packed matrix: bf16 by default.
+    /// [`Activation::F32`] is exact.
+    pub packed_activation: Activation,
     /// Where weights go.
     pub device: Device,
     /// Whether files are mapped or read.
@@ -70,6 +86,8 @@ impl Default for LoadConfig {
     fn default() -> Self {
         Self {
             dtype: None,
+            packed: true,
+            packed_activation: Activation::Bf16,
             device: Device::Cpu,
             mmap: true,
             check_finite: true,
@@ -84,6 +102,8 @@ impl fmt::Debug for LoadConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadConfig")
             .field("dtype", &self.dtype)
+            .field("packed", &self.packed)
+            .field("packed_activation", &self.packed_activation)
             .field("device", &self.device)
             .field("mmap", &self.mmap)
             .field("check_finite", &self.check_finite)
@@ -93,10 +113,24 @@ impl fmt::Debug for LoadConfig {
 }
 
 impl LoadConfig {
-    /// Sets the dtype of matrices.
+    /// Sets the dtype of dense matrices.
     #[must_use]
     pub fn with_dtype(mut self, dtype: DType) -> Self {
         self.dtype = Some(dtype);
+        self
+    }
+
+    /// Chooses whether matrices stay packed (the default, on the CPU).
+    #[must_use]
+    pub fn with_packed(mut self, packed: bool) -> Self {
+        self.packed = packed;
+        self
+    }
+
+    /// Sets how activations are rounded before a product with a packed matrix.
+    #[must_use]
+    pub fn with_packed_activation(mut self, activation: Activation) -> Self {
+        self.packed_activation = activation;
         self
     }
 
@@ -152,6 +186,16 @@ impl LoadConfig {
             Some(compute) => Ok(compute.clone()),
             None => Ok(Arc::new(Compute::new(self.threads)?)),
         }
+    }
+
+    /// Whether the words of AWQ and GPTQ stay packed.
+    fn packs_words(&self) -> bool {
+        self.packed && self.device.is_cpu()
+    }
+
+    /// Whether the blocks of GGUF stay packed.
+    fn packs_blocks(&self) -> bool {
+        self.packs_words() && self.dtype.is_none()
     }
 
     /// Threads that copy and convert.

@@ -138,7 +138,9 @@ pub fn quantize(
         });
     }
     let compute = config.load.compute()?;
-    let mut model = BlockwiseLm::open(dir, &config.load, compute.clone())?;
+    // What is packed already is quantized anew from its values.
+    let load = config.load.clone().with_packed(false);
+    let mut model = BlockwiseLm::open(dir, &load, compute.clone())?;
     check_groups(&model, &config.awq)?;
     let has_data = sequences.iter().any(|ids| !ids.is_empty());
     let mut stream = match has_data || config.awq.needs_data() {

@@ -79,8 +79,11 @@ impl Codes {
             }
         }
         let limit = ((1u32 << self.bits) - 1) as u8;
-        if let Some(code) = self.codes.iter().find(|&&code| code > limit) {
-            return fail("codes", format!("{code} does not fit {} bits", self.bits));
+        // The union of all codes is found with vectors, a first offender would not be.
+        let all = self.codes.iter().fold(0, |all, code| all | code);
+        if all > limit {
+            let most = self.codes.iter().max().unwrap_or(&all);
+            return fail("codes", format!("{most} does not fit {} bits", self.bits));
         }
         let is_finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
         if !is_finite(&self.scales) {

@@ -106,10 +106,7 @@ impl<'a> GptqTensors<'a> {
             None => {}
         }
         let order = match &parts.g_idx {
-            Some(g_idx) => {
-                g_idx.check_as("g_idx", RawDtype::I32, &[in_features])?;
-                order(g_idx.words(), groups, group_size)?
-            }
+            Some(g_idx) => column_order(g_idx, in_features, group_size)?,
             None => None,
         };
         Ok(Self {
@@ -198,8 +195,23 @@ impl<'a> GptqTensors<'a> {
     }
 }
 
-/// The inputs sorted by group, those of a group in their own order; `None` if they are sorted
-/// already.
+/// The [order](Codes::order) of columns that a layer's `g_idx` asks for: inputs sorted by group,
+/// those of a group in their own order; `None` if they are sorted already. Layers of equal orders can be
+/// packed as one.
+///
+/// # Errors
+/// As [`GptqTensors::new`].
+pub fn column_order(
+    g_idx: &RawTensor<'_>,
+    in_features: usize,
+    group_size: usize,
+) -> Result<Option<Vec<u32>>> {
+    let groups = nibbles::groups(in_features, group_size)?;
+    g_idx.check_as("g_idx", RawDtype::I32, &[in_features])?;
+    order(g_idx.words(), groups, group_size)
+}
+
+/// See [`column_order`].
 fn order(g_idx: &[[u8; 4]], groups: usize, group_size: usize) -> Result<Option<Vec<u32>>> {
     let fail = |message: String| {
         Err(Error::Codes {

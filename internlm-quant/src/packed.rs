@@ -1,5 +1,9 @@
 //! Weights of 4 or 8 bits in the order that the CPU kernels read.
 
+mod parallel;
+
+use std::ops::Range;
+
 use candle_core::{Device, Tensor};
 use internlm_kernels::{
     Activation, Compute, PackedMatrix, PackedRows, PackedShape, PackedZeros, ScaleType, ZeroType,
@@ -64,6 +68,29 @@ impl PackedWeight {
         let (rows, columns) = self.shape();
         let mut values = vec![0.0; rows * columns];
         self.matrix.dequantize(0..rows, &mut values)?;
+        self.values(values, rows)
+    }
+
+    /// The values of some rows, as [`dequantize`](PackedWeight::dequantize) gives them.
+    ///
+    /// # Shapes
+    /// - out: `(rows.len(), in_features)`
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] for a row that is not there.
+    pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
+        let (_, columns) = self.shape();
+        let mut values = vec![0.0; rows.len() * columns];
+        for (&row, values) in rows.iter().zip(values.chunks_exact_mut(columns.max(1))) {
+            let row = row as usize;
+            self.matrix.dequantize(row..row + 1, values)?;
+        }
+        self.values(values, rows.len())
+    }
+
+    /// A tensor of values whose columns are in the order of the matrix.
+    fn values(&self, mut values: Vec<f32>, rows: usize) -> Result<Tensor> {
+        let (_, columns) = self.shape();
         if let Some(order) = &self.order {
             let mut row = vec![0.0; columns];
             for values in values.chunks_exact_mut(columns.max(1)) {
@@ -186,42 +213,8 @@ impl PackedBuilder {
     }
 
     fn push_checked(&mut self, codes: &Codes) -> Result<()> {
-        let shape = self.weight.matrix.shape();
-        let differ = |what, got: String, want: String| {
-            let message = format!("{got}, the packed matrix has {want}");
-            Err(Error::Codes { what, message })
-        };
-        // A group that covers the row is the same for every larger size.
-        let group = |size: usize| size.min(shape.k.max(1));
-        for (what, got, want) in [
-            ("columns", codes.columns, shape.k),
-            ("bits", codes.bits as usize, shape.bits as usize),
-            (
-                "group_size",
-                group(codes.group_size),
-                group(shape.group_size),
-            ),
-        ] {
-            if got != want {
-                return differ(what, got.to_string(), want.to_string());
-            }
-        }
-        if zero_type(codes) != shape.zeros {
-            let got = format!("{:?}", zero_type(codes));
-            return differ("zeros", got, format!("{:?}", shape.zeros));
-        }
-        if codes.order != self.weight.order {
-            return differ("order", "one order".to_owned(), "another".to_owned());
-        }
-        let zeros = match &codes.zeros {
-            Zeros::Points(points) => PackedZeros::Points(points),
-            Zeros::Minimums(minimums) => PackedZeros::Minimums(minimums),
-        };
-        let rows = PackedRows {
-            codes: &codes.codes,
-            scales: &codes.scales,
-            zeros,
-        };
+        check_form(self.weight.matrix.shape(), self.weight.order(), codes)?;
+        let rows = rows_of(codes, 0..codes.rows);
         self.weight.matrix.fill(self.rows, rows)?;
         self.rows += codes.rows;
         Ok(())
@@ -241,5 +234,50 @@ impl PackedBuilder {
                 message: format!("{} of {rows} are packed", self.rows),
             })
         }
+    }
+}
+
+/// Checks that codes can be rows of a packed matrix of this form and order.
+fn check_form(shape: PackedShape, order: Option<&[u32]>, codes: &Codes) -> Result<()> {
+    let differ = |what, got: String, want: String| {
+        let message = format!("{got}, the packed matrix has {want}");
+        Err(Error::Codes { what, message })
+    };
+    // A group that covers the row is the same for every larger size.
+    let group = |size: usize| size.min(shape.k.max(1));
+    for (what, got, want) in [
+        ("columns", codes.columns, shape.k),
+        ("bits", codes.bits as usize, shape.bits as usize),
+        (
+            "group_size",
+            group(codes.group_size),
+            group(shape.group_size),
+        ),
+    ] {
+        if got != want {
+            return differ(what, got.to_string(), want.to_string());
+        }
+    }
+    if zero_type(codes) != shape.zeros {
+        let got = format!("{:?}", zero_type(codes));
+        return differ("zeros", got, format!("{:?}", shape.zeros));
+    }
+    if codes.order.as_deref() != order {
+        return differ("order", "one order".to_owned(), "another".to_owned());
+    }
+    Ok(())
+}
+
+/// A range of rows, as kernels take them. Lengths were checked.
+fn rows_of(codes: &Codes, rows: Range<usize>) -> PackedRows<'_> {
+    let of = |row: usize| rows.start * row..rows.end * row;
+    let groups = of(codes.groups());
+    PackedRows {
+        codes: &codes.codes[of(codes.columns)],
+        scales: &codes.scales[groups.clone()],
+        zeros: match &codes.zeros {
+            Zeros::Points(points) => PackedZeros::Points(&points[groups]),
+            Zeros::Minimums(minimums) => PackedZeros::Minimums(&minimums[groups]),
+        },
     }
 }

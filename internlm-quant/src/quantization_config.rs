@@ -31,8 +31,9 @@ pub struct QuantizationConfig {
 }
 
 /// The methods whose tensors can be read.
+///
+/// The enum is closed on purpose, as [`Weight`](crate::Weight) is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum QuantizationMethod {
     /// See [`awq`](crate::awq).
     Awq {

@@ -54,6 +54,23 @@ impl Weight {
         }
     }
 
+    /// Some rows, as an embedding looks them up: a dense matrix's in its dtype, a packed one's in f32.
+    ///
+    /// # Shapes
+    /// - out: `(rows.len(), in_features)`
+    ///
+    /// # Errors
+    /// A row that is not there.
+    pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
+        match self {
+            Weight::Dense(weight) => {
+                let rows = Tensor::new(rows, weight.device())?;
+                Ok(weight.index_select(&rows, 0)?)
+            }
+            Weight::Packed(weight) => weight.rows(rows),
+        }
+    }
+
     /// `x · weightᵀ + bias` by the CPU kernels, without gradients and without a copy of the
     /// weight.
     ///

@@ -270,7 +270,10 @@ impl PackedRows<'_> {
             })
         };
         let limit = limit(bits);
-        if let Some(at) = self.codes.iter().position(|&code| code > limit) {
+        // The union of all codes is found with vectors; the offender is looked for only if there is one.
+        if self.codes.iter().fold(0, |all, code| all | code) > limit
+            && let Some(at) = self.codes.iter().position(|&code| code > limit)
+        {
             return refuse("codes", at / k, "does not fit the bits");
         }
         let row = |at: usize| at / layout.groups;

@@ -57,6 +57,7 @@ impl Config {
             mlp_bias: has("blk.0.ffn_gate.bias"),
             tie_word_embeddings: !has("output.weight"),
             head: Head::Lm,
+            quantization: None,
             torch_dtype: None,
             bos_token_id: ids("bos")?,
             eos_token_ids,

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use internlm_quant::{Error as QuantError, QuantizationConfig};
 use serde_json::{Map, Value, json};
 
 use super::generation::token_ids;
@@ -122,6 +123,7 @@ impl Config {
                 },
                 false => Head::Lm,
             },
+            quantization: quantization(&keys)?,
             torch_dtype: match keys.string("torch_dtype")? {
                 Some(dtype) => Some(dtype.to_owned()),
                 None => keys.string("dtype")?.map(str::to_owned),
@@ -137,7 +139,8 @@ impl Config {
         Ok(config)
     }
 
-    /// The layout that the official classes and [`from_json`](Config::from_json) read.
+    /// The layout that the official classes and [`from_json`](Config::from_json) read, of a dense
+    /// checkpoint: `quantization_config` is for who writes packed tensors to add.
     pub fn to_json(&self) -> Value {
         let class = match self.head {
             Head::Lm => "ForCausalLM",
@@ -282,12 +285,25 @@ fn refuse_other_networks(keys: &Keys<'_>) -> Result<()> {
             "is true, expected attention to all tokens",
         ));
     }
-    if let Some(packed) = keys.object("quantization_config", "quantization_config.")? {
-        let method = packed.string("quant_method")?.unwrap_or("unnamed");
-        let what = format!("is of method `{method}`, expected dense weights");
-        return Err(keys.wrong("quantization_config", what));
-    }
     Ok(())
+}
+
+fn quantization(keys: &Keys<'_>) -> Result<Option<QuantizationConfig>> {
+    const KEY: &str = "quantization_config";
+    let Some(value) = keys.value(KEY) else {
+        return Ok(None);
+    };
+    let config = QuantizationConfig::from_json(value).map_err(|error| {
+        let what = match error {
+            QuantError::QuantizationConfig { key, message } => format!("`{key}` {message}"),
+            QuantError::QuantizationUnsupported { key, got, known } => {
+                format!("`{key}` is {got}, only {known} can be read")
+            }
+            other => other.to_string(),
+        };
+        keys.wrong(KEY, what)
+    })?;
+    Ok(Some(config))
 }
 
 fn key_value_heads(

@@ -14,6 +14,23 @@ pub(crate) struct SourceFile {
     len: u64,
 }
 
+/// A range of a file, for as long as it is needed.
+pub(crate) enum Bytes {
+    Mapped(memmap2::Mmap),
+    Read(Vec<u8>),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Read(bytes) => bytes,
+        }
+    }
+}
+
 impl SourceFile {
     /// Opens a regular file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
@@ -80,6 +97,16 @@ impl SourceFile {
         Ok(f(scratch))
     }
 
+    /// A range, mapped or read.
+    pub(crate) fn bytes(&self, offset: u64, len: usize, mmap: bool) -> Result<Bytes> {
+        if !mmap || len == 0 {
+            return Ok(Bytes::Read(self.read(offset, len as u64)?));
+        }
+        self.check(offset, len as u64)?;
+        let map = map(&self.file, offset, len).map_err(|source| self.io(source))?;
+        Ok(Bytes::Mapped(map))
+    }
+
     fn check(&self, offset: u64, len: u64) -> Result<()> {
         match offset.checked_add(len) {
             Some(end) if end <= self.len => Ok(()),
@@ -133,7 +160,7 @@ fn read_exact_at(file: &File, mut offset: u64, mut bytes: &mut [u8]) -> io::Resu
 #[allow(unsafe_code)]
 fn map(file: &File, offset: u64, len: usize) -> io::Result<memmap2::Mmap> {
     // SAFETY: the range was inside of the file when it was opened, the map is private and read
-    // only, and it lives for one copy. Another process that writes to the file meanwhile changes
+    // only, and it lives while one tensor is copied. Another process that writes to the file meanwhile changes
     // bytes under a shared slice; they are only copied as numbers, never used as lengths, offsets
     // or references, so what comes out is wrong weights. One that cuts the file makes the access a
     // signal. Both are documented at `LoadConfig::mmap`'s module, with the choice to read instead.

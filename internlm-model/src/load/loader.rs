@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use candle_core::Tensor;
+use internlm_quant::{QuantizationConfig, Weight};
 
-use super::LoadConfig;
+use super::matrix::Matrix;
+use super::packed::{self, Part};
 use super::random::RandomTensors;
-use super::read;
-use super::source::{ElementType, Presented, TensorSource};
+use super::source::{TensorSource, check_shape};
+use super::{LoadConfig, read};
 use crate::config::{Config, Head};
 use crate::error::{Error, Result};
 
@@ -61,6 +63,7 @@ enum Source {
 /// Gives out a checkpoint's tensors.
 pub(crate) struct Loader<'a> {
     source: Source,
+    quantization: Option<QuantizationConfig>,
     options: &'a LoadConfig,
     unused: Vec<String>,
     total_tensors: usize,
@@ -85,33 +88,34 @@ impl<'a> Loader<'a> {
         config: &Config,
         options: &'a LoadConfig,
     ) -> Result<Self> {
-        let expected = expected(config);
-        let mut missing = Vec::new();
-        let mut total_bytes = 0;
-        for (name, want) in &expected {
-            match source.find(name) {
-                None => missing.push(name.clone()),
-                Some(found) => {
-                    check_shape(&found, name, want)?;
-                    total_bytes += stored_bytes(&found);
+        let (mut missing, mut known, mut total_bytes) = (Vec::new(), BTreeSet::new(), 0);
+        let quantization = config.quantization.as_ref();
+        for (path, suffix, want) in expected(config) {
+            let name = format!("{path}.{suffix}");
+            if let [rows, columns] = *want {
+                let shape = [rows, columns];
+                let source = source.as_ref();
+                let found = Matrix::find(source, quantization, &path, shape, &mut missing)?;
+                if let Some(matrix) = found {
+                    total_bytes += matrix.stored_bytes();
+                    known.extend(matrix.names(&path));
                 }
+            } else if let Some(found) = source.find(&name) {
+                check_shape(&found, &name, &want)?;
+                total_bytes += found.stored_bytes();
+                known.insert(name);
+            } else {
+                missing.push(name);
             }
         }
         if !missing.is_empty() {
-            let count = missing.len();
-            missing.truncate(MAX_NAMES);
-            return Err(Error::MissingTensors {
-                file: source.path().to_path_buf(),
-                names: missing,
-                count,
-            });
+            return Err(self::missing(source.as_ref(), missing));
         }
-        let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
         let head = format!("{}.weight", config.weight_names().head);
         let unused: Vec<String> = source
             .names()
             .into_iter()
-            .filter(|name| !known.contains(name) && !is_ignored(name))
+            .filter(|name| !known.contains(*name) && !is_ignored(name))
             // The head of tied embeddings may be stored all the same.
             .filter(|name| !(config.tie_word_embeddings && *name == head))
             .map(str::to_owned)
@@ -126,9 +130,10 @@ impl<'a> Loader<'a> {
         }
         Ok(Self {
             source: Source::Files(source),
+            quantization: config.quantization.clone(),
             options,
             unused,
-            total_tensors: expected.len(),
+            total_tensors: known.len(),
             total_bytes,
             tensors: Cell::new(0),
             bytes: Cell::new(0),
@@ -137,12 +142,12 @@ impl<'a> Loader<'a> {
 
     /// A loader of seeded random tensors, equal for equal paths and seeds.
     pub(crate) fn random(config: &Config, options: &'a LoadConfig, seed: u64) -> Result<Self> {
-        let expected = expected(config);
         Ok(Self {
-            source: Source::Random(RandomTensors::new(seed, options)?),
+            source: Source::Random(RandomTensors::new(config, seed, options)?),
+            quantization: None,
             options,
             unused: Vec::new(),
-            total_tensors: expected.len(),
+            total_tensors: expected(config).len(),
             total_bytes: 0,
             tensors: Cell::new(0),
             bytes: Cell::new(0),
@@ -161,27 +166,71 @@ impl<'a> Loader<'a> {
     /// - out: `(sum of rows, ...)`
     pub(crate) fn rows(&self, parts: &[(String, Vec<usize>)]) -> Result<Tensor> {
         let tensor = match &self.source {
-            Source::Random(random) => random.rows(parts)?,
+            Source::Random(random) => {
+                let tensor = random.rows(parts)?;
+                self.loaded(parts.len(), 0);
+                tensor
+            }
             Source::Files(source) => {
                 let mut found = Vec::with_capacity(parts.len());
                 for (name, want) in parts {
                     let Some(presented) = source.find(name) else {
-                        return Err(Error::MissingTensors {
-                            file: source.path().to_path_buf(),
-                            names: vec![name.clone()],
-                            count: 1,
-                        });
+                        return Err(missing(source.as_ref(), vec![name.clone()]));
                     };
                     check_shape(&presented, name, want)?;
                     found.push((name.as_str(), presented));
                 }
                 let tensor = read::tensors(&found, self.options)?;
-                let bytes: u64 = found.iter().map(|(_, part)| stored_bytes(part)).sum();
-                self.bytes.set(self.bytes.get() + bytes);
+                let bytes = found.iter().map(|(_, part)| part.stored_bytes()).sum();
+                self.loaded(parts.len(), bytes);
                 tensor
             }
         };
-        self.tensors.set(self.tensors.get() + parts.len());
+        Ok(tensor)
+    }
+
+    /// The matrices of modules that share an input, in their order: one weight, unless
+    /// neighbours differ in form.
+    ///
+    /// # Shapes
+    /// - parts: module paths with their rows
+    /// - out: `(rows of neighbours, columns)`
+    pub(crate) fn weight(&self, parts: &[(String, usize)], columns: usize) -> Result<Vec<Weight>> {
+        let source = match &self.source {
+            Source::Random(random) => {
+                let weight = random.weight(parts, columns)?;
+                self.loaded(parts.len(), 0);
+                return Ok(vec![weight]);
+            }
+            Source::Files(source) => source.as_ref(),
+        };
+        let quantization = self.quantization.as_ref();
+        let mut found = Vec::with_capacity(parts.len());
+        for (path, rows) in parts {
+            let mut lacks = Vec::new();
+            match Matrix::find(source, quantization, path, [*rows, columns], &mut lacks)? {
+                Some(matrix) => found.push(Part::new(path, *rows, matrix, self.options)?),
+                None => return Err(missing(source, lacks)),
+            }
+        }
+        let weights = packed::weights(&found, columns, self.options)?;
+        self.loaded(
+            found.iter().map(|p| p.matrix.names(p.path).len()).sum(),
+            found.iter().map(|p| p.matrix.stored_bytes()).sum(),
+        );
+        Ok(weights)
+    }
+
+    /// The matrix of one module whose rows are looked up.
+    pub(crate) fn embedding(&self, path: &str, [rows, columns]: [usize; 2]) -> Result<Weight> {
+        let weights = self.weight(&[(path.to_owned(), rows)], columns)?;
+        Ok(weights.into_iter().next().expect("one part is one weight"))
+    }
+
+    /// Counts tensors, and tells how far loading is.
+    fn loaded(&self, tensors: usize, bytes: u64) {
+        self.tensors.set(self.tensors.get() + tensors);
+        self.bytes.set(self.bytes.get() + bytes);
         if let Some(on_progress) = &self.options.on_progress {
             on_progress(LoadProgress {
                 tensors: self.tensors.get(),
@@ -190,7 +239,6 @@ impl<'a> Loader<'a> {
                 total_bytes: self.total_bytes,
             });
         }
-        Ok(tensor)
     }
 
     /// What was loaded.
@@ -205,8 +253,8 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// Paths and shapes of all tensors of a configuration.
-pub(crate) fn expected(config: &Config) -> Vec<(String, Vec<usize>)> {
+/// Module paths, suffixes and shapes of all tensors of a configuration, matrices as if they were dense.
+fn expected(config: &Config) -> Vec<(String, &'static str, Vec<usize>)> {
     let names = config.weight_names();
     let (hidden, inner, vocab) = (
         config.hidden_size,
@@ -221,10 +269,10 @@ pub(crate) fn expected(config: &Config) -> Vec<(String, Vec<usize>)> {
     };
     let mut tensors = Vec::new();
     let mut linear = |path: String, rows: usize, columns: usize, bias: bool| {
-        tensors.push((format!("{path}.weight"), vec![rows, columns]));
         if bias {
-            tensors.push((format!("{path}.bias"), vec![rows]));
+            tensors.push((path.clone(), "bias", vec![rows]));
         }
+        tensors.push((path, "weight", vec![rows, columns]));
     };
     linear(names.embed_tokens.to_owned(), vocab, hidden, false);
     for layer in 0..config.num_hidden_layers {
@@ -245,13 +293,11 @@ pub(crate) fn expected(config: &Config) -> Vec<(String, Vec<usize>)> {
     }
     for layer in 0..config.num_hidden_layers {
         for module in [names.attention_norm, names.ffn_norm] {
-            tensors.push((
-                format!("{}.{layer}.{module}.weight", names.layers),
-                vec![hidden],
-            ));
+            let path = format!("{}.{layer}.{module}", names.layers);
+            tensors.push((path, "weight", vec![hidden]));
         }
     }
-    tensors.push((format!("{}.weight", names.norm), vec![hidden]));
+    tensors.push((names.norm.to_owned(), "weight", vec![hidden]));
     tensors
 }
 
@@ -260,31 +306,13 @@ fn is_ignored(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq")
 }
 
-fn check_shape(found: &Presented<'_>, name: &str, want: &[usize]) -> Result<()> {
-    if found.shape == want {
-        return Ok(());
+/// The error of tensors that are not there; the first few are named.
+fn missing(source: &dyn TensorSource, mut names: Vec<String>) -> Error {
+    let count = names.len();
+    names.truncate(MAX_NAMES);
+    Error::MissingTensors {
+        file: source.path().to_path_buf(),
+        names,
+        count,
     }
-    let file = found
-        .blocks
-        .first()
-        .map(|b| b.stored.file.path().to_path_buf());
-    Err(Error::TensorShape {
-        file: file.unwrap_or_default(),
-        name: name.to_owned(),
-        got: found.shape.clone(),
-        want: want.to_vec(),
-    })
-}
-
-fn stored_bytes(found: &Presented<'_>) -> u64 {
-    let block_bytes = found
-        .blocks
-        .iter()
-        .map(|block| match &block.stored.element_type {
-            ElementType::Known(t) => {
-                t.bytes(block.rows * block.stored.columns()).unwrap_or(0) as u64
-            }
-            ElementType::Other(_) => 0,
-        });
-    block_bytes.sum()
 }

@@ -1,10 +1,15 @@
 //! Seeded random weights, for benchmarks and tests of shapes that nobody has a checkpoint of.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
+use internlm_kernels::{PackedShape, ScaleType, ZeroType};
+use internlm_quant::{Codes, PackedBuilder, QuantizationConfig, Weight, Zeros};
 
 use super::LoadConfig;
 use super::elements::{Element, tensor};
+use crate::config::Config;
 use crate::error::{Error, Result};
 
 /// Elements that one generator makes; the result does not depend on the number of threads.
@@ -13,16 +18,21 @@ const STRIPE: usize = 1 << 16;
 /// Uniform weights whose products keep the variance of what they multiply; norms are 1.
 pub(super) struct RandomTensors {
     seed: u64,
+    /// How matrices under a path are packed: those of the layers.
+    packed: Option<(&'static str, QuantizationConfig)>,
     dtype: DType,
     threads: usize,
     device: candle_core::Device,
 }
 
 impl RandomTensors {
-    pub(super) fn new(seed: u64, options: &LoadConfig) -> Result<Self> {
+    pub(super) fn new(config: &Config, seed: u64, options: &LoadConfig) -> Result<Self> {
+        let layers = config.weight_names().layers;
+        let packed = config.quantization.clone().map(|config| (layers, config));
         match options.dtype.unwrap_or(DType::F32) {
             dtype @ (DType::F32 | DType::BF16 | DType::F16) => Ok(Self {
                 seed,
+                packed: packed.filter(|_| options.packs_words()),
                 dtype,
                 threads: options.load_threads(),
                 device: options.device.clone(),
@@ -45,6 +55,76 @@ impl RandomTensors {
         Ok(out.to_device(&self.device)?)
     }
 
+    /// The matrices of modules as one weight.
+    pub(super) fn weight(&self, parts: &[(String, usize)], columns: usize) -> Result<Weight> {
+        let converts = |layers: &str, config: &QuantizationConfig| {
+            let mut parts = parts.iter();
+            parts.all(|(path, _)| path.starts_with(layers) && config.converts(path))
+        };
+        match &self.packed {
+            Some((layers, config)) if converts(layers, config) => {
+                self.pack(parts, columns, config.group_size.unwrap_or(columns))
+            }
+            _ => {
+                let parts = parts.iter();
+                let parts: Vec<_> = parts
+                    .map(|(path, rows)| (format!("{path}.weight"), vec![*rows, columns]))
+                    .collect();
+                Ok(Weight::Dense(self.rows(&parts)?))
+            }
+        }
+    }
+
+    /// Codes of 4 bits with zero points of 7 or 8, so that weights are 0 on average.
+    fn pack(&self, parts: &[(String, usize)], columns: usize, group_size: usize) -> Result<Weight> {
+        let rows = parts.iter().map(|(_, rows)| rows).sum();
+        let shape = PackedShape {
+            n: rows,
+            k: columns,
+            bits: 4,
+            group_size,
+            scales: ScaleType::F16,
+            zeros: ZeroType::Points,
+        };
+        // The mean square of a code less 7 or 8 is 21.5, that of a uniform value in 0.75..1.25 is 49 / 48.
+        let scale = (48.0 / (49.0 * 21.5 * columns.max(1) as f32)).sqrt();
+        let seed = self.seed_of(&parts[0].0);
+        let codes = |rows: std::ops::Range<usize>| -> Result<Codes> {
+            let mut state = seed.wrapping_add(rows.start as u64);
+            let mut codes = vec![0; rows.len() * columns];
+            for codes in codes.chunks_mut(16) {
+                let word = next(&mut state);
+                for (i, code) in codes.iter_mut().enumerate() {
+                    *code = (word >> (4 * i) & 15) as u8;
+                }
+            }
+            let groups = rows.len() * columns.div_ceil(group_size.max(1));
+            let scales = (0..groups).map(|_| scale * (1.0 + 0.25 * uniform(&mut state)));
+            let scales = scales.map(|scale| f16::from_f32(scale).to_f32()).collect();
+            let points = (0..groups).map(|_| 7 + (next(&mut state) & 1) as u8);
+            Ok(Codes {
+                rows: rows.len(),
+                columns,
+                bits: 4,
+                group_size,
+                codes,
+                scales,
+                zeros: Zeros::Points(points.collect()),
+                order: None,
+            })
+        };
+        let mut builder = PackedBuilder::new(shape, None)?;
+        builder.push_parallel(rows, self.threads, codes)?;
+        Ok(Weight::Packed(Arc::new(builder.finish()?)))
+    }
+
+    fn seed_of(&self, name: &str) -> u64 {
+        name.bytes()
+            .fold(self.seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+    }
+
     fn fill<T: Element>(&self, parts: &[(String, Vec<usize>)], shape: &[usize]) -> Result<Tensor> {
         let mut values = internlm_kernels::huge_pages(T::zeros(shape.iter().product()));
         let mut rest = values.as_mut_slice();
@@ -57,11 +137,7 @@ impl RandomTensors {
                 // The variance of a uniform value in -b..b is b * b / 3.
                 _ => (0.0, (3.0 / shape[1].max(1) as f32).sqrt()),
             };
-            let seed = name
-                .bytes()
-                .fold(self.seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
-                    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-                });
+            let seed = self.seed_of(name);
             let jobs = std::sync::Mutex::new(to.chunks_mut(STRIPE).enumerate());
             let work = || {
                 let mut stripe = Vec::new();
@@ -85,12 +161,16 @@ impl RandomTensors {
     }
 }
 
-/// The next value in -1..1 (SplitMix64, doi 10.1145/2714064.2660195).
+/// The next value in -1..1.
 fn uniform(state: &mut u64) -> f32 {
+    (next(state) >> 40) as f32 / (1 << 23) as f32 - 1.0
+}
+
+/// The next 64 bits (SplitMix64, doi 10.1145/2714064.2660195).
+fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
     z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^= z >> 31;
-    (z >> 40) as f32 / (1 << 23) as f32 - 1.0
+    z ^ z >> 31
 }

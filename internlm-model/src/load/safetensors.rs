@@ -139,11 +139,12 @@ fn element_type(dtype: &str) -> (ElementType, Option<u64>) {
         "F32" => known(GgmlType::F32),
         "F16" => known(GgmlType::F16),
         "BF16" => known(GgmlType::Bf16),
+        "I32" => (ElementType::I32, Some(4)),
         other => {
             let bytes = match other {
                 "BOOL" | "U8" | "I8" => Some(1),
                 "U16" | "I16" => Some(2),
-                "U32" | "I32" => Some(4),
+                "U32" => Some(4),
                 "U64" | "I64" => Some(8),
                 _ => None,
             };

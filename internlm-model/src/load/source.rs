@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use internlm_quant::ggml::GgmlType;
+use internlm_quant::{RawDtype, RawTensor};
 
-use super::file::SourceFile;
+use super::file::{Bytes, SourceFile};
 use crate::error::{Error, Result};
 
 /// What a stored tensor's elements are.
@@ -14,8 +15,20 @@ use crate::error::{Error, Result};
 pub(crate) enum ElementType {
     /// Something that can be turned into f32.
     Known(GgmlType),
+    /// 32-bit integers: words of codes.
+    I32,
     /// Something else, by the format's name.
     Other(String),
+}
+
+impl ElementType {
+    fn name(&self) -> String {
+        match self {
+            ElementType::Known(known) => known.name().to_owned(),
+            ElementType::I32 => "I32".to_owned(),
+            ElementType::Other(other) => other.clone(),
+        }
+    }
 }
 
 /// A tensor as it lies in a file. Its range was checked against the file.
@@ -36,6 +49,40 @@ impl Stored {
     /// Elements of a row.
     pub(crate) fn columns(&self) -> usize {
         self.shape.iter().skip(1).product()
+    }
+
+    /// Bytes of so many rows; 0 of a type that is not known.
+    pub(crate) fn bytes(&self, rows: usize) -> u64 {
+        let elements = rows * self.columns();
+        match &self.element_type {
+            ElementType::Known(known) => known.bytes(elements).unwrap_or(0) as u64,
+            ElementType::I32 => 4 * elements as u64,
+            ElementType::Other(_) => 0,
+        }
+    }
+
+    /// All bytes, mapped or read.
+    pub(crate) fn read(&self, mmap: bool) -> Result<Bytes> {
+        let len = self.bytes(self.rows()) as usize;
+        self.file.bytes(self.offset, len, mmap)
+    }
+
+    /// The tensor around its bytes, if it is of a type that files of words have.
+    pub(crate) fn raw<'b>(&self, name: &str, bytes: &'b [u8]) -> Result<RawTensor<'b>> {
+        let dtype = match self.element_type {
+            ElementType::I32 => RawDtype::I32,
+            ElementType::Known(GgmlType::F16) => RawDtype::F16,
+            ElementType::Known(GgmlType::Bf16) => RawDtype::Bf16,
+            ElementType::Known(GgmlType::F32) => RawDtype::F32,
+            _ => {
+                return Err(Error::TensorType {
+                    file: self.file.path().to_path_buf(),
+                    name: name.to_owned(),
+                    got: self.element_type.name(),
+                });
+            }
+        };
+        Ok(RawTensor::new(dtype, self.shape.clone(), bytes))
     }
 }
 
@@ -63,6 +110,27 @@ pub(crate) struct Block<'a> {
 pub(crate) struct Presented<'a> {
     pub(crate) shape: Vec<usize>,
     pub(crate) blocks: Vec<Block<'a>>,
+}
+
+impl Presented<'_> {
+    /// Bytes in the file.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.blocks.iter().map(|b| b.stored.bytes(b.rows)).sum()
+    }
+}
+
+/// Refuses a tensor of another shape than the configuration implies.
+pub(crate) fn check_shape(found: &Presented<'_>, name: &str, want: &[usize]) -> Result<()> {
+    if found.shape == want {
+        return Ok(());
+    }
+    let file = found.blocks.first().map(|b| b.stored.file.path());
+    Err(Error::TensorShape {
+        file: file.map(Path::to_path_buf).unwrap_or_default(),
+        name: name.to_owned(),
+        got: found.shape.clone(),
+        want: want.to_vec(),
+    })
 }
 
 /// A checkpoint's tensors by path.
@@ -125,10 +193,10 @@ pub(crate) fn element_count(file: &SourceFile, name: &str, shape: &[usize]) -> R
 pub(crate) fn known(stored: &Stored, name: &str) -> Result<GgmlType> {
     match &stored.element_type {
         ElementType::Known(known) => Ok(*known),
-        ElementType::Other(other) => Err(Error::TensorType {
+        other => Err(Error::TensorType {
             file: stored.file.path().to_path_buf(),
             name: name.to_owned(),
-            got: other.clone(),
+            got: other.name(),
         }),
     }
 }

@@ -112,10 +112,10 @@ fn element_type(class: &str) -> (ElementType, u64) {
         "DoubleStorage" => known(GgmlType::F64),
         "HalfStorage" => known(GgmlType::F16),
         "BFloat16Storage" => known(GgmlType::Bf16),
+        "IntStorage" => (ElementType::I32, 4),
         other => {
             let bytes = match other {
                 "LongStorage" | "ComplexFloatStorage" => 8,
-                "IntStorage" => 4,
                 "ShortStorage" => 2,
                 "ComplexDoubleStorage" => 16,
                 _ => 1,

@@ -116,6 +116,7 @@ impl<'a> BlockwiseLm<'a> {
             geometry: &self.geometry,
             compute: &self.compute,
             activation: Activation::F32,
+            packed_activation: Activation::F32,
             mode: Mode::Infer,
         }
     }
@@ -305,7 +306,7 @@ impl Calibrate for BlockwiseLm<'_> {
             None => {
                 let parts = vec![(self.names.embed_tokens.to_owned(), self.config.vocab_size)];
                 let weight = internlm_quant::Weight::Dense(self.embedding()?);
-                Linear::new(weight, None, parts)
+                Linear::new(vec![weight], None, parts)?
             }
         };
         let norm = self.norm()?;

@@ -1,0 +1,124 @@
+//! Matrices of modules that share an input, as few weights: codes packed as they are, elements dense.
+
+use std::sync::Arc;
+
+use candle_core::DType;
+use internlm_kernels::PackedShape;
+use internlm_quant::{PackedBuilder, PackedWeight, Weight};
+
+use super::matrix::{Form, Matrix, is_mixed};
+use super::{LoadConfig, read};
+use crate::error::{Error, Result};
+
+/// Below this many weights threads cost more than they gain.
+const ALONE: usize = 1 << 18;
+
+/// The matrix of a module.
+pub(super) struct Part<'a> {
+    pub(super) path: &'a str,
+    pub(super) rows: usize,
+    pub(super) matrix: Matrix<'a>,
+    form: Option<Form>,
+}
+
+impl<'a> Part<'a> {
+    /// # Errors
+    /// As [`Matrix::form`].
+    pub(super) fn new(
+        path: &'a str,
+        rows: usize,
+        matrix: Matrix<'a>,
+        options: &LoadConfig,
+    ) -> Result<Self> {
+        let form = matrix.form(options).map_err(|e| e.in_tensor(path))?;
+        Ok(Self {
+            path,
+            rows,
+            matrix,
+            form,
+        })
+    }
+
+    /// Whether the next part can follow in the same weight.
+    fn joins(&self, next: &Part<'_>) -> bool {
+        let aligned = self.form.is_none() || PackedBuilder::is_aligned(self.rows);
+        aligned && self.form == next.form && self.is_mixed() == next.is_mixed()
+    }
+
+    fn is_mixed(&self) -> bool {
+        matches!(&self.matrix, Matrix::Rows(rows) if is_mixed(rows))
+    }
+}
+
+/// Loads the weights of parts in their order: one, unless neighbours differ in form.
+pub(super) fn weights(
+    parts: &[Part<'_>],
+    columns: usize,
+    options: &LoadConfig,
+) -> Result<Vec<Weight>> {
+    let runs = parts.chunk_by(Part::joins);
+    runs.map(|run| match &run[0].form {
+        None => dense(run, options).map(Weight::Dense),
+        Some(form) => {
+            let packed = packed(run, form, columns, options)?;
+            if options.packs_words() {
+                return Ok(Weight::Packed(Arc::new(packed)));
+            }
+            let values = packed.dequantize()?;
+            let values = values.to_dtype(options.dtype.unwrap_or(DType::F32))?;
+            Ok(Weight::Dense(values.to_device(&options.device)?))
+        }
+    })
+    .collect()
+}
+
+fn dense(run: &[Part<'_>], options: &LoadConfig) -> Result<candle_core::Tensor> {
+    let mut options = options.clone();
+    if options.packs_blocks() && run[0].is_mixed() {
+        // Dense for want of a form, so as small as can be.
+        options.dtype = Some(DType::F16);
+    }
+    let names: Vec<_> = run.iter().map(|p| format!("{}.weight", p.path)).collect();
+    let rows = run.iter().zip(&names);
+    let rows: Vec<_> = rows
+        .filter_map(|(part, name)| match &part.matrix {
+            Matrix::Rows(rows) => Some((name.as_str(), rows.clone())),
+            Matrix::Words(_) => None, // always has a form
+        })
+        .collect();
+    read::tensors(&rows, &options)
+}
+
+/// Packs matrices of one form, range of rows by range of rows on all threads.
+fn packed(
+    run: &[Part<'_>],
+    form: &Form,
+    columns: usize,
+    options: &LoadConfig,
+) -> Result<PackedWeight> {
+    let shape = PackedShape {
+        n: run.iter().map(|part| part.rows).sum(),
+        k: columns,
+        bits: form.bits,
+        group_size: form.group_size,
+        scales: form.scales,
+        zeros: form.zeros,
+    };
+    let named = |part: &Part<'_>| {
+        let path = part.path.to_owned();
+        move |error: Error| error.in_tensor(&path)
+    };
+    let new = PackedBuilder::new(shape, form.order.clone()).map_err(Error::from);
+    let mut builder = new.map_err(named(&run[0]))?;
+    for part in run {
+        let threads = match part.rows * columns {
+            0..ALONE => 1,
+            _ => options.load_threads(),
+        };
+        let fill = part.matrix.with_codes(options, |codes| {
+            builder.push_parallel(part.rows, threads, codes)
+        });
+        fill.map_err(named(part))?;
+    }
+    Ok(builder.finish()?)
+}
