@@ -1,6 +1,7 @@
 //! A model answers one question: the shortest program there is.
 //!
 //! `cargo run --release --example hello -- PATH "What does a KV cache hold?"`
+#![allow(clippy::print_stdout, reason = "a program prints")]
 
 use internlm_core::{ChatModel, ChatRequest, Message};
 use internlm_model::{LoadConfig, TextModel};
@@ -11,9 +12,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let question = arguments.next().ok_or("usage: hello PATH QUESTION")?;
     let model = TextModel::load(path, LoadConfig::default())?;
     let request = ChatRequest::messages(vec![Message::user(question)]);
-    std::io::Write::write_all(
-        &mut std::io::stdout(),
-        model.complete(&request)?.text.as_bytes(),
-    )?;
+    println!("{}", model.complete(&request)?.text);
     Ok(())
 }

@@ -13,3 +13,13 @@ pub mod progress;
 pub mod sampling;
 
 pub use error::{Error, Result};
+
+/// The programs that the documents of the repository show, as tests.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../docs/src/guide.md")]
+    struct Guide;
+}

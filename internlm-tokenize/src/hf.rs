@@ -129,6 +129,7 @@ fn failed(what: &'static str) -> impl Fn(tokenizers::Error) -> Error {
 
 /// Builds the crate's tokenizer and checks that added tokens have the ids that the file gives them.
 fn build(json: &Value, file: &Path) -> Result<Tokenizer> {
+    check_template(&json["post_processor"], file)?;
     // The crate reads borrowed strings, which a `Value` can't lend.
     let tokenizer =
         Tokenizer::from_bytes(json.to_string()).map_err(failed("reading tokenizer.json"))?;
@@ -148,6 +149,34 @@ fn build(json: &Value, file: &Path) -> Result<Tokenizer> {
         }
     }
     Ok(tokenizer)
+}
+
+/// Checks what the crate takes for granted when it puts a template around one text: there is no
+/// second text, and the tokens that are named are there. Processors may hold others.
+fn check_template(processor: &Value, file: &Path) -> Result<()> {
+    // As deep as the JSON parser goes.
+    for inner in processor["processors"].as_array().into_iter().flatten() {
+        check_template(inner, file)?;
+    }
+    let pieces = processor["single"].as_array().into_iter().flatten();
+    for piece in pieces {
+        let what = match (
+            &piece["Sequence"]["id"],
+            piece["SpecialToken"]["id"].as_str(),
+        ) {
+            (Value::String(id), _) if id != "A" => format!("sequence `{id}`, expected `A`"),
+            (_, Some(id)) if processor["special_tokens"].get(id).is_none() => {
+                format!("the special token `{id}`, which `special_tokens` lacks")
+            }
+            _ => continue,
+        };
+        return Err(Error::Json {
+            file: file.to_path_buf(),
+            field: "post_processor.single".into(),
+            what: format!("it has {what}"),
+        });
+    }
+    Ok(())
 }
 
 fn added_tokens(json: &Value) -> impl Iterator<Item = &Value> {

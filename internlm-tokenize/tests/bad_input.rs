@@ -315,6 +315,38 @@ fn broken_tokenizer_json_is_an_error() {
     }
 }
 
+/// The crate that reads the rest of the file would panic on them.
+#[test]
+fn templates_around_a_text_are_checked() {
+    let template = |single: serde_json::Value| {
+        serde_json::json!({
+            "type": "TemplateProcessing", "single": single, "pair": [],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [261], "tokens": ["<s>"]}},
+        })
+    };
+    let special = |id: &str| serde_json::json!({"SpecialToken": {"id": id, "type_id": 0}});
+    let sequence = |id: &str| serde_json::json!({"Sequence": {"id": id, "type_id": 0}});
+    let load = |processor: &serde_json::Value| {
+        let mut json = support::byte_level_json();
+        json["post_processor"] = processor.clone();
+        load_named("tokenizer.json", json.to_string().as_bytes())
+    };
+    let list = |of: [serde_json::Value; 2]| template(serde_json::Value::from(of.to_vec()));
+    exercise(&load(&list([special("<s>"), sequence("A")])).unwrap());
+    for wrong in [
+        list([special("<z>"), sequence("A")]),
+        list([special("<s>"), sequence("B")]),
+    ] {
+        let nested = serde_json::json!({"type": "Sequence", "processors": [wrong]});
+        for processor in [wrong, nested] {
+            match load(&processor) {
+                Err(Error::Json { field, .. }) => assert_eq!(field, "post_processor.single"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
 /// A mutated `tokenizer.json` may be one whose model fails on a text; that is an error as well.
 fn exercise_leniently(tokenizer: &Tokenizer) {
     if let Ok(ids) = tokenizer.encode("Hello <|im_end|> 中", EncodeOptions::default()) {

@@ -407,6 +407,29 @@ fn gguf_tensors_that_do_not_fit_are_refused() {
     assert!(matches!(load(&path), Err(Error::TensorShape { .. })));
 }
 
+/// A mapped file would end the test by a signal here.
+#[test]
+fn a_file_that_is_cut_while_it_is_read_is_an_error() {
+    let at = tempfile::tempdir().unwrap();
+    let folder = folder(at.path(), "m", &config("internlm2", json!({})));
+    let file = folder.join("model.safetensors");
+    let options = options()
+        .with_mmap(false)
+        .with_on_progress(move |progress| {
+            if progress.tensors == 3 {
+                let file = std::fs::File::options().write(true).open(&file).unwrap();
+                file.set_len(2000).unwrap();
+            }
+        });
+    match load_with(&folder, options) {
+        Err(Error::Corrupt { file, what }) => {
+            assert!(file.ends_with("model.safetensors"));
+            assert!(what.contains("was cut"), "{what}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn paths_that_hold_no_checkpoint_say_what_they_hold() {
     let at = tempfile::tempdir().unwrap();
