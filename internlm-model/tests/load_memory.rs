@@ -51,9 +51,9 @@ fn child() {
     println!("grown {} weights {}", peak - before, model.weight_bytes());
 }
 
-/// `most`: bytes that may be resident for one byte of weights.
+/// `most`: bytes that may be resident beside the weights, by their bytes.
 #[track_caller]
-fn check(path: &Path, dtype: &str, mmap: bool, most: f64) {
+fn check(path: &Path, dtype: &str, mmap: bool, most: fn(u64) -> u64) {
     let output = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env("LOAD_MEMORY_PATH", path)
@@ -77,10 +77,16 @@ fn check(path: &Path, dtype: &str, mmap: bool, most: f64) {
         path.display()
     );
     assert!(weights > 90 << 20, "{weights}");
-    assert!(
-        grown as f64 <= most * weights as f64 + CONSTANT as f64,
-        "{grown} for {weights}"
-    );
+    assert!(grown <= weights + most(weights), "{grown} for {weights}");
+}
+
+fn dense(weights: u64) -> u64 {
+    weights / 5 + CONSTANT
+}
+
+/// A module of words is mapped or read as a whole, and nothing else grows with it.
+fn packed(weights: u64) -> u64 {
+    weights / 10
 }
 
 #[test]
@@ -98,17 +104,17 @@ fn peak_stays_near_the_weights() {
     let model = CausalLm::random(config, 1, options).expect("a model");
     model.save(&path, &SaveConfig::default()).expect("saves");
     drop(model);
-    check(&path, "", true, 1.2);
-    check(&path, "", false, 1.2);
-    check(&path, "bf16", true, 1.2);
-    check(&path, "bf16", false, 1.2);
+    check(&path, "", true, dense);
+    check(&path, "", false, dense);
+    check(&path, "bf16", true, dense);
+    check(&path, "bf16", false, dense);
 }
 
 #[test]
 fn packed_peak_stays_near_the_packed_weights() {
     const GROUP: usize = 128;
     let at = tempfile::tempdir().expect("a folder");
-    let (hidden, inner, layers, vocab) = (2048, 8192, 3, 512);
+    let (hidden, inner, layers, vocab) = (2048, 8192, 6, 512);
     let config = json!({
         "model_type": "llama", "hidden_size": hidden, "intermediate_size": inner,
         "num_hidden_layers": layers, "num_attention_heads": 16, "vocab_size": vocab,
@@ -173,8 +179,8 @@ fn packed_peak_stays_near_the_packed_weights() {
     );
     let file = at.path().join("model.safetensors");
     safetensors::serialize_to_file(tensors, None, &file).expect("writes");
-    check(at.path(), "", true, 1.1);
-    check(at.path(), "", false, 1.1);
+    check(at.path(), "", true, packed);
+    check(at.path(), "", false, packed);
 }
 
 /// A tensor to be written.
