@@ -287,6 +287,11 @@ fn contradictions_and_bombs_name_their_field() {
         json!({"quantization_config": {"quant_method": "awq"}}),
         "quantization_config",
     );
+    refused(
+        "llama",
+        json!({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": true}}),
+        "quantization_config",
+    );
     let many = json!({"num_hidden_layers": 4096, "intermediate_size": 4_194_304, "hidden_size": 4_194_304,
         "head_dim": 16});
     refused("llama", many, "num_hidden_layers");

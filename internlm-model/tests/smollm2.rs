@@ -10,13 +10,25 @@ use internlm_core::scorer::{ScoreRequest, Tokens};
 use internlm_core::tool::ToolChoice;
 use internlm_core::{ChatModel, ChatRequest, Error, Event, Message, SamplingParams, Scorer};
 use internlm_model::batch::Logits;
+use internlm_model::candle::DType;
+use internlm_model::load::Activation;
 use internlm_model::save::SaveConfig;
 use internlm_model::{Batch, CausalLm, Context, LoadConfig, TextModel};
 use internlm_tokenize::EncodeOptions;
 
+/// As a program loads it: packed.
 fn load() -> Option<TextModel> {
+    load_with(LoadConfig::default())
+}
+
+fn load_with(options: LoadConfig) -> Option<TextModel> {
     let file = smollm2()?;
-    Some(TextModel::load(file, LoadConfig::default()).expect("SmolLM2 loads"))
+    Some(TextModel::load(file, options).expect("SmolLM2 loads"))
+}
+
+/// The blocks dequantized.
+fn dense() -> LoadConfig {
+    LoadConfig::default().with_dtype(DType::F32)
 }
 
 fn question(text: &str) -> ChatRequest {
@@ -38,7 +50,9 @@ fn last_logits(model: &CausalLm, ids: &[u32]) -> Vec<f32> {
 
 #[test]
 fn the_converted_folder_is_the_gguf_file() {
-    let Some(text) = load() else { return };
+    let Some(text) = load_with(dense()) else {
+        return;
+    };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let saved = folder.path().join("smollm2");
     let dir = text
@@ -171,10 +185,23 @@ fn scores_do_not_depend_on_company() {
     assert!(together[0][0].logprob > together[1][0].logprob);
 }
 
-/// The reference: transformers in f32, first 20 windows of 512 of the joined WikiText-2 test text.
 #[test]
 fn perplexity_on_wikitext_2() {
-    let Some(model) = load() else { return };
+    perplexity(dense());
+}
+
+/// Packed weights are the same weights.
+#[test]
+fn perplexity_of_packed_weights() {
+    perplexity(LoadConfig::default().with_packed_activation(Activation::F32));
+}
+
+/// The reference: transformers in f32, first 20 windows of 512 of the joined WikiText-2 test text.
+#[track_caller]
+fn perplexity(options: LoadConfig) {
+    let Some(model) = load_with(options) else {
+        return;
+    };
     let Some(file) = shared("datasets/wikitext2/wiki.test.joined.txt") else {
         return;
     };

@@ -99,19 +99,7 @@ proptest! {
 #[test]
 fn rows_may_come_in_parts() -> Result<(), Error> {
     let whole = codes(37, 50, 4, 16, 2);
-    let part = |rows: std::ops::Range<usize>| {
-        let groups = rows.start * whole.groups()..rows.end * whole.groups();
-        let Zeros::Points(points) = &whole.zeros else {
-            unreachable!("made with points")
-        };
-        Codes {
-            rows: rows.len(),
-            codes: whole.codes[rows.start * 50..rows.end * 50].to_vec(),
-            scales: whole.scales[groups.clone()].to_vec(),
-            zeros: Zeros::Points(points[groups].to_vec()),
-            ..whole.clone()
-        }
-    };
+    let part = |rows| slice(&whole, rows);
     let shape = PackedShape {
         n: 37,
         k: 50,
@@ -137,6 +125,85 @@ fn rows_may_come_in_parts() -> Result<(), Error> {
         Err(Error::Codes { what: "rows", .. })
     ));
     Ok(())
+}
+
+#[test]
+fn threads_pack_the_same_matrix() -> Result<(), Error> {
+    for (rows, columns) in [(37, 50), (600, 24), (16, 8), (0, 8)] {
+        let whole = codes(rows, columns, 4, 16, 3);
+        let part = |rows: std::ops::Range<usize>| slice(&whole, rows);
+        let want = PackedWeight::from_codes(&whole)?;
+        let shape = want.matrix().shape();
+        for threads in [1, 3] {
+            for split in [0, rows / 16 * 16 / 2 / 16 * 16, rows] {
+                let mut builder = PackedBuilder::new(shape, None)?;
+                builder.push_parallel::<Error>(split, threads, |range| Ok(part(range)))?;
+                builder.push_parallel::<Error>(rows - split, threads, |range| {
+                    assert!(range.len() <= 256);
+                    Ok(part(range.start + split..range.end + split))
+                })?;
+                let packed = builder.finish()?;
+                assert!(packed.matrix().as_bytes() == want.matrix().as_bytes());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn parallel_rows_must_be_whole_tiles_and_all_there() -> Result<(), Error> {
+    let whole = codes(40, 32, 4, 16, 3);
+    let shape = PackedWeight::from_codes(&whole)?.matrix().shape();
+    let builder = || PackedBuilder::new(shape, None);
+    let refused = |result: Result<(), Error>, field: &str| {
+        assert!(
+            matches!(&result, Err(Error::Codes { what, .. }) if *what == field),
+            "{result:?}"
+        );
+    };
+    let part = |rows: std::ops::Range<usize>| Ok(slice(&whole, rows));
+    refused(builder()?.push_parallel(8, 2, part), "rows");
+    refused(builder()?.push_parallel(48, 2, part), "rows");
+    let mut begun = builder()?;
+    begun.push(&slice(&whole, 0..8))?;
+    refused(begun.push_parallel(32, 2, part), "rows");
+    let fewer = |rows: std::ops::Range<usize>| Ok(slice(&whole, rows.start..rows.end - 1));
+    refused(builder()?.push_parallel(40, 2, fewer), "rows");
+    let other = |rows: std::ops::Range<usize>| Ok(codes(rows.len(), 32, 8, 16, 3));
+    refused(builder()?.push_parallel(40, 2, other), "bits");
+    let mut failed = builder()?;
+    refused(failed.push_parallel(40, 2, fewer), "rows");
+    refused(failed.finish().map(|_| ()), "rows");
+    Ok(())
+}
+
+#[test]
+fn rows_are_those_of_the_whole() -> Result<(), Error> {
+    let mut codes = codes(20, 24, 4, 8, 4);
+    codes.order = Some(order(24));
+    let weight = Weight::Packed(Arc::new(PackedWeight::from_codes(&codes)?));
+    let ids = [3u32, 19, 0, 3];
+    let whole = weight.dequantize()?;
+    let want = whole.index_select(&Tensor::new(&ids, &Device::Cpu)?, 0)?;
+    assert_eq!(values(&weight.rows(&ids)?), values(&want));
+    assert_eq!(values(&Weight::Dense(whole).rows(&ids)?), values(&want));
+    assert!(matches!(weight.rows(&[20]), Err(Error::Kernel(_))));
+    Ok(())
+}
+
+/// Some rows of codes with zero points.
+fn slice(whole: &Codes, rows: std::ops::Range<usize>) -> Codes {
+    let groups = rows.start * whole.groups()..rows.end * whole.groups();
+    let Zeros::Points(points) = &whole.zeros else {
+        unreachable!("made with points")
+    };
+    Codes {
+        rows: rows.len(),
+        codes: whole.codes[rows.start * whole.columns..rows.end * whole.columns].to_vec(),
+        scales: whole.scales[groups.clone()].to_vec(),
+        zeros: Zeros::Points(points[groups].to_vec()),
+        ..whole.clone()
+    }
 }
 
 #[test]

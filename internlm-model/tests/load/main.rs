@@ -6,6 +6,7 @@
 )]
 
 mod bad_input;
+mod blocks;
 mod checkpoint;
 #[path = "../common/mod.rs"]
 mod common;
@@ -14,3 +15,5 @@ mod fuzz;
 mod pickles;
 mod saving;
 mod torch_writer;
+mod words;
+mod words_writer;

@@ -7,16 +7,26 @@ use crate::checkpoint::bytes_as;
 
 /// `pytorch_model.bin` of some tensors.
 pub(crate) fn torch(tensors: &[(String, Tensor)], dtype: Dtype) -> Vec<u8> {
-    let storage = match dtype {
-        Dtype::F32 => "FloatStorage",
-        Dtype::F16 => "HalfStorage",
-        Dtype::BF16 => "BFloat16Storage",
-        Dtype::F64 => "DoubleStorage",
-        other => panic!("{other:?}"),
-    };
+    let raw = tensors.iter().map(|(name, tensor)| {
+        let bytes = bytes_as(tensor, dtype);
+        (name.clone(), tensor.dims().to_vec(), dtype, bytes)
+    });
+    torch_of(&raw.collect::<Vec<_>>())
+}
+
+/// `pytorch_model.bin` of tensors that are bytes already.
+pub(crate) fn torch_of(tensors: &[(String, Vec<usize>, Dtype, Vec<u8>)]) -> Vec<u8> {
     let mut pickle = b"\x80\x02ccollections\nOrderedDict\n)Rq\x00(".to_vec();
     let mut members = Vec::new();
-    for (index, (name, tensor)) in tensors.iter().enumerate() {
+    for (index, (name, shape, dtype, bytes)) in tensors.iter().enumerate() {
+        let storage = match dtype {
+            Dtype::F32 => "FloatStorage",
+            Dtype::F16 => "HalfStorage",
+            Dtype::BF16 => "BFloat16Storage",
+            Dtype::F64 => "DoubleStorage",
+            Dtype::I32 => "IntStorage",
+            other => panic!("{other:?}"),
+        };
         let key = index.to_string();
         text(&mut pickle, name);
         pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
@@ -24,13 +34,14 @@ pub(crate) fn torch(tensors: &[(String, Tensor)], dtype: Dtype) -> Vec<u8> {
         pickle.extend(format!("ctorch\n{storage}\n").bytes());
         text(&mut pickle, &key);
         text(&mut pickle, "cpu");
-        int(&mut pickle, tensor.elem_count());
+        int(&mut pickle, shape.iter().product());
         pickle.extend(b"tQK\x00(");
-        tensor.dims().iter().for_each(|&d| int(&mut pickle, d));
+        shape.iter().for_each(|&d| int(&mut pickle, d));
         pickle.extend(b"t(");
-        tensor.stride().iter().for_each(|&s| int(&mut pickle, s));
+        let strides = (1..=shape.len()).map(|d| shape[d..].iter().product());
+        strides.for_each(|s| int(&mut pickle, s));
         pickle.extend(b"t\x89ccollections\nOrderedDict\n)RtR");
-        members.push((format!("model/data/{key}"), bytes_as(tensor, dtype)));
+        members.push((format!("model/data/{key}"), bytes.clone()));
     }
     // torch sets `_metadata` on the dictionary.
     pickle.extend(b"u}");

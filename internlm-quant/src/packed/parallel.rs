@@ -37,7 +37,8 @@ impl PackedBuilder {
     {
         let (start, (n, _)) = (self.rows, self.weight.shape());
         let end = start.saturating_add(rows);
-        if !Self::is_aligned(start) || end > n || !(end == n || Self::is_aligned(end)) {
+        let is_edge = |row| row == n || Self::is_aligned(row);
+        if end > n || !is_edge(start) || !is_edge(end) {
             let message = format!("{start}..{end} of {n} are no whole tiles of {TILE}");
             return Err(wrong_rows(message).into());
         }
