@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::support::{goldens, program};
+use super::support::{Program, goldens, program};
 
 const PROGRAMS: [&str; 9] = [
     "tokenize",
@@ -55,18 +55,22 @@ fn values_out_of_range_are_wrong_usage() {
     }
 }
 
+/// With the arguments that a program can't do without, besides the model.
+fn required(name: &str, program: Program) -> Program {
+    match name {
+        "perplexity" => program.args(["--text", file!()]),
+        "quantize" => program.args(["--out", "no/such/folder"]),
+        _ => program,
+    }
+}
+
 #[test]
 fn a_missing_model_is_an_error_that_says_what_was_expected() {
     for name in PROGRAMS {
         let Some(program) = program(name) else {
             return;
         };
-        let program = program.model(Path::new("./no/such/model"));
-        let program = if name == "perplexity" {
-            program.args(["--text", file!()])
-        } else {
-            program
-        };
+        let program = required(name, program.model(Path::new("./no/such/model")));
         let program = program.dir(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")));
         let error = program.error(b"");
         assert!(error.contains("no/such/model"), "{name}: {error}");
@@ -94,13 +98,7 @@ fn a_folder_without_a_model_is_an_error() {
         let Some(program) = program(name) else {
             return;
         };
-        let program = program.model(dir.path());
-        let program = if name == "perplexity" {
-            program.arg("--text").arg(dir.path())
-        } else {
-            program
-        };
-        program.error(b"");
+        required(name, program.model(dir.path())).error(b"");
     }
 }
 
