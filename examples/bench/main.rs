@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use comfy_table::{Table, presets};
 use internlm_examples::model::{self, ModelArgs, Precision, RuntimeArgs};
 use internlm_examples::output::Output;
-use internlm_examples::{Result, program, progress};
+use internlm_examples::{Error, Result, program, progress};
 use internlm_model::{CausalLm, QuantizationConfig};
 use serde::Serialize;
 
@@ -37,7 +37,7 @@ struct Arguments {
     #[arg(long, conflicts_with = "model")]
     shape: Option<Shape>,
     /// How the matrices of a --shape's layers are stored; a --model's are as its files say
-    #[arg(long, default_value = "dense", conflicts_with = "model")]
+    #[arg(long, default_value = "dense")]
     weights: Weights,
     #[command(flatten)]
     runtime: RuntimeArgs,
@@ -102,6 +102,10 @@ fn run(arguments: Arguments) -> Result<()> {
     let begin = Instant::now();
     let (name, model) = load(&arguments)?;
     let load_s = begin.elapsed().as_secs_f64();
+    if arguments.weights == Weights::W4 && !model.is_packed() {
+        let what = "--weights w4: the checkpoint is dense; expected a packed one, or --shape";
+        return Err(Error::Input(what.to_owned()));
+    }
     let plan = Plan {
         prompt_tokens: arguments.prompt_tokens,
         gen_tokens: arguments.gen_tokens,
