@@ -100,7 +100,10 @@ fn run(arguments: Arguments) -> Result<()> {
         Method::AwqGptq => AwqConfig::default().with_compensate(Some(DAMPING)),
     };
     let awq = awq.with_group_size(arguments.group_size);
-    let (calibration, windows) = data(&arguments, &dir, awq.needs_data())?;
+    let Data {
+        calibration,
+        windows,
+    } = data(&arguments, &dir, awq.needs_data())?;
     let config = QuantizeConfig::new(awq)
         .with_load(arguments.model.runtime.load_config()?)
         .with_evaluate(windows);
@@ -137,33 +140,35 @@ fn run(arguments: Arguments) -> Result<()> {
     })
 }
 
-/// Blocks to calibrate on and windows to measure on.
-fn data(
-    arguments: &Arguments,
-    dir: &ModelDir,
-    needed: bool,
-) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>)> {
+/// What a checkpoint is run on, in blocks of token ids.
+#[derive(Default)]
+struct Data {
+    calibration: Vec<Vec<u32>>,
+    /// Windows to measure the perplexity on.
+    windows: Vec<Vec<u32>>,
+}
+
+fn data(arguments: &Arguments, dir: &ModelDir, needed: bool) -> Result<Data> {
     let calibrates = needed || arguments.calib.is_some();
+    let mut data = Data::default();
     if !calibrates && arguments.eval.is_none() {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(data);
     }
     let tokenizer = Tokenizer::load(dir.path())?;
-    let mut calibration = Vec::new();
     if calibrates {
         let set = match &arguments.calib {
             Some(file) => CalibSet::from_file(file, &tokenizer)?,
             None => CalibSet::builtin(&tokenizer)?,
         };
-        calibration = set.blocks(arguments.samples, arguments.seq_len)?;
+        data.calibration = set.blocks(arguments.samples, arguments.seq_len)?;
     }
-    let mut windows = Vec::new();
     if let Some(file) = &arguments.eval {
         let text = std::fs::read_to_string(file).map_err(Error::io(file.display().to_string()))?;
         let ids = tokenizer.encode(&text, EncodeOptions::default())?;
         let chunks = ids.chunks_exact(WINDOW).take(arguments.eval_windows);
-        windows = chunks.map(<[u32]>::to_vec).collect();
+        data.windows = chunks.map(<[u32]>::to_vec).collect();
     }
-    Ok((calibration, windows))
+    Ok(data)
 }
 
 fn record(layer: &LayerReport) -> Layer<'_> {
