@@ -4,7 +4,7 @@
 A fenced block marked `sh` is run with bash from the repository's root; what it needs from standard
 input it brings itself. Blocks marked `sh bench`, `sh hub` or `sh gpu` are not run: beside them the
 text says when and where they last ran. A block marked `sh interactive` is a program for a terminal;
-its first command is run with the input `/exit`.
+its first command is run with the input `/exit`. Commands given as arguments have run already.
 Also checks that each relative link of a document leads to a file.
 """
 import pathlib, re, subprocess, sys
@@ -25,6 +25,9 @@ for document in documents:
         marks = kind.split()[1:]
         if {"bench", "hub", "gpu"} & set(marks):
             skipped += 1
+            continue
+        if commands.strip() in sys.argv[1:]:
+            print(f"{where}: {commands.strip()} (ran before)")
             continue
         stdin = "/exit\n" if "interactive" in marks else ""
         print(f"{where}: {commands.strip().splitlines()[0]}", flush=True)
