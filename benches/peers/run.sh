@@ -101,10 +101,10 @@ engine() {
         [[ $dtype != q4_0 ]] || source=(--model "$models/$model-$dtype.gguf" --act "${name#ours-}")
         "$bench" "${source[@]}" --threads "$THREADS" --reps 1 --json "$@"
         ;;
-    llama.cpp) "$bin/peer-llama" --model "$models/$model-$dtype.gguf" --threads "$THREADS" "$@" ;;
+    llama.cpp) "$bin/peer-llama" --model "$models/$model-$dtype.gguf" --threads "$THREADS" --max-seconds 12 "$@" ;;
     candle)
         RAYON_NUM_THREADS=$THREADS CANDLE_NUM_THREADS=$THREADS \
-            "$bin/peer-candle" --model "$models/$model-$dtype" --dtype "$dtype" "$@"
+            "$bin/peer-candle" --model "$models/$model-$dtype" --dtype "$dtype" --max-seconds 12 "$@"
         ;;
     esac
 }
