@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     #[cfg(feature = "sentencepiece")]
     let sentencepiece = sentencepiece::SentencePieceProcessor::open(model)?;
 
-    #[allow(unused_mut)]
+    #[allow(unused_mut, reason = "only the feature below adds to it")]
     let mut engines: Vec<(&str, Encode<'_>)> = vec![
         (
             "internlm-tokenize",

@@ -1,5 +1,5 @@
 //! Numbers and comparisons shared by the tests.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use internlm_kernels::half::{bf16, f16};
 use internlm_kernels::{Compute, Elements, Isa};

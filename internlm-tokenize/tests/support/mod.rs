@@ -1,6 +1,11 @@
 //! Shared by the tests of the tokenizer: where the goldens are, and a writer of tiny SentencePiece
 //! models.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "each test file uses a part, and nobody else"
+)]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::{Path, PathBuf};
