@@ -108,6 +108,15 @@ impl Compute {
         *kept() = scratch;
     }
 
+    /// Says that the next product reads these weights, before the smaller steps that come first: threads
+    /// that wait meanwhile bring the begin of their shares into their caches.
+    ///
+    /// A hint: it changes no result, and the memory may be gone when the product comes.
+    pub fn announce<T>(&self, weights: &[T]) {
+        let address = weights.as_ptr() as usize;
+        self.pool.announce(address, size_of_val(weights));
+    }
+
     /// Runs `task(0)` to `task(tasks - 1)`, each once, on all threads, and returns when all are done.
     ///
     /// Each thread begins with a share of its own, in order, and then helps the others. While another

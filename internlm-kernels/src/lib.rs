@@ -45,6 +45,7 @@ mod memory;
 mod norm;
 mod output;
 mod packed;
+mod parts;
 mod pool;
 mod rope;
 mod simd;

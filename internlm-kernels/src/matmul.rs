@@ -14,6 +14,7 @@ use crate::elements::{Elements, round_bf16};
 use crate::error::{Result, check_len};
 use crate::isa::Isa;
 use crate::output::Output;
+use crate::parts::shrinking;
 use crate::simd::{Kernel, Simd, Stored, dispatch};
 use pack::Pack;
 use tile::{Panel, add_widened};
@@ -207,12 +208,17 @@ impl<W: Stored> Kernel for Widen<'_, W> {
 /// Columns of a task are multiples of the columns of every tile.
 const COLUMNS: usize = 24;
 
+/// Rows that make a product a matter of reading its weights.
+pub(crate) const FEW_ROWS: usize = 8;
+
 /// Columns of a task when many rows share the weights.
 const MANY_COLUMNS: usize = 96;
 
-/// Bytes of weights of a task when few rows share them: a few microseconds of reading, so that threads
-/// end together, and enough to hide the handing out.
-const FEW_BYTES: usize = 1 << 17;
+/// Bytes of weights of a task when few rows share them, at least: enough to hide the handing out.
+pub(crate) const FEW_BYTES: usize = 16 << 10;
+
+/// The same at most: some microseconds of reading, which others wait for where a thread is held up.
+pub(crate) const MOST_BYTES: usize = 1 << 20;
 
 /// How far ahead of the sums weights are asked for where few rows share them: so much is on its way at
 /// a time that a core reads as fast as it can (measured on Zen 5 with 4 to 32 KiB).
@@ -231,12 +237,21 @@ fn over_tiles<W>(
     if m.saturating_mul(n).saturating_mul(k) <= SMALL {
         return each(0..m, 0..n);
     }
+    if m <= FEW_ROWS {
+        let least = FEW_BYTES.div_ceil(k * size_of::<W>());
+        let unit = least.next_multiple_of(COLUMNS);
+        let most = MOST_BYTES / (unit * k * size_of::<W>());
+        let parts = shrinking(n.div_ceil(unit), most, compute.threads());
+        compute.announce::<W>(&[]);
+        return compute.run(parts.len(), |task| {
+            let columns = n.min(parts[task].start * unit)..n.min(parts[task].end * unit);
+            if !columns.is_empty() {
+                each(0..m, columns);
+            }
+        });
+    }
     let enough = 4 * compute.threads();
-    let columns = if m <= 8 {
-        let most = FEW_BYTES / (k * size_of::<W>());
-        let columns = most.min(n / (3 * enough)) / COLUMNS * COLUMNS;
-        columns.max(COLUMNS)
-    } else if n < MANY_COLUMNS * enough {
+    let columns = if n < MANY_COLUMNS * enough {
         COLUMNS
     } else {
         MANY_COLUMNS

@@ -1,4 +1,17 @@
-//! Large allocations.
+//! Large allocations, and what the caches hold.
+
+/// Asks for the cache line at an address, which need not exist, as far as the second-level cache.
+#[inline(always)]
+pub(crate) fn prefetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address as *const i8) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
 
 /// Asks the system to back the capacity of `vec` with huge pages, and hands `vec` back.
 ///

@@ -10,6 +10,8 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::hint::spin_loop;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
@@ -19,9 +21,16 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::memory::prefetch;
 
 /// How long a thread spins before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Bytes of announced memory that a waiting worker asks for at most: what its cache has room for.
+const AHEAD: usize = 256 << 10;
 
 /// The bit of the gate that lets workers in; the bits below count those inside.
 const OPEN: usize = 1 << (usize::BITS - 1);
@@ -42,6 +51,8 @@ pub(crate) struct Pool {
 struct Shared {
     /// [`OPEN`] while a job takes helpers, plus the number of workers inside.
     gate: AtomicUsize,
+    /// Memory that a coming region reads: its address and bytes.
+    announced: (AtomicUsize, AtomicUsize),
     /// Counts regions; a change wakes spinning workers.
     epoch: AtomicUsize,
     /// The published job; valid for whoever is inside the gate.
@@ -118,6 +129,7 @@ impl Pool {
     pub(crate) fn new(threads: usize) -> Result<Pool> {
         let shared = Arc::new(Shared {
             gate: AtomicUsize::new(0),
+            announced: (AtomicUsize::new(0), AtomicUsize::new(0)),
             epoch: AtomicUsize::new(0),
             job: AtomicPtr::new(ptr::null_mut()),
             shares: (0..threads).map(|_| Share(AtomicU64::new(0))).collect(),
@@ -149,6 +161,15 @@ impl Pool {
     /// Number of threads, the caller included.
     pub(crate) fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// Says which memory a coming region reads, each thread a share of its own; none after `0` bytes.
+    ///
+    /// Workers that wait for the region bring the begin of their shares into their caches.
+    pub(crate) fn announce(&self, address: usize, bytes: usize) {
+        let (to_address, to_bytes) = &self.shared.announced;
+        to_address.store(address, Relaxed);
+        to_bytes.store(bytes, Relaxed);
     }
 
     /// Runs `task(0)` to `task(tasks - 1)`, each once, and returns when all are done.
@@ -228,7 +249,7 @@ impl Shared {
     fn close(&self) {
         self.gate.fetch_and(!OPEN, SeqCst);
         let is_empty = || self.gate.load(SeqCst) == 0;
-        if !spin_until(is_empty) {
+        if !spin_until(is_empty, spin_loop) {
             let mut guard = lock(&self.caller);
             self.caller_sleeps.store(true, SeqCst);
             while !is_empty() {
@@ -259,7 +280,7 @@ impl Shared {
         INSIDE.set(true);
         let mut seen = 0;
         loop {
-            self.wait_beyond(seen);
+            self.wait_beyond(thread, seen);
             seen = self.epoch.load(SeqCst);
             if self.stop.load(SeqCst) {
                 return;
@@ -277,9 +298,10 @@ impl Shared {
     }
 
     /// Returns when the epoch is another than `seen`.
-    fn wait_beyond(&self, seen: usize) {
+    fn wait_beyond(&self, thread: usize, seen: usize) {
         let is_new = || self.epoch.load(SeqCst) != seen;
-        if spin_until(is_new) {
+        let mut ahead = LookAhead::default();
+        if spin_until(is_new, || ahead.go_on(self, thread)) {
             return;
         }
         self.sleepers.fetch_add(1, SeqCst);
@@ -295,15 +317,43 @@ impl Shared {
     }
 }
 
-/// Spins until `is_done`, for [`SPIN`] at most; says whether it is.
-fn spin_until(is_done: impl Fn() -> bool) -> bool {
+/// How far a waiting worker has come in its share of announced memory.
+#[derive(Default)]
+struct LookAhead {
+    announced: (usize, usize),
+    lines: Range<usize>,
+}
+
+impl LookAhead {
+    /// Asks for some cache lines more.
+    fn go_on(&mut self, shared: &Shared, thread: usize) {
+        const LINES: usize = 4;
+        let (address, bytes) = &shared.announced;
+        let announced = (address.load(Relaxed), bytes.load(Relaxed));
+        if announced != self.announced {
+            let share = announced.1 / shared.shares.len();
+            let start = announced.0.wrapping_add(thread * share);
+            self.announced = announced;
+            self.lines = start / LINE..start.saturating_add(share.min(AHEAD)) / LINE;
+        }
+        if self.lines.is_empty() {
+            return spin_loop();
+        }
+        for line in self.lines.by_ref().take(LINES) {
+            prefetch(line * LINE);
+        }
+    }
+}
+
+/// Spins until `is_done`, for [`SPIN`] at most, and calls `meanwhile` between; says whether it is.
+fn spin_until(is_done: impl Fn() -> bool, mut meanwhile: impl FnMut()) -> bool {
     let start = Instant::now();
     loop {
         for _ in 0..32 {
             if is_done() {
                 return true;
             }
-            std::hint::spin_loop();
+            meanwhile();
         }
         if start.elapsed() >= SPIN {
             return is_done();

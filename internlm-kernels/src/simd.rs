@@ -97,6 +97,9 @@ pub(crate) trait Simd: Copy {
     /// Asks for the cache line at an address, which need not exist.
     fn prefetch(self, address: *const u8);
 
+    /// The same for a line that is read once: it should not displace what else the caches hold.
+    fn prefetch_once(self, address: *const u8);
+
     /// The same vector, at this point of the program: loads and stores that come later in the source
     /// stay behind its computation.
     fn pin(self, v: Self::V) -> Self::V;

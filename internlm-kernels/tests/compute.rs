@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use internlm_kernels::{Compute, Error, Isa};
+use internlm_kernels::{Activation, Compute, Elements, Error, Isa, matmul};
 
 #[track_caller]
 fn each_once(compute: &Compute, tasks: usize) {
@@ -138,4 +138,37 @@ fn levels_and_threads_that_are_not_there_are_errors() {
     let got = Compute::with_isa(foreign, Some(1));
     assert!(matches!(got, Err(Error::IsaUnavailable { isa, .. }) if isa == foreign));
     assert!(Compute::new(None).unwrap().threads() >= 1);
+}
+
+#[test]
+fn announced_memory_need_not_be_there_and_changes_no_result() {
+    let compute = Compute::new(Some(3)).unwrap();
+    let (n, k) = (1000, 640);
+    let x: Vec<f32> = (0..k).map(|i| (i as f32 * 0.3).sin()).collect();
+    let w: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.7).cos()).collect();
+    let product = || {
+        let mut out = vec![0.0; n];
+        let weights = Elements::F32(&w);
+        matmul(
+            &compute,
+            &x,
+            weights,
+            None,
+            Activation::F32,
+            &mut out,
+            1,
+            n,
+            k,
+        )
+        .unwrap();
+        out
+    };
+    let plain = product();
+    for gone in [w.clone(), Vec::new(), vec![0.0; 1]] {
+        compute.announce(&gone);
+        drop(gone);
+        std::thread::yield_now();
+        compute.announce(&w);
+        assert_eq!(product(), plain);
+    }
 }

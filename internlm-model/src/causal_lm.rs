@@ -231,6 +231,7 @@ impl CausalLm {
         if rows.len() < batch.num_tokens() {
             residual.select(&Tensor::new(rows, &self.device)?)?;
         }
+        self.head.announce(&step);
         residual.norm(&step, &self.norm, eps)
     }
 

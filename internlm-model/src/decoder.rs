@@ -149,8 +149,10 @@ impl Layer {
         eps: f32,
         tap: &mut dyn Tap,
     ) -> Result<()> {
+        self.wqkv.announce(step);
         let h = residual.norm(step, &self.attention_norm, eps)?;
         residual.delta = Some(self.attention(index, step, cache, &h, tap)?);
+        self.gate_up.announce(step);
         let h = residual.norm(step, &self.ffn_norm, eps)?;
         residual.delta = Some(self.feed_forward(step, &h, tap)?);
         Ok(())
@@ -170,6 +172,7 @@ impl Layer {
         tap: &mut dyn Tap,
     ) -> Result<Tensor> {
         let qkv = self.wqkv.forward_tapped(step, h, tap)?; // (num_tokens, qkv_dim)
+        self.wo.announce(step);
         let attended = cache.attend(index, step, &qkv)?; // (num_tokens, heads * head_dim)
         self.wo.forward_tapped(step, &attended, tap)
     }
@@ -186,6 +189,7 @@ impl Layer {
         tap: &mut dyn Tap,
     ) -> Result<Tensor> {
         let gate_up = self.gate_up.forward_tapped(step, h, tap)?; // (num_tokens, 2 * intermediate_size)
+        self.down.announce(step);
         let gated = ops::silu_mul(step, &gate_up)?; // (num_tokens, intermediate_size)
         self.down.forward_tapped(step, &gated, tap)
     }

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor};
 use internlm_quant::Weight;
 use internlm_quant::calibrate::Tap;
 
-use crate::context::Step;
+use crate::context::{Mode, Step};
 use crate::error::{Error, Result};
 
 /// One or more linear layers of a checkpoint that share an input, fused along their outputs.
@@ -86,6 +86,15 @@ impl Linear {
             tap.input(path, x).map_err(at)?;
         }
         self.forward(step, x)
+    }
+
+    /// Says that the next product is this one, before the smaller steps that come first.
+    pub(crate) fn announce(&self, step: &Step<'_>) {
+        if let Some(segment) = self.segments.first()
+            && step.mode == Mode::Infer
+        {
+            segment.weight.announce(step.compute);
+        }
     }
 
     /// Whether this is the layer of one checkpoint path.

@@ -71,6 +71,24 @@ impl Weight {
         }
     }
 
+    /// Says that the next product is with this weight, see [`Compute::announce`].
+    pub fn announce(&self, compute: &Compute) {
+        match self {
+            Weight::Dense(weight) => {
+                // Where it can't be read, there is no product either.
+                let _ = with_elements("weight", weight, |weight| {
+                    match weight {
+                        Elements::F32(v) => compute.announce(v),
+                        Elements::F16(v) => compute.announce(v),
+                        Elements::Bf16(v) => compute.announce(v),
+                    }
+                    Ok(())
+                });
+            }
+            Weight::Packed(weight) => compute.announce(weight.matrix().as_bytes()),
+        }
+    }
+
     /// `x · weightᵀ + bias` by the CPU kernels, without gradients and without a copy of the
     /// weight.
     ///

@@ -297,7 +297,7 @@ impl<S: Simd, P: Product<S>, const N: usize> Weights<S, P, N> for Direct<P::W> {
             let part_len = P::STEP / P::PARTS;
             if part == 0 || part_len * size_of::<P::W>() >= 64 {
                 let offset = k * N + j * P::STEP + part * part_len;
-                s.prefetch(self.ahead.wrapping_add(offset).cast());
+                s.prefetch_once(self.ahead.wrapping_add(offset).cast());
             }
             p.w(s, self.w.add(j * self.stride + k), part)
         }

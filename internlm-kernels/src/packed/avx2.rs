@@ -232,8 +232,20 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        // SAFETY: a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    fn prefetch(self, address: *const u8, once: bool) {
+        prefetch(address, once);
+    }
+}
+
+/// See [`Dot::prefetch`].
+#[inline(always)]
+pub(super) fn prefetch(address: *const u8, once: bool) {
+    // SAFETY: a prefetch of any address is allowed.
+    unsafe {
+        if once {
+            _mm_prefetch::<_MM_HINT_NTA>(address.cast());
+        } else {
+            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
+use super::avx2::prefetch;
 use super::dot::{Dot, run};
 use super::layout::TILE;
 use super::product::Task;
@@ -212,9 +213,8 @@ impl<const BITS: u32, const VNNI: bool> Dot for Int8<BITS, VNNI> {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        // SAFETY: a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    fn prefetch(self, address: *const u8, once: bool) {
+        prefetch(address, once);
     }
 }
 
@@ -337,8 +337,7 @@ impl Dot for Bf16 {
     }
 
     #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        // SAFETY: a prefetch of any address is allowed.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    fn prefetch(self, address: *const u8, once: bool) {
+        prefetch(address, once);
     }
 }

@@ -128,8 +128,8 @@ pub(super) trait Dot: Copy {
 
     fn read(self, totals: Self::Totals) -> [f32; TILE];
 
-    /// Asks for a cache line, which need not exist.
-    fn prefetch(self, address: *const u8);
+    /// Asks for a cache line, which need not exist; `once` where it will be read once.
+    fn prefetch(self, address: *const u8, once: bool);
 }
 
 /// A task, all of it.
@@ -176,6 +176,7 @@ fn block<D: Dot, const M: usize, const N: usize>(
     };
     let scales: [*const f32; M] = std::array::from_fn(|i| groups(task.x.scales, i));
     let x_sums: [*const f32; M] = std::array::from_fn(|i| groups(task.x.sums, i));
+    let once = task.rows.len() <= M;
     let mut totals = [[d.zero(); N]; M];
     for group in 0..layout.groups {
         let at = layout.tile(group);
@@ -210,9 +211,9 @@ fn block<D: Dot, const M: usize, const N: usize>(
                 }
                 for j in 0..N {
                     let address = columns[j].as_ptr().wrapping_add(from + ahead);
-                    d.prefetch(address);
+                    d.prefetch(address, once);
                     if D::STEP.1 > LINE {
-                        d.prefetch(address.wrapping_add(LINE));
+                        d.prefetch(address.wrapping_add(LINE), once);
                     }
                 }
                 for i in 0..M {

@@ -10,8 +10,9 @@ use super::{dot, scalar};
 use crate::compute::Compute;
 use crate::error::{Result, check_len};
 use crate::isa::Isa;
-use crate::matmul::Activation;
+use crate::matmul::{Activation, FEW_BYTES, FEW_ROWS, MOST_BYTES};
 use crate::output::Output;
+use crate::parts::shrinking;
 use crate::simd::{Simd, dispatch};
 
 /// A linear layer of packed weights: `out = x · wᵀ + bias`.
@@ -67,7 +68,7 @@ pub fn packed_matmul(
     };
     form.prepare(compute, w.layout(), x, sums, |x| {
         let out = Output::new(out);
-        over_tasks(compute, m, w, |rows, tiles| {
+        over_tasks(compute, m, w, form, |rows, tiles| {
             let task = Task {
                 matrix: w,
                 x,
@@ -179,17 +180,41 @@ const SMALL: usize = 1 << 16;
 /// Tiles of a task are a multiple of what the widest kernel takes at a time.
 const TILES: usize = 4;
 
+impl Form {
+    /// Tiles that a kernel takes at a time where there are few rows.
+    fn tiles(self) -> usize {
+        match self {
+            Form::F32 | Form::Rounded => TILES,
+            Form::Bf16 | Form::Int8 => 2,
+        }
+    }
+}
+
 /// Splits a product among threads: calls `each` for rows and tiles that cover it.
 fn over_tasks(
     compute: &Compute,
     m: usize,
     w: &PackedMatrix,
+    form: Form,
     each: impl Fn(Range<usize>, Range<usize>) + Sync,
 ) {
     let tiles = w.layout().columns;
     let (n, k) = (w.shape().n, w.shape().k);
     if m.saturating_mul(n).saturating_mul(k) <= SMALL {
         return each(0..m, 0..tiles);
+    }
+    if m <= FEW_ROWS {
+        let least = FEW_BYTES.div_ceil(w.layout().column);
+        let unit = least.next_multiple_of(form.tiles());
+        let most = MOST_BYTES / (unit * w.layout().column);
+        let parts = shrinking(tiles.div_ceil(unit), most, compute.threads());
+        compute.announce::<u8>(&[]);
+        return compute.run(parts.len(), |task| {
+            let tiles = tiles.min(parts[task].start * unit)..tiles.min(parts[task].end * unit);
+            if !tiles.is_empty() {
+                each(0..m, tiles);
+            }
+        });
     }
     let enough = 8 * compute.threads();
     let at_once = (tiles / enough).next_multiple_of(TILES).max(TILES);

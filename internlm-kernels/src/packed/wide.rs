@@ -115,7 +115,7 @@ fn direct<S: Simd, const BITS: u32, const FUSED: bool, const M: usize, const V: 
                 for (index, step) in steps.enumerate() {
                     let at = step * layout.step();
                     for codes in codes {
-                        s.prefetch(codes.wrapping_add(at + AHEAD));
+                        s.prefetch_once(codes.wrapping_add(at + AHEAD));
                     }
                     for input in 0..STEP {
                         // SAFETY: a step of the group, and of the padded inputs of each row.

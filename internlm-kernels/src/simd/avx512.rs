@@ -240,6 +240,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch_once(self, address: *const u8) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe { _mm_prefetch::<_MM_HINT_NTA>(address.cast()) }
+    }
+
+    #[inline(always)]
     fn pin(self, v: __m512) -> __m512 {
         // SAFETY: see above.
         unsafe { pin(v) }

@@ -177,6 +177,14 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn prefetch_once(self, address: *const u8) {
+        // SAFETY: a prefetch of any address is allowed.
+        unsafe {
+            asm!("prfm pldl1strm, [{0}]", in(reg) address, options(nostack, preserves_flags, readonly));
+        }
+    }
+
+    #[inline(always)]
     fn pin(self, v: float32x4_t) -> float32x4_t {
         // SAFETY: see above.
         unsafe { pin(v) }
