@@ -53,6 +53,14 @@ pub enum Error {
         /// What was expected and what was found.
         what: String,
     },
+    /// A prepared file is damaged, or was made of other files or with other options.
+    #[error("{}: {what}; remove it to have it made again", file.display())]
+    Prepared {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// An index names a file outside of its folder.
     #[error("{}: names `{}`, expected a file inside of the folder", file.display(), path.display())]
     OutsideFolder {

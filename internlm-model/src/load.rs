@@ -20,6 +20,7 @@ mod loader;
 mod matrix;
 mod packed;
 mod pickle;
+mod prepared;
 mod random;
 mod read;
 mod safetensors;
@@ -45,6 +46,7 @@ pub(crate) use loader::Loader;
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints can't be loaded on big-endian machines");
 pub use loader::{LoadProgress, LoadReport};
+pub use prepared::Prepared;
 
 use crate::error::Result;
 
@@ -70,6 +72,9 @@ pub struct LoadConfig {
     pub packed_activation: Activation,
     /// Where weights go.
     pub device: Device,
+    /// Where packed matrices are kept between runs, so that later ones read them as they lie in
+    /// memory. Without packed matrices, as on other devices, nothing is kept.
+    pub prepared: Option<Prepared>,
     /// Whether files are mapped or read.
     pub mmap: bool,
     /// Whether weights that are not finite are an error.
@@ -89,6 +94,7 @@ impl Default for LoadConfig {
             packed: true,
             packed_activation: Activation::Bf16,
             device: Device::Cpu,
+            prepared: None,
             mmap: true,
             check_finite: true,
             threads: None,
@@ -105,6 +111,7 @@ impl fmt::Debug for LoadConfig {
             .field("packed", &self.packed)
             .field("packed_activation", &self.packed_activation)
             .field("device", &self.device)
+            .field("prepared", &self.prepared)
             .field("mmap", &self.mmap)
             .field("check_finite", &self.check_finite)
             .field("threads", &self.threads)
@@ -138,6 +145,13 @@ impl LoadConfig {
     #[must_use]
     pub fn with_device(mut self, device: Device) -> Self {
         self.device = device;
+        self
+    }
+
+    /// Keeps packed matrices between runs; see [`Prepared`].
+    #[must_use]
+    pub fn with_prepared(mut self, prepared: Prepared) -> Self {
+        self.prepared = Some(prepared);
         self
     }
 

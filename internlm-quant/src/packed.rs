@@ -36,6 +36,30 @@ impl PackedWeight {
         builder.finish()
     }
 
+    /// A weight of a matrix that is packed already. `order` is as in [`Codes::order`].
+    ///
+    /// # Errors
+    /// [`Error::Codes`] for an order that is no permutation.
+    pub fn from_matrix(matrix: PackedMatrix, order: Option<Vec<u32>>) -> Result<PackedWeight> {
+        if let Some(order) = &order {
+            let columns = matrix.shape().k;
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            let is_permutation = sorted.len() == columns
+                && (0..columns)
+                    .zip(&sorted)
+                    .all(|(k, &column)| column as usize == k);
+            if !is_permutation {
+                let message = format!("no permutation of {columns} columns");
+                return Err(Error::Codes {
+                    what: "order",
+                    message,
+                });
+            }
+        }
+        Ok(PackedWeight { matrix, order })
+    }
+
     /// `(out_features, in_features)`.
     pub fn shape(&self) -> (usize, usize) {
         let PackedShape { n, k, .. } = self.matrix.shape();
@@ -179,24 +203,8 @@ impl PackedBuilder {
     /// # Errors
     /// [`Error::Kernel`] for a form that can't be, [`Error::Codes`] for an order that is no permutation.
     pub fn new(shape: PackedShape, order: Option<Vec<u32>>) -> Result<PackedBuilder> {
-        let matrix = PackedMatrix::new(shape)?;
-        if let Some(order) = &order {
-            let mut sorted = order.clone();
-            sorted.sort_unstable();
-            let is_permutation = sorted.len() == shape.k
-                && (0..shape.k)
-                    .zip(&sorted)
-                    .all(|(k, &column)| column as usize == k);
-            if !is_permutation {
-                let message = format!("no permutation of {} columns", shape.k);
-                return Err(Error::Codes {
-                    what: "order",
-                    message,
-                });
-            }
-        }
         Ok(PackedBuilder {
-            weight: PackedWeight { matrix, order },
+            weight: PackedWeight::from_matrix(PackedMatrix::new(shape)?, order)?,
             rows: 0,
         })
     }

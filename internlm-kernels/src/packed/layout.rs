@@ -73,6 +73,14 @@ impl PackedShape {
     pub fn groups(&self) -> usize {
         self.k.div_ceil(self.group_size.max(1))
     }
+
+    /// Bytes of the matrix in memory.
+    ///
+    /// # Errors
+    /// As [`PackedMatrix::new`](super::PackedMatrix::new).
+    pub fn bytes(&self) -> Result<usize> {
+        Ok(Layout::new(*self)?.bytes)
+    }
 }
 
 /// Distances in bytes, and inputs with their padding.

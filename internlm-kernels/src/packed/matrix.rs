@@ -51,7 +51,11 @@ pub struct PackedMatrix {
 /// A cache line: what vectors are aligned to.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; LINE]);
+pub(super) struct Line([u8; LINE]);
+
+impl Line {
+    pub(super) const ZERO: Line = Line([0; LINE]);
+}
 
 // SAFETY: an array of bytes of the size of the alignment, so no padding; all bits are allowed.
 unsafe impl bytemuck::Zeroable for Line {}
@@ -99,7 +103,7 @@ impl PackedMatrix {
         let layout = Layout::new(shape)?;
         let count = layout.bytes / LINE;
         let mut lines = huge_pages(Vec::with_capacity(count));
-        lines.resize(count, Line([0; LINE]));
+        lines.resize(count, Line::ZERO);
         Ok(PackedMatrix { layout, lines })
     }
 
@@ -170,24 +174,8 @@ impl PackedMatrix {
         bytemuck::cast_slice(&self.lines)
     }
 
-    /// A matrix from what [`PackedMatrix::as_bytes`] gave.
-    ///
-    /// # Errors
-    /// [`Error::Packed`] as [`PackedMatrix::new`], [`Error::Shape`] for another number of bytes,
-    /// [`Error::PackedValue`] for a scale or zero that no matrix holds.
-    pub fn from_bytes(shape: PackedShape, bytes: &[u8]) -> Result<PackedMatrix> {
-        let layout = Layout::new(shape)?;
-        check_len("from_bytes", "bytes", bytes.len(), &[layout.bytes])?;
-        let mut lines = huge_pages(Vec::with_capacity(layout.bytes / LINE));
-        lines.extend(bytes.as_chunks::<LINE>().0.iter().map(|&line| Line(line)));
-        let matrix = PackedMatrix { layout, lines };
-        for column in 0..layout.columns {
-            for group in 0..layout.groups {
-                let header = Header::read(&layout, matrix.tile(column, group));
-                header.check(&layout, column * TILE)?;
-            }
-        }
-        Ok(matrix)
+    pub(super) fn of(layout: Layout, lines: Vec<Line>) -> PackedMatrix {
+        PackedMatrix { layout, lines }
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -419,7 +407,7 @@ impl Header {
     }
 
     /// Checks values that [`PackedMatrix::fill`] refuses.
-    fn check(&self, layout: &Layout, row: usize) -> Result<()> {
+    pub(super) fn check(&self, layout: &Layout, row: usize) -> Result<()> {
         let refuse = |argument, lane, problem| {
             Err(Error::PackedValue {
                 argument,

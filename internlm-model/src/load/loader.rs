@@ -9,6 +9,7 @@ use internlm_quant::{QuantizationConfig, Weight};
 
 use super::matrix::Matrix;
 use super::packed::{self, Part};
+use super::prepared::Store;
 use super::random::RandomTensors;
 use super::source::{TensorSource, check_shape};
 use super::{LoadConfig, read};
@@ -65,6 +66,7 @@ pub(crate) struct Loader<'a> {
     source: Source,
     quantization: Option<QuantizationConfig>,
     options: &'a LoadConfig,
+    store: Option<Store>,
     unused: Vec<String>,
     total_tensors: usize,
     total_bytes: u64,
@@ -132,6 +134,7 @@ impl<'a> Loader<'a> {
             source: Source::Files(source),
             quantization: config.quantization.clone(),
             options,
+            store: None,
             unused,
             total_tensors: known.len(),
             total_bytes,
@@ -140,12 +143,21 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// The same with a file that keeps packed matrices.
+    pub(super) fn with_store(self, store: Store) -> Self {
+        Self {
+            store: Some(store),
+            ..self
+        }
+    }
+
     /// A loader of seeded random tensors, equal for equal paths and seeds.
     pub(crate) fn random(config: &Config, options: &'a LoadConfig, seed: u64) -> Result<Self> {
         Ok(Self {
             source: Source::Random(RandomTensors::new(config, seed, options)?),
             quantization: None,
             options,
+            store: None,
             unused: Vec::new(),
             total_tensors: expected(config).len(),
             total_bytes: 0,
@@ -213,7 +225,7 @@ impl<'a> Loader<'a> {
                 None => return Err(missing(source, lacks)),
             }
         }
-        let weights = packed::weights(&found, columns, self.options)?;
+        let weights = packed::weights(&found, columns, self.options, self.store.as_ref())?;
         self.loaded(
             found.iter().map(|p| p.matrix.names(p.path).len()).sum(),
             found.iter().map(|p| p.matrix.stored_bytes()).sum(),
@@ -242,7 +254,11 @@ impl<'a> Loader<'a> {
     }
 
     /// What was loaded.
+    ///
+    /// # Errors
+    /// A prepared file that can't be written.
     pub(crate) fn finish(&self) -> Result<LoadReport> {
+        self.store.as_ref().map_or(Ok(()), Store::finish)?;
         let report = LoadReport {
             tensors: self.tensors.get(),
             bytes: self.bytes.get(),

@@ -13,6 +13,7 @@ mod common;
 mod formats;
 mod fuzz;
 mod pickles;
+mod prepared;
 mod saving;
 mod torch_writer;
 mod words;
