@@ -60,7 +60,7 @@ impl CausalLm {
         let config = dir.config()?;
         let generation_config = dir.generation_config()?;
         let load = |again| {
-            let loader = dir.prepared_loader(&config, &options, again)?;
+            let loader = dir.model_loader(&config, &options, again)?;
             let (config, generation_config) = (config.clone(), generation_config.clone());
             Self::build(dir.name(), config, generation_config, &loader, &options)
         };
@@ -75,10 +75,10 @@ impl CausalLm {
 
     /// A model of this shape with random weights of `options.dtype` (f32 without), for benchmarks
     /// and tests. With `config.quantization` the matrices of its layers are packed, with zero points
-    /// and scales of f16.
+    /// and scales of f16; with `options.head` embedding and head.
     ///
     /// # Errors
-    /// A configuration that contradicts itself.
+    /// A configuration that contradicts itself, or a head that can't be packed.
     pub fn random(config: Config, seed: u64, options: LoadConfig) -> Result<Self> {
         config.validate()?;
         let loader = Loader::random(&config, &options, seed)?;

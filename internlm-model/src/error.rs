@@ -105,6 +105,14 @@ pub enum Error {
         /// The dtype that was asked for.
         got: candle_core::DType,
     },
+    /// Embedding and head can't be rounded where no matrix is packed.
+    #[error(
+        "embedding and head can't be {got:?} here, expected packed matrices on the CPU, or `Stored`"
+    )]
+    HeadWeights {
+        /// What was asked for.
+        got: crate::load::HeadWeights,
+    },
     /// A checkpoint would be saved over something that is there.
     #[error("{}: is there already, expected a new or empty folder", path.display())]
     OutputExists {

@@ -16,6 +16,7 @@ mod dir;
 mod elements;
 mod file;
 mod gguf;
+mod head;
 mod loader;
 mod matrix;
 mod packed;
@@ -45,6 +46,7 @@ pub(crate) use loader::Loader;
 // Stored numbers are little-endian and are copied as they are.
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints can't be loaded on big-endian machines");
+pub use head::HeadWeights;
 pub use loader::{LoadProgress, LoadReport};
 pub use prepared::Prepared;
 
@@ -67,6 +69,8 @@ pub struct LoadConfig {
     /// Whether matrices of 4, 5, 6 and 8 bits stay packed (the default, on the CPU only); otherwise
     /// they are dequantized to `dtype`, f32 without one.
     pub packed: bool,
+    /// What embedding and head are held as: as stored by default. Rounded ones need `packed` and the CPU.
+    pub head: HeadWeights,
     /// How activations are rounded before a product with a packed matrix: bf16 by default.
     /// [`Activation::F32`] is exact.
     pub packed_activation: Activation,
@@ -92,6 +96,7 @@ impl Default for LoadConfig {
         Self {
             dtype: None,
             packed: true,
+            head: HeadWeights::Stored,
             packed_activation: Activation::Bf16,
             device: Device::Cpu,
             prepared: None,
@@ -109,6 +114,7 @@ impl fmt::Debug for LoadConfig {
         f.debug_struct("LoadConfig")
             .field("dtype", &self.dtype)
             .field("packed", &self.packed)
+            .field("head", &self.head)
             .field("packed_activation", &self.packed_activation)
             .field("device", &self.device)
             .field("prepared", &self.prepared)
@@ -131,6 +137,13 @@ impl LoadConfig {
     #[must_use]
     pub fn with_packed(mut self, packed: bool) -> Self {
         self.packed = packed;
+        self
+    }
+
+    /// Sets what embedding and head are held as.
+    #[must_use]
+    pub fn with_head(mut self, head: HeadWeights) -> Self {
+        self.head = head;
         self
     }
 

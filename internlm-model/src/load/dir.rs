@@ -206,20 +206,22 @@ impl ModelDir {
         Loader::new(self.source(config)?, config, options)
     }
 
-    /// The same, with packed matrices from or to a prepared file if `options` ask for one. `again`:
+    /// The same for a whole model: embedding and head as `options` say, packed matrices from or to a prepared file if `options` ask for one. `again`:
     /// it is made again if it is there.
     ///
     /// # Errors
-    /// [`Error::Prepared`] for a file that can't be used.
-    pub(crate) fn prepared_loader<'a>(
+    /// [`Error::Prepared`] for a file that can't be used, [`Error::HeadWeights`] for a head that can't be
+    /// packed.
+    pub(crate) fn model_loader<'a>(
         &self,
         config: &Config,
         options: &'a LoadConfig,
         again: bool,
     ) -> Result<Loader<'a>> {
+        options.head.check(options)?;
         let source = self.source(config)?;
         let Some(prepared) = options.prepared.as_ref().filter(|_| options.packs_words()) else {
-            return Loader::new(source, config, options);
+            return Ok(Loader::new(source, config, options)?.with_head(config));
         };
         // Before anything is read: a file that changes meanwhile makes what is written stale.
         let mut stamps = Vec::new();
@@ -231,7 +233,7 @@ impl ModelDir {
         }
         let loader = Loader::new(source, config, options)?;
         let store = Store::open(&prepared.path(&self.path), stamps, again)?;
-        Ok(loader.with_store(store))
+        Ok(loader.with_head(config).with_store(store))
     }
 
     fn source(&self, config: &Config) -> Result<Box<dyn TensorSource>> {

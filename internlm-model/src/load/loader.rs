@@ -7,6 +7,7 @@ use std::fmt;
 use candle_core::Tensor;
 use internlm_quant::{QuantizationConfig, Weight};
 
+use super::head::HeadWeights;
 use super::matrix::Matrix;
 use super::packed::{self, Part};
 use super::prepared::Store;
@@ -67,6 +68,8 @@ pub(crate) struct Loader<'a> {
     quantization: Option<QuantizationConfig>,
     options: &'a LoadConfig,
     store: Option<Store>,
+    /// The paths whose matrices are rounded.
+    head: Option<([&'static str; 2], HeadWeights)>,
     unused: Vec<String>,
     total_tensors: usize,
     total_bytes: u64,
@@ -135,12 +138,22 @@ impl<'a> Loader<'a> {
             quantization: config.quantization.clone(),
             options,
             store: None,
+            head: None,
             unused,
             total_tensors: known.len(),
             total_bytes,
             tensors: Cell::new(0),
             bytes: Cell::new(0),
         })
+    }
+
+    /// The same with embedding and head as the options say.
+    pub(super) fn with_head(self, config: &Config) -> Self {
+        let names = config.weight_names();
+        Self {
+            head: Some(([names.embed_tokens, names.head], self.options.head)),
+            ..self
+        }
     }
 
     /// The same with a file that keeps packed matrices.
@@ -158,6 +171,7 @@ impl<'a> Loader<'a> {
             quantization: None,
             options,
             store: None,
+            head: None,
             unused: Vec::new(),
             total_tensors: expected(config).len(),
             total_bytes: 0,
@@ -221,7 +235,15 @@ impl<'a> Loader<'a> {
         for (path, rows) in parts {
             let mut lacks = Vec::new();
             match Matrix::find(source, quantization, path, [*rows, columns], &mut lacks)? {
-                Some(matrix) => found.push(Part::new(path, *rows, matrix, self.options)?),
+                Some(matrix) => {
+                    let matrix = match self.head {
+                        Some((paths, head)) if paths.contains(&path.as_str()) => {
+                            matrix.rounded(head)
+                        }
+                        _ => matrix,
+                    };
+                    found.push(Part::new(path, *rows, matrix, self.options)?);
+                }
                 None => return Err(missing(source, lacks)),
             }
         }

@@ -12,6 +12,7 @@ mod checkpoint;
 mod common;
 mod formats;
 mod fuzz;
+mod head;
 mod pickles;
 mod prepared;
 mod saving;

@@ -148,7 +148,7 @@ pub(super) fn start(offset: u64, header: &[u8]) -> [u8; START] {
 
 /// An open prepared file whose header was checked.
 #[derive(Debug)]
-pub(super) struct PreparedFile {
+pub(in crate::load) struct PreparedFile {
     file: SourceFile,
     header: Header,
 }

@@ -16,7 +16,7 @@ static BEGUN: AtomicU32 = AtomicU32::new(0);
 /// A file that is written under another name and renamed when it is whole. Nothing waits for the disk:
 /// checksums tell of a file that was not written out when the machine went down.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(in crate::load) struct Writer {
     path: PathBuf,
     partial: PathBuf,
     file: File,
