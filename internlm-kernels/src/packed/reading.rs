@@ -8,13 +8,13 @@ use super::matrix::{Header, Line, PackedMatrix};
 use crate::error::{Error, Result, check_len};
 use crate::memory::huge_pages;
 
-/// Bytes that a thread asks for at once, about: they stay in the second-level cache until they are checked.
+/// Bytes that a thread asks for at once, about: they stay in the second-level cache until they are looked at.
 const STRIPE: usize = 1 << 19;
 
 impl PackedMatrix {
     /// Changes with what [`as_bytes`](PackedMatrix::as_bytes) means: bytes of one version are no
     /// matrix of another.
-    pub const LAYOUT_VERSION: u32 = 1;
+    pub const LAYOUT_VERSION: u32 = 2;
 
     /// A matrix of the bytes that [`as_bytes`](PackedMatrix::as_bytes) gave, which `read` puts where
     /// they belong, range by range on several threads: it gets the distance from the first byte and
@@ -37,19 +37,30 @@ impl PackedMatrix {
         let count = layout.bytes / LINE;
         // Threads fill this, so that they also share the work of the system behind the first touch.
         let mut lines: Vec<Line> = huge_pages(Vec::with_capacity(count));
-        let columns = (STRIPE / layout.column.max(1)).max(1);
-        let stripe = columns * (layout.column / LINE).max(1);
-        let stripes = lines.spare_capacity_mut()[..count].chunks_mut(stripe);
-        let stripes = Mutex::new(stripes.enumerate());
+        let (headers, steps) =
+            lines.spare_capacity_mut()[..count].split_at_mut(layout.steps_start() / LINE);
+        // Headers are checked, so their stripes are those of whole tiles.
+        let tiles = (STRIPE / layout.headers.max(1)).max(1);
+        let headers = headers.chunks_mut(tiles * (layout.headers / LINE).max(1));
+        let headers = headers.enumerate().map(|(index, stripe)| {
+            let start = index * tiles * layout.headers;
+            (start, stripe, Some(index * tiles))
+        });
+        let steps = steps.chunks_mut(STRIPE / LINE).enumerate();
+        let steps =
+            steps.map(|(index, stripe)| (layout.steps_start() + index * STRIPE, stripe, None));
+        let stripes = Mutex::new(headers.chain(steps));
         let work = || -> Result<(), E> {
             loop {
                 let next = stripes.lock().unwrap_or_else(|p| p.into_inner()).next();
-                let Some((index, stripe)) = next else {
+                let Some((start, stripe, tile)) = next else {
                     return Ok(());
                 };
                 let bytes = bytemuck::cast_slice_mut(zeroed(stripe));
-                read(index * columns * layout.column, bytes)?;
-                check(&layout, index * columns, bytes)?;
+                read(start, bytes)?;
+                if let Some(tile) = tile {
+                    check(&layout, tile, bytes)?;
+                }
             }
         };
         std::thread::scope(|scope| {
@@ -89,11 +100,11 @@ fn zeroed(lines: &mut [MaybeUninit<Line>]) -> &mut [Line] {
     unsafe { lines.assume_init_mut() }
 }
 
-/// Checks the scales and zeros of whole columns of tiles.
-fn check(layout: &Layout, first: usize, columns: &[u8]) -> Result<()> {
-    for (index, column) in columns.chunks_exact(layout.column.max(1)).enumerate() {
+/// Checks the scales and zeros of some tiles of outputs.
+fn check(layout: &Layout, first: usize, headers: &[u8]) -> Result<()> {
+    for (index, headers) in headers.chunks_exact(layout.headers.max(1)).enumerate() {
         for group in 0..layout.groups {
-            let header = Header::read(layout, &column[layout.tile(group)..]);
+            let header = Header::read(layout, &headers[layout.header(group)..]);
             header.check(layout, (first + index) * TILE)?;
         }
     }

@@ -60,7 +60,10 @@ impl HeadWeights {
             bits: self.bits()?,
             group_size: self.group_size(columns),
             scales: ScaleType::F16,
-            zeros: ZeroType::Points,
+            zeros: match self {
+                HeadWeights::Int8 => ZeroType::Constant(128),
+                _ => ZeroType::Points,
+            },
             order: None,
         })
     }

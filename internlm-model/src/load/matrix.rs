@@ -174,7 +174,7 @@ fn block_form(ggml_type: GgmlType) -> Option<Form> {
             _ => ScaleType::F16,
         },
         zeros: match layout.zero_point {
-            Some(_) => ZeroType::Points,
+            Some(point) => ZeroType::Constant(point),
             None => ZeroType::Minimums,
         },
         order: None,

@@ -86,8 +86,7 @@ impl RandomTensors {
         }
     }
 
-    /// Codes of 4 bits with zero points of 7 or 8, so that weights are 0 on average; of 8 bits with 127
-    /// or 128.
+    /// Codes of 4 bits with zero points of 7 or 8, so that weights are 0 on average; of 8 bits with 128.
     fn pack(
         &self,
         parts: &[(String, usize)],
@@ -96,17 +95,20 @@ impl RandomTensors {
         group_size: usize,
     ) -> Result<Weight> {
         let rows = parts.iter().map(|(_, rows)| rows).sum();
+        let half = 1u8 << (bits - 1);
         let shape = PackedShape {
             n: rows,
             k: columns,
             bits,
             group_size,
             scales: ScaleType::F16,
-            zeros: ZeroType::Points,
+            zeros: match bits {
+                4 => ZeroType::Points,
+                _ => ZeroType::Constant(half),
+            },
         };
         let per_word = 64 / bits as usize; // a random word
-        let half = 1u8 << (bits - 1);
-        // The mean square of a code of 4 bits less 7 or 8 is 21.5, of one of 8 bits less 127 or 128 it is
+        // The mean square of a code of 4 bits less 7 or 8 is 21.5, of one of 8 bits less 128 it is
         // 5461.5; that of a uniform value in 0.75..1.25 is 49 / 48.
         let square = f32::from(half).powi(2) / 3.0 + 1.0 / 6.0;
         let scale = (48.0 / (49.0 * square * columns.max(1) as f32)).sqrt();
@@ -123,7 +125,10 @@ impl RandomTensors {
             let groups = rows.len() * columns.div_ceil(group_size.max(1));
             let scales = (0..groups).map(|_| scale * (1.0 + 0.25 * uniform(&mut state)));
             let scales = scales.map(|scale| f16::from_f32(scale).to_f32()).collect();
-            let points = (0..groups).map(|_| half - 1 + (next(&mut state) & 1) as u8);
+            let points = (0..groups).map(|_| match bits {
+                4 => half - 1 + (next(&mut state) & 1) as u8,
+                _ => half,
+            });
             Ok(Codes {
                 rows: rows.len(),
                 columns,

@@ -98,6 +98,7 @@ enum Scales {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Zeros {
     Points,
+    Constant(u8),
     Minimums,
 }
 
@@ -114,6 +115,7 @@ impl From<PackedShape> for Shape {
             },
             zeros: match shape.zeros {
                 ZeroType::Points => Zeros::Points,
+                ZeroType::Constant(point) => Zeros::Constant(point),
                 ZeroType::Minimums => Zeros::Minimums,
             },
         }
