@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use internlm_model::candle::{DType, Device};
-use internlm_model::load::Activation;
+use internlm_model::load::{Activation, HeadWeights, Prepared};
 use internlm_model::{CausalLm, LoadConfig, ModelDir, TextModel};
 use internlm_tokenize::Tokenizer;
 
@@ -40,6 +40,13 @@ pub struct RuntimeArgs {
     /// signal
     #[arg(long)]
     pub no_mmap: bool,
+    /// Embedding and head, where the model stores them as floats: as stored, or rounded while loading
+    #[arg(long, default_value = "stored")]
+    pub head: Head,
+    /// Keep packed weights in a file as the processor wants them, which later runs read faster: beside the
+    /// model (NAME.gguf.prepared, or model.prepared in a folder), or at --prepared=FILE
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub prepared: Option<Option<PathBuf>>,
     /// Precision of activations in products with packed weights of 4 to 8 bits; on dense weights this
     /// changes nothing
     #[arg(long, default_value = "bf16")]
@@ -106,6 +113,27 @@ impl Activations {
     }
 }
 
+/// What embedding and head are held as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Head {
+    /// As stored.
+    Stored,
+    /// 8 bits.
+    Int8,
+    /// 4 bits.
+    Int4,
+}
+
+impl Head {
+    fn weights(self) -> HeadWeights {
+        match self {
+            Head::Stored => HeadWeights::Stored,
+            Head::Int8 => HeadWeights::Int8,
+            Head::Int4 => HeadWeights::Int4,
+        }
+    }
+}
+
 /// A device by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -162,6 +190,11 @@ impl RuntimeArgs {
         config.device = self.device.device()?;
         config.threads = self.threads.map(usize::from);
         config.mmap = !self.no_mmap;
+        config.head = self.head.weights();
+        config.prepared = self.prepared.clone().map(|path| match path {
+            Some(path) => Prepared::At(path),
+            None => Prepared::Beside,
+        });
         config.packed_activation = self.act.activation();
         Ok(config)
     }

@@ -17,6 +17,7 @@ mod dot;
 mod layout;
 mod matrix;
 mod product;
+mod reading;
 mod scalar;
 #[cfg(test)]
 mod tests;

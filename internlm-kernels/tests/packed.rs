@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 const ACTIVATIONS: [Activation; 3] = [Activation::F32, Activation::Bf16, Activation::Int8];
 const SCALES: [ScaleType; 2] = [ScaleType::F16, ScaleType::F32];
-const ZEROS: [ZeroType; 2] = [ZeroType::Points, ZeroType::Minimums];
+const ZEROS: [ZeroType; 3] = [ZeroType::Points, ZeroType::Constant(7), ZeroType::Minimums];
 const GROUPS: [usize; 6] = [16, 20, 32, 64, 128, usize::MAX];
 
 fn shape(n: usize, k: usize, group_size: usize) -> PackedShape {
@@ -54,7 +54,10 @@ impl Weights {
             shape,
             codes: codes(shape.n * shape.k, seed),
             scales: scales.map(|x| round(x * 0.1)).collect(),
-            points: codes(groups, seed + 2),
+            points: match shape.zeros {
+                ZeroType::Constant(point) => vec![point; groups],
+                _ => codes(groups, seed + 2),
+            },
             minimums: numbers(groups, seed + 3),
         }
     }
@@ -66,7 +69,9 @@ impl Weights {
             codes: &self.codes[rows.start * k..rows.end * k],
             scales: &self.scales[of_groups.clone()],
             zeros: match self.shape.zeros {
-                ZeroType::Points => PackedZeros::Points(&self.points[of_groups]),
+                ZeroType::Points | ZeroType::Constant(_) => {
+                    PackedZeros::Points(&self.points[of_groups])
+                }
                 ZeroType::Minimums => PackedZeros::Minimums(&self.minimums[of_groups]),
             },
         }
@@ -84,7 +89,7 @@ impl Weights {
         let code = self.codes[row * self.shape.k + k];
         let scale = self.scales[group];
         match self.shape.zeros {
-            ZeroType::Points => {
+            ZeroType::Points | ZeroType::Constant(_) => {
                 let value = (i32::from(code) - i32::from(self.points[group])) as f32 * scale;
                 (value, value.abs())
             }
@@ -209,7 +214,7 @@ fn odd_shapes_in_every_form_agree_with_f64() {
                     let shape = PackedShape {
                         bits,
                         scales: SCALES[count / 2 % 2],
-                        zeros: ZEROS[count / 4 % 2],
+                        zeros: ZEROS[count / 4 % 3],
                         ..shape(n, k, group_size)
                     };
                     let case = Case::new(shape, [1, 2, 3, 5, 8, 17][count % 6], count % 3 == 0);
@@ -228,8 +233,10 @@ fn odd_shapes_in_every_form_agree_with_f64() {
 fn long_sums_agree_with_f64() {
     for (bits, zeros) in [
         (4, ZeroType::Points),
+        (4, ZeroType::Constant(8)),
         (4, ZeroType::Minimums),
         (8, ZeroType::Points),
+        (8, ZeroType::Constant(128)),
     ] {
         let shape = PackedShape {
             bits,
@@ -250,6 +257,7 @@ fn long_sums_agree_with_f64() {
 fn bf16_is_f32_of_rounded_activations() {
     for (bits, zeros) in [
         (4, ZeroType::Points),
+        (4, ZeroType::Constant(8)),
         (4, ZeroType::Minimums),
         (8, ZeroType::Minimums),
     ] {
@@ -308,6 +316,38 @@ fn instruction_sets_agree_bit_for_bit() {
     }
 }
 
+/// A constant is what equal points of all groups are.
+#[test]
+fn constant_zeros_are_equal_points() {
+    for (bits_of_code, point) in [(4, 8), (4, 0), (8, 128), (8, 16)] {
+        for group_size in GROUPS {
+            let constant = PackedShape {
+                bits: bits_of_code,
+                zeros: ZeroType::Constant(point),
+                ..shape(49, 333, group_size)
+            };
+            let constant = Case::new(constant, 9, true);
+            let mut weights = constant.weights.clone();
+            weights.shape.zeros = ZeroType::Points;
+            let points = Case {
+                matrix: weights.pack(),
+                weights,
+                bias: constant.bias.clone(),
+                x: constant.x.clone(),
+                m: constant.m,
+            };
+            assert!(constant.matrix.bytes() <= points.matrix.bytes());
+            for compute in every_isa() {
+                for activation in ACTIVATIONS {
+                    let got = bits(&constant.run(&compute, activation));
+                    let want = bits(&points.run(&compute, activation));
+                    assert!(got == want, "{compute:?} {activation:?} {point}");
+                }
+            }
+        }
+    }
+}
+
 /// Rows are the same bit for bit whether alone or among others, on one thread or several.
 #[test]
 fn a_row_does_not_depend_on_the_others() {
@@ -316,8 +356,10 @@ fn a_row_does_not_depend_on_the_others() {
         let three = Compute::with_isa(isa, Some(3)).unwrap();
         for (code_bits, zeros) in [
             (4, ZeroType::Points),
+            (4, ZeroType::Constant(8)),
             (4, ZeroType::Minimums),
             (8, ZeroType::Points),
+            (8, ZeroType::Constant(128)),
         ] {
             let (n, k) = (131, 600);
             let shape = PackedShape {
@@ -421,6 +463,12 @@ proptest! {
         }
         prop_assert!(tiled.as_bytes() == matrix.as_bytes());
         let copy = PackedMatrix::from_bytes(shape, matrix.as_bytes()).unwrap();
+        let read = PackedMatrix::read(shape, 3, |start, to| {
+            assert!(start.is_multiple_of(64) && to.len().is_multiple_of(64));
+            to.copy_from_slice(&matrix.as_bytes()[start..start + to.len()]);
+            Ok::<(), Error>(())
+        });
+        prop_assert!(read.unwrap().as_bytes() == matrix.as_bytes());
         let mut part = vec![f32::NAN; (n - middle) * k];
         copy.dequantize(middle..n, &mut part).unwrap();
         prop_assert!(bits(&part) == want[middle * k..]);
@@ -465,7 +513,8 @@ fn a_new_matrix_is_zeros_of_the_promised_size() {
     let shape = shape(2048, 2048, 128);
     let matrix = PackedMatrix::new(shape).unwrap();
     assert_eq!(matrix.shape(), shape);
-    assert_eq!(matrix.bytes() * 8 * 4, 17 * 2048 * 2048); // 4.25 bits a weight
+    assert_eq!(matrix.bytes() * 8 * 16, 67 * 2048 * 2048); // 4.19 bits a weight
+    assert_eq!(shape.bytes().unwrap(), matrix.bytes());
     assert_eq!(matrix.as_bytes().len(), matrix.bytes());
     assert_eq!(matrix.as_bytes().as_ptr() as usize % 64, 0);
     let mut row = [1.0; 2048];
@@ -557,6 +606,16 @@ fn rows_that_a_matrix_cannot_hold_are_errors() {
     value("scales", 1, fill(0, &|w| w.scales[4] = f32::NAN));
     value("scales", 1, fill(0, &|w| w.scales[4] = 0.1));
     value("points", 2, fill(0, &|w| w.points[6] = 16));
+    let constant = PackedShape {
+        zeros: ZeroType::Constant(8),
+        ..shape(20, 40, 16)
+    };
+    let mut weights_of_eights = weights.clone();
+    weights_of_eights.points.fill(8);
+    let mut matrix = PackedMatrix::new(constant).unwrap();
+    matrix.fill(0, weights_of_eights.rows(0..20)).unwrap();
+    weights_of_eights.points[7] = 9;
+    value("points", 2, matrix.fill(0, weights_of_eights.rows(0..20)));
     let other = fill(0, &|w| w.shape.zeros = ZeroType::Minimums);
     assert!(matches!(other, Err(Error::Packed { what: "zeros", .. })));
     assert!(matches!(

@@ -13,7 +13,7 @@ use crate::decoder::{Layer, Norm, Residual, linear};
 use crate::error::{Error, Result};
 use crate::kv_cache::{ContiguousCache, natural_dtype};
 use crate::linear::Linear;
-use crate::load::{LoadConfig, Loader, ModelDir};
+use crate::load::{LoadConfig, Loader, ModelDir, Prepared};
 use crate::rope::{Rope, RopeTable};
 
 /// Rows of one pass when a prompt is read in chunks.
@@ -54,21 +54,31 @@ impl CausalLm {
     ///
     /// # Errors
     /// A configuration that contradicts itself, a missing or wrongly shaped tensor, a corrupt or
-    /// cut file, weights that are not finite, a device that is not there.
+    /// cut file, weights that are not finite, a device that is not there; a prepared file that
+    /// [`Prepared`] does not allow to be made again, or that can't be written.
     pub fn load(dir: &ModelDir, options: LoadConfig) -> Result<Self> {
         let config = dir.config()?;
         let generation_config = dir.generation_config()?;
-        let loader = dir.loader(&config, &options)?;
-        let name = dir.name();
-        Self::build(name, config, generation_config, &loader, &options)
+        let load = |again| {
+            let loader = dir.model_loader(&config, &options, again)?;
+            let (config, generation_config) = (config.clone(), generation_config.clone());
+            Self::build(dir.name(), config, generation_config, &loader, &options)
+        };
+        match load(false) {
+            Err(Error::Prepared { file, what }) if options.prepared == Some(Prepared::Beside) => {
+                tracing::info!(file = %file.display(), what, "a prepared file is made again");
+                load(true)
+            }
+            result => result,
+        }
     }
 
     /// A model of this shape with random weights of `options.dtype` (f32 without), for benchmarks
     /// and tests. With `config.quantization` the matrices of its layers are packed, with zero points
-    /// and scales of f16.
+    /// and scales of f16; with `options.head` embedding and head.
     ///
     /// # Errors
-    /// A configuration that contradicts itself.
+    /// A configuration that contradicts itself, or a head that can't be packed.
     pub fn random(config: Config, seed: u64, options: LoadConfig) -> Result<Self> {
         config.validate()?;
         let loader = Loader::random(&config, &options, seed)?;

@@ -53,6 +53,14 @@ pub enum Error {
         /// What was expected and what was found.
         what: String,
     },
+    /// A prepared file is damaged, or was made of other files or with other options.
+    #[error("{}: {what}; remove it to have it made again", file.display())]
+    Prepared {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// An index names a file outside of its folder.
     #[error("{}: names `{}`, expected a file inside of the folder", file.display(), path.display())]
     OutsideFolder {
@@ -96,6 +104,14 @@ pub enum Error {
     WeightDtype {
         /// The dtype that was asked for.
         got: candle_core::DType,
+    },
+    /// Embedding and head can't be rounded where no matrix is packed.
+    #[error(
+        "embedding and head can't be {got:?} here, expected packed matrices on the CPU, or `Stored`"
+    )]
+    HeadWeights {
+        /// What was asked for.
+        got: crate::load::HeadWeights,
     },
     /// A checkpoint would be saved over something that is there.
     #[error("{}: is there already, expected a new or empty folder", path.display())]

@@ -16,10 +16,12 @@ mod dir;
 mod elements;
 mod file;
 mod gguf;
+mod head;
 mod loader;
 mod matrix;
 mod packed;
 mod pickle;
+mod prepared;
 mod random;
 mod read;
 mod safetensors;
@@ -44,7 +46,9 @@ pub(crate) use loader::Loader;
 // Stored numbers are little-endian and are copied as they are.
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints can't be loaded on big-endian machines");
+pub use head::HeadWeights;
 pub use loader::{LoadProgress, LoadReport};
+pub use prepared::Prepared;
 
 use crate::error::Result;
 
@@ -65,11 +69,16 @@ pub struct LoadConfig {
     /// Whether matrices of 4, 5, 6 and 8 bits stay packed (the default, on the CPU only); otherwise
     /// they are dequantized to `dtype`, f32 without one.
     pub packed: bool,
+    /// What embedding and head are held as: as stored by default. Rounded ones need `packed` and the CPU.
+    pub head: HeadWeights,
     /// How activations are rounded before a product with a packed matrix: bf16 by default.
     /// [`Activation::F32`] is exact.
     pub packed_activation: Activation,
     /// Where weights go.
     pub device: Device,
+    /// Where packed matrices are kept between runs, so that later ones read them as they lie in
+    /// memory. Without packed matrices, as on other devices, nothing is kept.
+    pub prepared: Option<Prepared>,
     /// Whether files are mapped or read.
     pub mmap: bool,
     /// Whether weights that are not finite are an error.
@@ -87,8 +96,10 @@ impl Default for LoadConfig {
         Self {
             dtype: None,
             packed: true,
+            head: HeadWeights::Stored,
             packed_activation: Activation::Bf16,
             device: Device::Cpu,
+            prepared: None,
             mmap: true,
             check_finite: true,
             threads: None,
@@ -103,8 +114,10 @@ impl fmt::Debug for LoadConfig {
         f.debug_struct("LoadConfig")
             .field("dtype", &self.dtype)
             .field("packed", &self.packed)
+            .field("head", &self.head)
             .field("packed_activation", &self.packed_activation)
             .field("device", &self.device)
+            .field("prepared", &self.prepared)
             .field("mmap", &self.mmap)
             .field("check_finite", &self.check_finite)
             .field("threads", &self.threads)
@@ -127,6 +140,13 @@ impl LoadConfig {
         self
     }
 
+    /// Sets what embedding and head are held as.
+    #[must_use]
+    pub fn with_head(mut self, head: HeadWeights) -> Self {
+        self.head = head;
+        self
+    }
+
     /// Sets how activations are rounded before a product with a packed matrix.
     #[must_use]
     pub fn with_packed_activation(mut self, activation: Activation) -> Self {
@@ -138,6 +158,13 @@ impl LoadConfig {
     #[must_use]
     pub fn with_device(mut self, device: Device) -> Self {
         self.device = device;
+        self
+    }
+
+    /// Keeps packed matrices between runs; see [`Prepared`].
+    #[must_use]
+    pub fn with_prepared(mut self, prepared: Prepared) -> Self {
+        self.prepared = Some(prepared);
         self
     }
 

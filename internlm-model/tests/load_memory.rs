@@ -13,6 +13,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use internlm_kernels::Compute;
 use internlm_model::config::Config;
+use internlm_model::load::Prepared;
 use internlm_model::save::SaveConfig;
 use internlm_model::{CausalLm, LoadConfig, ModelDir};
 use safetensors::tensor::Dtype;
@@ -45,6 +46,9 @@ fn child() {
     if var("LOAD_MEMORY_DTYPE") == "bf16" {
         options = options.with_dtype(DType::BF16);
     }
+    if let Some(file) = std::env::var_os("LOAD_MEMORY_PREPARED") {
+        options = options.with_prepared(Prepared::At(file.into()));
+    }
     let before = status("VmRSS:");
     let model = CausalLm::load(&ModelDir::open(path).expect("opens"), options).expect("loads");
     let peak = status("VmHWM:");
@@ -54,7 +58,19 @@ fn child() {
 /// `most`: bytes that may be resident beside the weights, by their bytes.
 #[track_caller]
 fn check(path: &Path, dtype: &str, mmap: bool, most: fn(u64) -> u64) {
-    let output = Command::new(std::env::current_exe().expect("this program"))
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    check_command(&mut command, path, dtype, mmap, most);
+}
+
+#[track_caller]
+fn check_command(
+    command: &mut Command,
+    path: &Path,
+    dtype: &str,
+    mmap: bool,
+    most: fn(u64) -> u64,
+) {
+    let output = command
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env("LOAD_MEMORY_PATH", path)
         .env("LOAD_MEMORY_DTYPE", dtype)
@@ -181,6 +197,14 @@ fn packed_peak_stays_near_the_packed_weights() {
     safetensors::serialize_to_file(tensors, None, &file).expect("writes");
     check(at.path(), "", true, packed);
     check(at.path(), "", false, packed);
+    // While a prepared file is made, and from it.
+    let file = at.path().join("kept");
+    for _ in 0..2 {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.env("LOAD_MEMORY_PREPARED", &file);
+        check_command(&mut command, at.path(), "", true, packed);
+        assert!(file.is_file());
+    }
 }
 
 /// A tensor to be written.

@@ -13,7 +13,7 @@ use internlm_kernels::{
 use crate::codes::{Codes, Zeros};
 use crate::error::{Error, Result};
 
-/// A matrix of codes, packed: about 4.25 bits a weight for 4-bit codes in groups of 128.
+/// A matrix of codes, packed: about 4.19 bits a weight for 4-bit codes in groups of 128.
 ///
 /// It holds what [`Codes`] say, exactly; scales are stored in half precision where that loses
 /// nothing.
@@ -34,6 +34,30 @@ impl PackedWeight {
         let mut builder = PackedBuilder::new(shape(codes), codes.order.clone())?;
         builder.push_checked(codes)?;
         builder.finish()
+    }
+
+    /// A weight of a matrix that is packed already. `order` is as in [`Codes::order`].
+    ///
+    /// # Errors
+    /// [`Error::Codes`] for an order that is no permutation.
+    pub fn from_matrix(matrix: PackedMatrix, order: Option<Vec<u32>>) -> Result<PackedWeight> {
+        if let Some(order) = &order {
+            let columns = matrix.shape().k;
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            let is_permutation = sorted.len() == columns
+                && (0..columns)
+                    .zip(&sorted)
+                    .all(|(k, &column)| column as usize == k);
+            if !is_permutation {
+                let message = format!("no permutation of {columns} columns");
+                return Err(Error::Codes {
+                    what: "order",
+                    message,
+                });
+            }
+        }
+        Ok(PackedWeight { matrix, order })
     }
 
     /// `(out_features, in_features)`.
@@ -157,8 +181,13 @@ fn shape(codes: &Codes) -> PackedShape {
 }
 
 fn zero_type(codes: &Codes) -> ZeroType {
-    match codes.zeros {
-        Zeros::Points(_) => ZeroType::Points,
+    match &codes.zeros {
+        Zeros::Points(points) => match points.split_first() {
+            Some((first, rest)) if rest.iter().all(|point| point == first) => {
+                ZeroType::Constant(*first)
+            }
+            _ => ZeroType::Points,
+        },
         Zeros::Minimums(_) => ZeroType::Minimums,
     }
 }
@@ -174,29 +203,13 @@ pub struct PackedBuilder {
 
 impl PackedBuilder {
     /// Begins a matrix. `shape.scales` must be [`ScaleType::F32`] unless all scales to come are
-    /// exactly half precision. `order` is as in [`Codes::order`].
+    /// exactly half precision, and `shape.zeros` no constant unless it is every zero point to come. `order` is as in [`Codes::order`].
     ///
     /// # Errors
     /// [`Error::Kernel`] for a form that can't be, [`Error::Codes`] for an order that is no permutation.
     pub fn new(shape: PackedShape, order: Option<Vec<u32>>) -> Result<PackedBuilder> {
-        let matrix = PackedMatrix::new(shape)?;
-        if let Some(order) = &order {
-            let mut sorted = order.clone();
-            sorted.sort_unstable();
-            let is_permutation = sorted.len() == shape.k
-                && (0..shape.k)
-                    .zip(&sorted)
-                    .all(|(k, &column)| column as usize == k);
-            if !is_permutation {
-                let message = format!("no permutation of {} columns", shape.k);
-                return Err(Error::Codes {
-                    what: "order",
-                    message,
-                });
-            }
-        }
         Ok(PackedBuilder {
-            weight: PackedWeight { matrix, order },
+            weight: PackedWeight::from_matrix(PackedMatrix::new(shape)?, order)?,
             rows: 0,
         })
     }
@@ -258,9 +271,13 @@ fn check_form(shape: PackedShape, order: Option<&[u32]>, codes: &Codes) -> Resul
             return differ(what, got.to_string(), want.to_string());
         }
     }
-    if zero_type(codes) != shape.zeros {
-        let got = format!("{:?}", zero_type(codes));
-        return differ("zeros", got, format!("{:?}", shape.zeros));
+    // Whether points are a constant is checked with their values.
+    let (got, fits) = match codes.zeros {
+        Zeros::Points(_) => ("points", shape.zeros != ZeroType::Minimums),
+        Zeros::Minimums(_) => ("minimums", shape.zeros == ZeroType::Minimums),
+    };
+    if !fits {
+        return differ("zeros", got.to_owned(), format!("{:?}", shape.zeros));
     }
     if codes.order.as_deref() != order {
         return differ("order", "one order".to_owned(), "another".to_owned());

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 use std::mem::transmute;
 
 use super::dot::{Dot, run};
-use super::layout::TILE;
+use super::layout::{ScaleType, TILE, ZeroType};
 use super::product::Task;
 
 /// 8-bit activations and codes of `BITS` bits. Proof of AVX2, FMA and F16C.
@@ -31,26 +31,32 @@ struct Half {
 /// # Safety
 /// As [`Dot::header`]; the processor must have AVX2 and F16C.
 #[inline(always)]
-unsafe fn header(tile: *const u8, zeros: usize, f16: bool, minimums: bool, half: usize) -> Half {
+unsafe fn header(from: *const u8, scales: ScaleType, zeros: ZeroType, half: usize) -> Half {
     // SAFETY: a header holds 16 scales, then 16 zeros, in these types.
     unsafe {
-        let zeros = tile.add(zeros);
+        let (scales, zeros_at) = match scales {
+            ScaleType::F16 => {
+                let halves = _mm_loadu_si128(from.cast::<__m128i>().add(half));
+                (_mm256_cvtph_ps(halves), 2 * TILE)
+            }
+            ScaleType::F32 => (_mm256_loadu_ps(from.cast::<f32>().add(8 * half)), 4 * TILE),
+        };
+        let from = from.add(zeros_at);
+        let (points, minimums) = match zeros {
+            ZeroType::Points => {
+                let points = _mm_loadl_epi64(from.add(8 * half).cast());
+                (_mm256_cvtepu8_epi32(points), _mm256_setzero_ps())
+            }
+            ZeroType::Constant(point) => (_mm256_set1_epi32(point.into()), _mm256_setzero_ps()),
+            ZeroType::Minimums => {
+                let minimums = _mm256_loadu_ps(from.cast::<f32>().add(8 * half));
+                (_mm256_setzero_si256(), minimums)
+            }
+        };
         Half {
-            scales: if f16 {
-                _mm256_cvtph_ps(_mm_loadu_si128(tile.cast::<__m128i>().add(half)))
-            } else {
-                _mm256_loadu_ps(tile.cast::<f32>().add(8 * half))
-            },
-            points: if minimums {
-                _mm256_setzero_si256()
-            } else {
-                _mm256_cvtepu8_epi32(_mm_loadl_epi64(zeros.add(8 * half).cast()))
-            },
-            minimums: if minimums {
-                _mm256_loadu_ps(zeros.cast::<f32>().add(8 * half))
-            } else {
-                _mm256_setzero_ps()
-            },
+            scales,
+            points,
+            minimums,
         }
     }
 }
@@ -141,12 +147,12 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     const STEP: (usize, usize) = (8, 16 * BITS as usize);
 
     #[inline(always)]
-    unsafe fn header(self, tile: *const u8, zeros: usize, f16: bool, minimums: bool) -> [Half; 2] {
+    unsafe fn header(self, from: *const u8, scales: ScaleType, zeros: ZeroType) -> [Half; 2] {
         // SAFETY: see above.
         unsafe {
             [
-                header(tile, zeros, f16, minimums, 0),
-                header(tile, zeros, f16, minimums, 1),
+                header(from, scales, zeros, 0),
+                header(from, scales, zeros, 1),
             ]
         }
     }

@@ -5,7 +5,7 @@ use std::mem::transmute;
 
 use super::avx2::prefetch;
 use super::dot::{Dot, run};
-use super::layout::TILE;
+use super::layout::{ScaleType, TILE, ZeroType};
 use super::product::Task;
 
 /// 8-bit activations and codes of `BITS` bits. Proof of AVX-512 F, BW, DQ, VL, and where `VNNI` of
@@ -49,26 +49,26 @@ struct Header {
 /// # Safety
 /// As [`Dot::header`]; the processor must have AVX-512.
 #[inline(always)]
-unsafe fn header(tile: *const u8, zeros: usize, f16: bool, minimums: bool) -> Header {
+unsafe fn header(from: *const u8, scales: ScaleType, zeros: ZeroType) -> Header {
     // SAFETY: a header holds 16 scales, then 16 zeros, in these types.
     unsafe {
-        let zeros = tile.add(zeros);
+        let (scales, zeros_at) = match scales {
+            ScaleType::F16 => (_mm512_cvtph_ps(_mm256_loadu_si256(from.cast())), 2 * TILE),
+            ScaleType::F32 => (_mm512_loadu_ps(from.cast()), 4 * TILE),
+        };
+        let from = from.add(zeros_at);
+        let (points, minimums) = match zeros {
+            ZeroType::Points => (
+                _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())),
+                _mm512_setzero_ps(),
+            ),
+            ZeroType::Constant(point) => (_mm512_set1_epi32(point.into()), _mm512_setzero_ps()),
+            ZeroType::Minimums => (_mm512_setzero_si512(), _mm512_loadu_ps(from.cast())),
+        };
         Header {
-            scales: if f16 {
-                _mm512_cvtph_ps(_mm256_loadu_si256(tile.cast()))
-            } else {
-                _mm512_loadu_ps(tile.cast())
-            },
-            points: if minimums {
-                _mm512_setzero_si512()
-            } else {
-                _mm512_cvtepu8_epi32(_mm_loadu_si128(zeros.cast()))
-            },
-            minimums: if minimums {
-                _mm512_loadu_ps(zeros.cast())
-            } else {
-                _mm512_setzero_ps()
-            },
+            scales,
+            points,
+            minimums,
         }
     }
 }
@@ -138,9 +138,9 @@ impl<const BITS: u32, const VNNI: bool> Dot for Int8<BITS, VNNI> {
     const STEP: (usize, usize) = (8, 16 * BITS as usize);
 
     #[inline(always)]
-    unsafe fn header(self, tile: *const u8, zeros: usize, f16: bool, minimums: bool) -> Header {
+    unsafe fn header(self, from: *const u8, scales: ScaleType, zeros: ZeroType) -> Header {
         // SAFETY: see above.
-        unsafe { header(tile, zeros, f16, minimums) }
+        unsafe { header(from, scales, zeros) }
     }
 
     #[inline(always)]
@@ -247,10 +247,10 @@ impl Dot for Bf16 {
     const STEP: (usize, usize) = (16, 64);
 
     #[inline(always)]
-    unsafe fn header(self, tile: *const u8, zeros: usize, f16: bool, minimums: bool) -> Header {
+    unsafe fn header(self, from: *const u8, scales: ScaleType, zeros: ZeroType) -> Header {
         // SAFETY: see above.
         unsafe {
-            let mut header = header(tile, zeros, f16, minimums);
+            let mut header = header(from, scales, zeros);
             header.points = _mm512_mullo_epi32(header.points, _mm512_set1_epi32(0x0101_0101));
             header
         }

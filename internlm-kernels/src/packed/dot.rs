@@ -5,11 +5,13 @@
 //! outputs are lanes, so nothing is summed across them.
 
 #[cfg(target_arch = "x86_64")]
-use super::layout::{LINE, STEP, TILE, ZeroType};
+use super::layout::{LINE, PackedShape, STEP, ScaleType, TILE, ZeroType};
 use super::product::Task;
 #[cfg(target_arch = "x86_64")]
 use super::product::is_avx512;
 use super::scalar;
+#[cfg(target_arch = "x86_64")]
+use super::wide::HEADERS_AHEAD;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use crate::compute::Compute;
@@ -89,15 +91,8 @@ pub(super) trait Dot: Copy {
     const STEP: (usize, usize);
 
     /// # Safety
-    /// A tile of a matrix must lie at `tile`, its zeros `zeros` bytes later; `f16` and `minimums` must be true
-    /// where its scales are f16 and its zeros are minimums.
-    unsafe fn header(
-        self,
-        tile: *const u8,
-        zeros: usize,
-        f16: bool,
-        minimums: bool,
-    ) -> Self::Header;
+    /// A header of these types must lie at `from`.
+    unsafe fn header(self, from: *const u8, scales: ScaleType, zeros: ZeroType) -> Self::Header;
 
     /// # Safety
     /// A step of codes must lie at `from`, aligned to a cache line.
@@ -163,12 +158,17 @@ fn block<D: Dot, const M: usize, const N: usize>(
     row: usize,
 ) -> usize {
     let layout = *task.matrix.layout();
-    let minimums = layout.shape.zeros == ZeroType::Minimums;
-    let f16 = layout.shape.scales == super::ScaleType::F16;
+    let PackedShape {
+        scales: scale_type,
+        zeros,
+        ..
+    } = layout.shape;
+    let minimums = zeros == ZeroType::Minimums;
     assert!(layout.step() == D::STEP.1 && layout.padded_k / STEP * D::STEP.0 == 4 * task.x.stride);
     // A tile beyond the last is computed as the last, and dropped.
     let tile = |j: usize| (first + j).min(task.tiles.end - 1);
-    let columns: [&[u8]; N] = std::array::from_fn(|j| task.matrix.column(tile(j)));
+    let columns: [&[u8]; N] = std::array::from_fn(|j| task.matrix.steps(tile(j)));
+    let headers_of: [&[u8]; N] = std::array::from_fn(|j| task.matrix.headers(tile(j)));
     let values: [&[f32]; M] =
         std::array::from_fn(|i| &task.x.values[(row + i) * task.x.stride..][..task.x.stride]);
     let groups = |words: &'_ [f32], i: usize| -> *const f32 {
@@ -179,7 +179,7 @@ fn block<D: Dot, const M: usize, const N: usize>(
     let once = task.rows.len() <= M;
     let mut totals = [[d.zero(); N]; M];
     for group in 0..layout.groups {
-        let at = layout.tile(group);
+        let at = layout.codes(group);
         let x_at = group * (layout.padded_group / STEP) * D::STEP.0;
         // Near the end of its column a stream goes on with the column after the others.
         let ahead = if at + AHEAD < layout.column {
@@ -187,15 +187,23 @@ fn block<D: Dot, const M: usize, const N: usize>(
         } else {
             AHEAD + (N - 1) * layout.column
         };
-        // SAFETY: the group is one of the layout, so its tile lies in each column and its activations
-        // in each row, whose length the assertion above ties to the steps of the layout; `scales` and
+        // SAFETY: the group is one of the layout, so its steps lie in each column, its header among
+        // those of the column and its activations in each row, whose length the assertion above ties to the steps of the layout; `scales` and
         // `x_sums` hold a number for each group.
         unsafe {
             // Loops, not closures: those are functions without the instructions.
-            let header = |j: usize| columns[j].as_ptr().add(at);
-            let mut headers = [d.header(header(0), layout.zeros(), f16, minimums); N];
+            let header_at = layout.header(group);
+            let mut headers =
+                [d.header(headers_of[0].as_ptr().add(header_at), scale_type, zeros); N];
             for j in 1..N {
-                headers[j] = d.header(header(j), layout.zeros(), f16, minimums);
+                headers[j] = d.header(headers_of[j].as_ptr().add(header_at), scale_type, zeros);
+            }
+            for j in 0..N {
+                d.prefetch(
+                    headers_of[j]
+                        .as_ptr()
+                        .wrapping_add(header_at + HEADERS_AHEAD),
+                );
             }
             let mut sums = [[d.start(headers[0], *x_sums[0].add(group), minimums); N]; M];
             for i in 0..M {
@@ -204,7 +212,7 @@ fn block<D: Dot, const M: usize, const N: usize>(
                 }
             }
             for step in 0..layout.steps(group) {
-                let from = at + layout.codes() + step * D::STEP.1;
+                let from = at + step * D::STEP.1;
                 let mut codes = [d.codes(columns[0].as_ptr().add(from), headers[0]); N];
                 for j in 1..N {
                     codes[j] = d.codes(columns[j].as_ptr().add(from), headers[j]);

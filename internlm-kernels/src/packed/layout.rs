@@ -1,11 +1,15 @@
 //! Where codes, scales and zeros lie.
 //!
-//! A tile holds 16 outputs and one group of inputs: a header of whole cache lines (16 scales, then 16
-//! zeros), then steps of 8 inputs. A step of 4-bit codes is one line of 16 dwords, one an output;
-//! byte `j` of a dword is `q[j] | q[4 + j] << 4`. A step of 8-bit codes is two such lines, byte `j`
-//! being `q[j]` in the first and `q[4 + j]` in the second. So a line, masked, is an operand of
-//! `vpdpbusd`, and four inputs of a tile of AMX. The tiles of 16 outputs follow one another; groups
-//! are filled up with zeros to whole steps, outputs to whole tiles.
+//! A tile holds 16 outputs and one group of inputs: a header (16 scales, then 16 zeros, unless one
+//! constant is the zero of all) and steps of 8 inputs. A step of 4-bit codes is one cache line of 16
+//! dwords, one an output; byte `j` of a dword is `q[j] | q[4 + j] << 4`. A step of 8-bit codes is two such
+//! lines, byte `j` being `q[j]` in the first and `q[4 + j]` in the second. So a line, masked, is an operand
+//! of `vpdpbusd`, and four inputs of a tile of AMX.
+//!
+//! All headers come first, then all steps, so that headers need not fill cache lines and steps
+//! are aligned to them. In both parts the tiles of 16 outputs follow one another, and within these the
+//! groups; headers of 16 outputs are filled up to whole lines, groups with zeros to whole steps, outputs
+//! to whole tiles.
 
 use crate::error::{Error, Result};
 
@@ -47,6 +51,8 @@ pub(super) fn is_f16(x: f32) -> bool {
 pub enum ZeroType {
     /// The code of 0.0.
     Points,
+    /// The code of 0.0, the same of all groups. It takes no memory.
+    Constant(u8),
     /// The value of code 0, in f32.
     Minimums,
 }
@@ -73,6 +79,14 @@ impl PackedShape {
     pub fn groups(&self) -> usize {
         self.k.div_ceil(self.group_size.max(1))
     }
+
+    /// Bytes of the matrix in memory.
+    ///
+    /// # Errors
+    /// As [`PackedMatrix::new`](super::PackedMatrix::new).
+    pub fn bytes(&self) -> Result<usize> {
+        Ok(Layout::new(*self)?.bytes)
+    }
 }
 
 /// Distances in bytes, and inputs with their padding.
@@ -86,9 +100,12 @@ pub(super) struct Layout {
     pub(super) padded_group: usize,
     /// All inputs with padding.
     pub(super) padded_k: usize,
+    /// Bytes of a header.
     header: usize,
     step: usize,
-    /// From one tile of outputs to the next.
+    /// Bytes of the headers of a tile of outputs.
+    pub(super) headers: usize,
+    /// Bytes of the steps of a tile of outputs.
     pub(super) column: usize,
     /// Tiles of outputs.
     pub(super) columns: usize,
@@ -108,29 +125,35 @@ impl Layout {
         if group == 0 || group > MAX_GROUP {
             return refuse("group_size", shape.group_size, "1 to 65536");
         }
+        if let ZeroType::Constant(point) = shape.zeros
+            && u32::from(point) >= 1 << shape.bits
+        {
+            return refuse("zeros", point.into(), "a code");
+        }
         let (groups, padded_group) = (shape.groups(), group.next_multiple_of(STEP));
         let scale_bytes = match shape.scales {
             ScaleType::F16 => 2,
             ScaleType::F32 => 4,
         };
         let zero_bytes = match shape.zeros {
+            ZeroType::Constant(_) => 0,
             ZeroType::Points => 1,
             ZeroType::Minimums => 4,
         };
-        let header = (TILE * (scale_bytes + zero_bytes)).next_multiple_of(LINE);
+        let header = TILE * (scale_bytes + zero_bytes);
         let step = LINE * shape.bits as usize / 4;
         let size = || {
             let whole = groups.saturating_sub(1);
             let last = (shape.k - whole * group).next_multiple_of(STEP);
             let padded_k = whole.checked_mul(padded_group)?.checked_add(last)?;
-            let column = (padded_k / STEP)
-                .checked_mul(step)?
-                .checked_add(groups.checked_mul(header)?)?;
+            let column = (padded_k / STEP).checked_mul(step)?;
+            let headers = groups.checked_mul(header)?.checked_next_multiple_of(LINE)?;
             let columns = shape.n.div_ceil(TILE);
-            let bytes = column.checked_mul(columns)?;
-            (bytes <= isize::MAX as usize - LINE).then_some((padded_k, column, columns, bytes))
+            let bytes = column.checked_add(headers)?.checked_mul(columns)?;
+            let fits = bytes <= isize::MAX as usize - LINE;
+            fits.then_some((padded_k, headers, column, columns, bytes))
         };
-        let Some((padded_k, column, columns, bytes)) = size() else {
+        let Some((padded_k, headers, column, columns, bytes)) = size() else {
             return refuse("n", shape.n, "a size that memory can hold");
         };
         Ok(Layout {
@@ -141,6 +164,7 @@ impl Layout {
             padded_k,
             header,
             step,
+            headers,
             column,
             columns,
             bytes,
@@ -159,13 +183,25 @@ impl Layout {
         (self.padded_k - start).min(self.padded_group) / STEP
     }
 
-    /// The tile of a group: distance from the start of its column of tiles.
+    /// Distance of the steps of all tiles from the first byte, where the headers begin.
     #[inline(always)]
-    pub(super) fn tile(&self, group: usize) -> usize {
-        group * (self.header + self.padded_group / STEP * self.step)
+    pub(super) fn steps_start(&self) -> usize {
+        self.headers * self.columns
     }
 
-    /// Distance of the zeros from the start of a tile, which the scales begin.
+    /// The header of a group: distance from the first of its tile of outputs.
+    #[inline(always)]
+    pub(super) fn header(&self, group: usize) -> usize {
+        group * self.header
+    }
+
+    /// The steps of a group: distance from the first of its tile of outputs.
+    #[inline(always)]
+    pub(super) fn codes(&self, group: usize) -> usize {
+        group * (self.padded_group / STEP * self.step)
+    }
+
+    /// Distance of the zeros from the start of a header, which the scales begin.
     #[inline(always)]
     pub(super) fn zeros(&self) -> usize {
         match self.shape.scales {
@@ -174,9 +210,9 @@ impl Layout {
         }
     }
 
-    /// Distance of the codes from the start of a tile.
+    /// Bytes of a header.
     #[inline(always)]
-    pub(super) fn codes(&self) -> usize {
+    pub(super) fn header_bytes(&self) -> usize {
         self.header
     }
 
@@ -204,10 +240,28 @@ mod tests {
 
     #[test]
     fn four_bits_take_little_more_than_four_bits() {
+        // Eighths of a bit a weight.
+        let eighths = |group_size, scales, zeros| {
+            let layout = Layout::new(PackedShape {
+                group_size,
+                scales,
+                zeros,
+                ..shape()
+            });
+            layout.unwrap().bytes * 64 / (2048 * 2048)
+        };
+        let (f16, f32) = (ScaleType::F16, ScaleType::F32);
+        assert_eq!(eighths(32, f16, ZeroType::Constant(8)), 36); // as ggml's Q4_0
+        assert_eq!(eighths(32, f16, ZeroType::Points), 38);
+        assert_eq!(eighths(32, f16, ZeroType::Minimums), 44);
+        assert_eq!(eighths(32, f32, ZeroType::Minimums), 48);
+        assert_eq!(eighths(64, f16, ZeroType::Points), 35);
+        assert_eq!(eighths(128, f16, ZeroType::Constant(8)), 33);
         let layout = Layout::new(shape()).unwrap();
-        assert_eq!(layout.bytes * 8 * 4, 2048 * 2048 * 17); // 4.25 bits a weight
-        assert_eq!(layout.tile(1), 1088);
-        assert_eq!((layout.columns, layout.column), (128, 16 * 1088));
+        assert_eq!((layout.header(1), layout.codes(1)), (48, 1024));
+        assert_eq!((layout.headers, layout.column), (16 * 48, 16 * 1024));
+        assert_eq!(layout.columns, 128);
+        assert_eq!(layout.bytes, 128 * (16 * 48 + 16 * 1024));
     }
 
     #[test]
@@ -223,8 +277,9 @@ mod tests {
         assert_eq!((layout.groups, layout.padded_k), (3, 24 + 24 + 16));
         assert_eq!((layout.steps(0), layout.steps(2)), (3, 2));
         assert_eq!(layout.inputs(2), 40..50);
-        assert_eq!(layout.column, 3 * 64 + 8 * 128);
+        assert_eq!((layout.headers, layout.column), (192, 8 * 128));
         assert_eq!(layout.columns, 2);
+        assert_eq!(layout.steps_start(), 384);
     }
 
     #[test]
@@ -243,6 +298,7 @@ mod tests {
             refused(&|s| (s.k, s.group_size) = (70_000, 70_000)),
             "group_size"
         );
+        assert_eq!(refused(&|s| s.zeros = ZeroType::Constant(16)), "zeros");
         assert_eq!(refused(&|s| s.n = usize::MAX), "n");
         assert_eq!(refused(&|s| s.k = usize::MAX), "n");
     }

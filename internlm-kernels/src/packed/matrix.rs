@@ -11,7 +11,7 @@ use crate::memory::huge_pages;
 /// A matrix of 4- or 8-bit codes in the order that products read it; the only copy that is needed.
 ///
 /// A weight is `(code - point) · scale` or `code · scale + minimum`, as the [`PackedShape`] says. A
-/// new matrix is all zeros. 4-bit codes in groups of 128 with f16 scales and points take 4.25 bits a
+/// new matrix is all zeros. 4-bit codes in groups of 128 with f16 scales and points take 4.19 bits a
 /// weight.
 ///
 /// ```
@@ -51,7 +51,11 @@ pub struct PackedMatrix {
 /// A cache line: what vectors are aligned to.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; LINE]);
+pub(super) struct Line([u8; LINE]);
+
+impl Line {
+    pub(super) const ZERO: Line = Line([0; LINE]);
+}
 
 // SAFETY: an array of bytes of the size of the alignment, so no padding; all bits are allowed.
 unsafe impl bytemuck::Zeroable for Line {}
@@ -85,7 +89,8 @@ pub enum PackedZeros<'a> {
 /// 16 neighbouring rows, the last time fewer: what one thread may fill while others fill others.
 pub struct PackedTile<'a> {
     layout: Layout,
-    lines: &'a mut [Line],
+    headers: &'a mut [Line],
+    steps: &'a mut [Line],
     rows: Range<usize>,
 }
 
@@ -99,7 +104,7 @@ impl PackedMatrix {
         let layout = Layout::new(shape)?;
         let count = layout.bytes / LINE;
         let mut lines = huge_pages(Vec::with_capacity(count));
-        lines.resize(count, Line([0; LINE]));
+        lines.resize(count, Line::ZERO);
         Ok(PackedMatrix { layout, lines })
     }
 
@@ -120,10 +125,14 @@ impl PackedMatrix {
     /// last and zeros of the other type, [`Error::PackedValue`] for a value that the matrix can't hold.
     pub fn fill(&mut self, start: usize, rows: PackedRows<'_>) -> Result<()> {
         let count = rows.check(&self.layout, start, self.layout.shape.n)?;
-        let lines = self.layout.column / LINE;
-        for row in start..start + count {
-            let column = &mut self.lines[row / TILE * lines..][..lines];
-            rows.write(&self.layout, column, row % TILE, row - start);
+        let (layout, tiles) = (self.layout, start / TILE..(start + count).div_ceil(TILE));
+        let mut row = start;
+        for tile in self.tiles().take(tiles.end).skip(tiles.start) {
+            for lane in row - tile.rows.start..tile.rows.len().min(start + count - tile.rows.start)
+            {
+                rows.write(&layout, tile.headers, tile.steps, lane, row - start);
+                row += 1;
+            }
         }
         Ok(())
     }
@@ -131,11 +140,14 @@ impl PackedMatrix {
     /// All rows in order, 16 at a time, for several threads to fill.
     pub fn tiles(&mut self) -> impl Iterator<Item = PackedTile<'_>> {
         let layout = self.layout;
-        let lines = (layout.column / LINE).max(1);
-        let columns = self.lines.chunks_exact_mut(lines).enumerate();
-        columns.map(move |(index, lines)| PackedTile {
+        let (headers, steps) = self.lines.split_at_mut(layout.steps_start() / LINE);
+        let headers = headers.chunks_exact_mut((layout.headers / LINE).max(1));
+        let steps = steps.chunks_exact_mut((layout.column / LINE).max(1));
+        let tiles = headers.zip(steps).enumerate();
+        tiles.map(move |(index, (headers, steps))| PackedTile {
             layout,
-            lines,
+            headers,
+            steps,
             rows: index * TILE..layout.shape.n.min((index + 1) * TILE),
         })
     }
@@ -154,9 +166,8 @@ impl PackedMatrix {
         check_len("dequantize", "out", out.len(), &[rows.len(), k])?;
         for (row, out) in rows.zip(out.chunks_exact_mut(k.max(1))) {
             for group in 0..layout.groups {
-                let tile = self.tile(row / TILE, group);
-                let header = Header::read(layout, tile);
-                let codes = &tile[layout.codes()..];
+                let header = Header::read(layout, self.header(row / TILE, group));
+                let codes = self.codes(row / TILE, group);
                 for (k, input) in layout.inputs(group).enumerate() {
                     out[input] = header.value(row % TILE, code(bits, codes, k, row % TILE));
                 }
@@ -170,41 +181,37 @@ impl PackedMatrix {
         bytemuck::cast_slice(&self.lines)
     }
 
-    /// A matrix from what [`PackedMatrix::as_bytes`] gave.
-    ///
-    /// # Errors
-    /// [`Error::Packed`] as [`PackedMatrix::new`], [`Error::Shape`] for another number of bytes,
-    /// [`Error::PackedValue`] for a scale or zero that no matrix holds.
-    pub fn from_bytes(shape: PackedShape, bytes: &[u8]) -> Result<PackedMatrix> {
-        let layout = Layout::new(shape)?;
-        check_len("from_bytes", "bytes", bytes.len(), &[layout.bytes])?;
-        let mut lines = huge_pages(Vec::with_capacity(layout.bytes / LINE));
-        lines.extend(bytes.as_chunks::<LINE>().0.iter().map(|&line| Line(line)));
-        let matrix = PackedMatrix { layout, lines };
-        for column in 0..layout.columns {
-            for group in 0..layout.groups {
-                let header = Header::read(&layout, matrix.tile(column, group));
-                header.check(&layout, column * TILE)?;
-            }
-        }
-        Ok(matrix)
+    pub(super) fn of(layout: Layout, lines: Vec<Line>) -> PackedMatrix {
+        PackedMatrix { layout, lines }
     }
 
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// All tiles of 16 rows.
+    /// The headers of a tile of 16 rows.
     #[inline(always)]
-    pub(super) fn column(&self, column: usize) -> &[u8] {
-        &self.as_bytes()[column * self.layout.column..][..self.layout.column]
+    pub(super) fn headers(&self, tile: usize) -> &[u8] {
+        &self.as_bytes()[tile * self.layout.headers..][..self.layout.headers]
     }
 
-    /// The tile of a group and what comes after it in the column.
+    /// The steps of a tile of 16 rows.
     #[inline(always)]
-    pub(super) fn tile(&self, column: usize, group: usize) -> &[u8] {
-        let start = column * self.layout.column + self.layout.tile(group);
-        &self.as_bytes()[start..(column + 1) * self.layout.column]
+    pub(super) fn steps(&self, tile: usize) -> &[u8] {
+        let steps = &self.as_bytes()[self.layout.steps_start()..];
+        &steps[tile * self.layout.column..][..self.layout.column]
+    }
+
+    /// The header of a group.
+    #[inline(always)]
+    pub(super) fn header(&self, tile: usize, group: usize) -> &[u8] {
+        &self.headers(tile)[self.layout.header(group)..][..self.layout.header_bytes()]
+    }
+
+    /// The steps of a group, and what comes after it.
+    #[inline(always)]
+    pub(super) fn codes(&self, tile: usize, group: usize) -> &[u8] {
+        &self.steps(tile)[self.layout.codes(group)..]
     }
 }
 
@@ -235,7 +242,7 @@ impl PackedTile<'_> {
             &[self.rows.len(), self.layout.shape.k],
         )?;
         for row in 0..count {
-            rows.write(&self.layout, self.lines, row, row);
+            rows.write(&self.layout, self.headers, self.steps, row, row);
         }
         Ok(())
     }
@@ -300,11 +307,20 @@ impl PackedRows<'_> {
                     None => Ok(count),
                 }
             }
-            (ZeroType::Points, PackedZeros::Minimums(minimums)) => Err(Error::Packed {
-                what: "zeros",
-                got: minimums.len(),
-                want: "points, not minimums",
-            }),
+            (ZeroType::Constant(constant), PackedZeros::Points(points)) => {
+                check_len("fill", "points", points.len(), &groups)?;
+                match points.iter().position(|&point| point != constant) {
+                    Some(at) => refuse("points", row(at), "is not the constant"),
+                    None => Ok(count),
+                }
+            }
+            (ZeroType::Points | ZeroType::Constant(_), PackedZeros::Minimums(minimums)) => {
+                Err(Error::Packed {
+                    what: "zeros",
+                    got: minimums.len(),
+                    want: "points, not minimums",
+                })
+            }
             (ZeroType::Minimums, PackedZeros::Points(points)) => Err(Error::Packed {
                 what: "zeros",
                 got: points.len(),
@@ -313,26 +329,35 @@ impl PackedRows<'_> {
         }
     }
 
-    /// Writes row `from` of these, checked, as row `lane` of a column of tiles.
-    fn write(&self, layout: &Layout, column: &mut [Line], lane: usize, from: usize) {
-        let column: &mut [u8] = bytemuck::cast_slice_mut(column);
+    /// Writes row `from` of these, checked, as row `lane` of a tile.
+    fn write(
+        &self,
+        layout: &Layout,
+        headers: &mut [Line],
+        steps: &mut [Line],
+        lane: usize,
+        from: usize,
+    ) {
+        let headers: &mut [u8] = bytemuck::cast_slice_mut(headers);
+        let column: &mut [u8] = bytemuck::cast_slice_mut(steps);
         let PackedShape { k, bits, .. } = layout.shape;
         let codes = &self.codes[from * k..][..k];
         for group in 0..layout.groups {
-            let tile = &mut column[layout.tile(group)..];
+            let header = &mut headers[layout.header(group)..];
             let at = from * layout.groups + group;
             let (scale, zeros) = (self.scales[at], layout.zeros());
             match layout.shape.scales {
-                ScaleType::F16 => put(tile, 2 * lane, f16::from_f32(scale).to_le_bytes()),
-                ScaleType::F32 => put(tile, 4 * lane, scale.to_le_bytes()),
+                ScaleType::F16 => put(header, 2 * lane, f16::from_f32(scale).to_le_bytes()),
+                ScaleType::F32 => put(header, 4 * lane, scale.to_le_bytes()),
             }
             match self.zeros {
-                PackedZeros::Points(points) => put(tile, zeros + lane, [points[at]]),
+                PackedZeros::Points(_) if layout.shape.zeros != ZeroType::Points => {}
+                PackedZeros::Points(points) => put(header, zeros + lane, [points[at]]),
                 PackedZeros::Minimums(minimums) => {
-                    put(tile, zeros + 4 * lane, minimums[at].to_le_bytes());
+                    put(header, zeros + 4 * lane, minimums[at].to_le_bytes());
                 }
             }
-            let steps = tile[layout.codes()..].chunks_exact_mut(layout.step());
+            let steps = column[layout.codes(group)..].chunks_exact_mut(layout.step());
             for (codes, step) in codes[layout.inputs(group)].chunks(STEP).zip(steps) {
                 let mut q = [0; STEP];
                 q[..codes.len()].copy_from_slice(codes);
@@ -383,23 +408,24 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the header of a tile, which `tile` begins with.
+    /// Reads the header of a tile.
     #[inline(always)]
-    pub(super) fn read(layout: &Layout, tile: &[u8]) -> Header {
+    pub(super) fn read(layout: &Layout, header: &[u8]) -> Header {
         let f32s = |from: &[u8]| -> [f32; TILE] {
             let words = from.as_chunks::<4>().0;
             std::array::from_fn(|lane| f32::from_le_bytes(words[lane]))
         };
         let scales = match layout.shape.scales {
             ScaleType::F16 => {
-                let words = tile[..2 * TILE].as_chunks::<2>().0;
+                let words = header[..2 * TILE].as_chunks::<2>().0;
                 std::array::from_fn(|lane| f16::from_le_bytes(words[lane]).to_f32())
             }
-            ScaleType::F32 => f32s(&tile[..4 * TILE]),
+            ScaleType::F32 => f32s(&header[..4 * TILE]),
         };
-        let zeros = &tile[layout.zeros()..layout.codes()];
+        let zeros = &header[layout.zeros()..];
         let (points, minimums) = match layout.shape.zeros {
             ZeroType::Points => (std::array::from_fn(|lane| i32::from(zeros[lane])), None),
+            ZeroType::Constant(point) => ([point.into(); TILE], None),
             ZeroType::Minimums => ([0; TILE], Some(f32s(zeros))),
         };
         Header {
@@ -419,7 +445,7 @@ impl Header {
     }
 
     /// Checks values that [`PackedMatrix::fill`] refuses.
-    fn check(&self, layout: &Layout, row: usize) -> Result<()> {
+    pub(super) fn check(&self, layout: &Layout, row: usize) -> Result<()> {
         let refuse = |argument, lane, problem| {
             Err(Error::PackedValue {
                 argument,

@@ -57,7 +57,7 @@ pub fn packed_matmul(
         return Ok(());
     }
     let sums = match (activation, shape.zeros) {
-        (Activation::Int8, ZeroType::Points) => Sums::Codes,
+        (Activation::Int8, ZeroType::Points | ZeroType::Constant(_)) => Sums::Codes,
         _ => Sums::Values,
     };
     let form = match activation {

@@ -36,9 +36,8 @@ fn widen(matrix: &PackedMatrix, tile: usize, block: Range<usize>, stage: &mut St
     let layout = matrix.layout();
     let bits = layout.shape.bits;
     for (group, steps, to) in pieces(matrix, block) {
-        let memory = matrix.tile(tile, group);
-        let header = Header::read(layout, memory);
-        let codes = &memory[layout.codes()..];
+        let header = Header::read(layout, matrix.header(tile, group));
+        let codes = matrix.codes(tile, group);
         for (k, [to]) in (steps.start * STEP..steps.end * STEP).zip(&mut stage.0[to..]) {
             for (lane, to) in to.iter_mut().enumerate() {
                 *to = header.value(lane, code(bits, codes, k, lane));
@@ -66,15 +65,15 @@ pub(super) fn int8(task: &Task<'_>) {
             } = task.x;
             let x: &[u8] = bytemuck::cast_slice(&values[row * stride..][..stride]);
             for group in 0..layout.groups {
-                let memory = task.matrix.tile(tile, group);
-                let header = Header::read(layout, memory);
+                let header = Header::read(layout, task.matrix.header(tile, group));
+                let codes = task.matrix.codes(tile, group);
                 let at = row * layout.groups + group;
                 let (x_scale, x_sum) = (scales[at], sums[at]);
                 let x = &x[group * layout.padded_group..][..layout.steps(group) * STEP];
                 for lane in 0..TILE {
                     let mut sum = 0i32;
                     for (k, &x) in x.iter().enumerate() {
-                        let code = code(bits, &memory[layout.codes()..], k, lane);
+                        let code = code(bits, codes, k, lane);
                         sum += (i32::from(code) - header.points[lane]) * i32::from(x as i8);
                     }
                     let total = &mut totals[lane];

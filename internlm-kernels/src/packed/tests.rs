@@ -26,10 +26,14 @@ fn extremes(bits: u32, zeros: ZeroType) -> (PackedMatrix, Vec<f32>) {
         })
         .collect();
     let scales: Vec<f32> = (0..groups).map(|i| 0.01 + 0.003 * i as f32).collect();
-    let points: Vec<u8> = (0..groups).map(|i| limit * u8::from(i % 3 == 0)).collect();
+    let points = (0..groups).map(|i| limit * u8::from(i % 3 == 0));
+    let points: Vec<u8> = match zeros {
+        ZeroType::Constant(point) => vec![point; groups],
+        _ => points.collect(),
+    };
     let minimums: Vec<f32> = scales.iter().map(|scale| -7.3 * scale).collect();
     let zeros = match zeros {
-        ZeroType::Points => PackedZeros::Points(&points),
+        ZeroType::Points | ZeroType::Constant(_) => PackedZeros::Points(&points),
         ZeroType::Minimums => PackedZeros::Minimums(&minimums),
     };
     let mut matrix = PackedMatrix::new(shape).unwrap();
@@ -60,7 +64,8 @@ fn eight_bits_are_the_same_without_vnni() {
         .unwrap()
         .without_dots();
     for bits in [4, 8] {
-        for zeros in [ZeroType::Points, ZeroType::Minimums] {
+        let constant = ZeroType::Constant(7);
+        for zeros in [ZeroType::Points, constant, ZeroType::Minimums] {
             let (matrix, x) = extremes(bits, zeros);
             let run = |compute: &Compute| {
                 let mut out = vec![f32::NAN; 11 * 21];

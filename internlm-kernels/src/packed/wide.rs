@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::layout::{STEP, ScaleType, TILE};
+use super::layout::{LINE, Layout, STEP, ScaleType, TILE};
 use super::matrix::PackedMatrix;
 use super::product::Task;
 use super::widening::Widening;
@@ -30,6 +30,8 @@ const FEW_ROWS: usize = 4;
 
 /// Bytes of codes that are asked for ahead of their use.
 const AHEAD: usize = 2048;
+/// The same of headers.
+pub(super) const HEADERS_AHEAD: usize = 512;
 
 /// Cuts a block of inputs, counted with padding, at the ends of groups: group, its steps, and where they
 /// begin in the block.
@@ -102,15 +104,18 @@ fn direct<S: Simd, const BITS: u32, const FUSED: bool, const M: usize, const V: 
                 let place = |v: usize| {
                     let column = column + v * S::LANES;
                     let tile = (column / TILE).min(task.tiles.end - 1);
-                    (task.matrix.tile(tile, group), column % TILE)
+                    (tile, column % TILE)
                 };
-                let mut codes = [place(0).0.as_ptr(); V];
-                let first = Widening::<S::V, BITS, FUSED>::read(s, layout, place(0).0, place(0).1);
+                let header = task.matrix.header(place(0).0, group);
+                let mut codes = [header.as_ptr(); V];
+                let first = Widening::<S::V, BITS, FUSED>::read(s, layout, header, place(0).1);
                 let mut widening = [first; V];
                 for v in 0..V {
-                    let (memory, lane) = place(v);
-                    widening[v] = Widening::read(s, layout, memory, lane);
-                    codes[v] = memory[layout.codes()..][4 * lane..].as_ptr();
+                    let (tile, lane) = place(v);
+                    let header = task.matrix.header(tile, group);
+                    s.prefetch(header.as_ptr().wrapping_add(HEADERS_AHEAD));
+                    widening[v] = Widening::read(s, layout, header, lane);
+                    codes[v] = task.matrix.codes(tile, group)[4 * lane..].as_ptr();
                 }
                 for (index, step) in steps.enumerate() {
                     let at = step * layout.step();
@@ -147,7 +152,8 @@ fn direct<S: Simd, const BITS: u32, const FUSED: bool, const M: usize, const V: 
 #[inline(always)]
 fn staged<S: Simd, const BITS: u32, const FUSED: bool>(s: S, task: &Task<'_>) {
     let mut stage = Stage([[[0.0; TILE]; STAGE_TILES]; K_BLOCK]);
-    let padded_k = task.matrix.layout().padded_k;
+    let layout = task.matrix.layout();
+    let padded_k = layout.padded_k;
     for first in task.tiles.clone().step_by(STAGE_TILES) {
         let tiles = first..task.tiles.end.min(first + STAGE_TILES);
         for k in (0..padded_k).step_by(K_BLOCK) {
@@ -155,8 +161,21 @@ fn staged<S: Simd, const BITS: u32, const FUSED: bool>(s: S, task: &Task<'_>) {
             for (at, tile) in tiles.clone().enumerate() {
                 for (group, steps, to) in pieces(task.matrix, block.clone()) {
                     let stage = &mut stage.0[to..to + steps.len() * STEP];
-                    let memory = task.matrix.tile(tile, group);
-                    widen::<S, BITS, FUSED>(s, task.matrix, memory, steps, stage, at);
+                    let header = task.matrix.header(tile, group);
+                    let codes = task.matrix.codes(tile, group);
+                    let codes = &codes[steps.start * layout.step()..steps.end * layout.step()];
+                    widen::<S, BITS, FUSED>(s, layout, header, codes, stage, at);
+                }
+            }
+            for tile in tiles.clone() {
+                let next = (k + K_BLOCK).min(padded_k)..(k + 2 * K_BLOCK).min(padded_k);
+                for (group, steps, _) in pieces(task.matrix, next) {
+                    s.prefetch(task.matrix.header(tile, group).as_ptr());
+                    let codes = task.matrix.codes(tile, group).as_ptr();
+                    for at in (steps.start * layout.step()..steps.end * layout.step()).step_by(LINE)
+                    {
+                        s.prefetch(codes.wrapping_add(at));
+                    }
                 }
             }
             s.call(AddBlock {
@@ -169,21 +188,18 @@ fn staged<S: Simd, const BITS: u32, const FUSED: bool>(s: S, task: &Task<'_>) {
     }
 }
 
-/// Widens steps of the tile that begins `memory`, as tile `at` of a stage.
+/// Widens steps of a tile, as tile `at` of a stage.
 #[inline(always)]
 fn widen<S: Simd, const BITS: u32, const FUSED: bool>(
     s: S,
-    matrix: &PackedMatrix,
-    memory: &[u8],
-    steps: Range<usize>,
+    layout: &Layout,
+    header: &[u8],
+    codes: &[u8],
     stage: &mut [[[f32; TILE]; STAGE_TILES]],
     at: usize,
 ) {
-    let layout = matrix.layout();
-    let codes = &memory[layout.codes()..][steps.start * layout.step()..];
-    let codes = &codes[..steps.len() * layout.step()];
     for lane in (0..TILE).step_by(S::LANES) {
-        let widening = Widening::<S::V, BITS, FUSED>::read(s, layout, memory, lane);
+        let widening = Widening::<S::V, BITS, FUSED>::read(s, layout, header, lane);
         let steps = codes.chunks_exact(layout.step());
         for (step, stage) in steps.zip(stage.as_chunks_mut::<STEP>().0) {
             for input in 0..STEP {

@@ -18,10 +18,10 @@ pub(super) struct Widening<V, const BITS: u32, const FUSED: bool> {
 }
 
 impl<V: Copy, const BITS: u32, const FUSED: bool> Widening<V, BITS, FUSED> {
-    /// Of the outputs from `lane` on of the tile that begins `memory`.
+    /// Of the outputs from `lane` on of the tile with this header.
     #[inline(always)]
-    pub(super) fn read<S: Simd<V = V>>(s: S, layout: &Layout, memory: &[u8], lane: usize) -> Self {
-        let header = &memory[..layout.codes()];
+    pub(super) fn read<S: Simd<V = V>>(s: S, layout: &Layout, header: &[u8], lane: usize) -> Self {
+        let header = &header[..layout.header_bytes()];
         let zeros = &header[layout.zeros()..];
         assert!(lane + S::LANES <= TILE, "lanes of a tile");
         // SAFETY: a header holds 16 scales and then 16 zeros of these types, and `lane + LANES <= 16`.
@@ -32,12 +32,17 @@ impl<V: Copy, const BITS: u32, const FUSED: bool> Widening<V, BITS, FUSED> {
             };
             let (before, after) = match layout.shape.zeros {
                 ZeroType::Minimums => (s.zero(), s.load(zeros.as_ptr().cast::<f32>().add(lane))),
-                ZeroType::Points => {
-                    let mut points = [0.0; TILE];
-                    for (wide, point) in points.iter_mut().zip(zeros) {
-                        *wide = f32::from(*point);
-                    }
-                    let points = s.load(points.as_ptr().add(lane));
+                points => {
+                    let points = match points {
+                        ZeroType::Constant(point) => s.splat(f32::from(point)),
+                        _ => {
+                            let mut points = [0.0; TILE];
+                            for (wide, point) in points.iter_mut().zip(zeros) {
+                                *wide = f32::from(*point);
+                            }
+                            s.load(points.as_ptr().add(lane))
+                        }
+                    };
                     // Nothing is added: -0.0 keeps the sign of a zero.
                     if FUSED {
                         (s.zero(), s.sub(s.zero(), s.mul(points, scale)))

@@ -9,6 +9,7 @@ use internlm_core::gguf::Gguf;
 use super::file::SourceFile;
 use super::gguf::GgufTensors;
 use super::loader::Loader;
+use super::prepared::{SourceStamp, Store};
 use super::source::{Table, TensorSource};
 use super::{LoadConfig, safetensors, shards, snapshot, torch};
 use crate::config::{Config, GenerationConfig};
@@ -203,6 +204,36 @@ impl ModelDir {
         options: &'a LoadConfig,
     ) -> Result<Loader<'a>> {
         Loader::new(self.source(config)?, config, options)
+    }
+
+    /// The same for a whole model: embedding and head as `options` say, packed matrices from or to a prepared file if `options` ask for one. `again`:
+    /// it is made again if it is there.
+    ///
+    /// # Errors
+    /// [`Error::Prepared`] for a file that can't be used, [`Error::HeadWeights`] for a head that can't be
+    /// packed.
+    pub(crate) fn model_loader<'a>(
+        &self,
+        config: &Config,
+        options: &'a LoadConfig,
+        again: bool,
+    ) -> Result<Loader<'a>> {
+        options.head.check(options)?;
+        let source = self.source(config)?;
+        let Some(prepared) = options.prepared.as_ref().filter(|_| options.packs_words()) else {
+            return Ok(Loader::new(source, config, options)?.with_head(config));
+        };
+        // Before anything is read: a file that changes meanwhile makes what is written stale.
+        let mut stamps = Vec::new();
+        for file in source.files() {
+            stamps.push(SourceStamp::of(file)?);
+        }
+        if let Kind::Folder(_) = self.kind {
+            stamps.push(SourceStamp::of(&self.path.join("config.json"))?);
+        }
+        let loader = Loader::new(source, config, options)?;
+        let store = Store::open(&prepared.path(&self.path), stamps, again)?;
+        Ok(loader.with_head(config).with_store(store))
     }
 
     fn source(&self, config: &Config) -> Result<Box<dyn TensorSource>> {

@@ -117,7 +117,8 @@ impl SourceFile {
         }
     }
 
-    fn read_into(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+    /// Fills `bytes` from `offset` on, without a check of the range before.
+    pub(crate) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         read_exact_at(&self.file, offset, bytes).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => self.corrupt("was cut while it was read"),
             _ => self.io(source),

@@ -195,6 +195,10 @@ impl TensorSource for GgufTensors {
             }
         })
     }
+
+    fn files(&self) -> BTreeSet<&Path> {
+        BTreeSet::from([self.path()])
+    }
 }
 
 /// Checkpoint paths of everything that is there.

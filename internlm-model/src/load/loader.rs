@@ -7,8 +7,10 @@ use std::fmt;
 use candle_core::Tensor;
 use internlm_quant::{QuantizationConfig, Weight};
 
+use super::head::HeadWeights;
 use super::matrix::Matrix;
 use super::packed::{self, Part};
+use super::prepared::Store;
 use super::random::RandomTensors;
 use super::source::{TensorSource, check_shape};
 use super::{LoadConfig, read};
@@ -65,6 +67,9 @@ pub(crate) struct Loader<'a> {
     source: Source,
     quantization: Option<QuantizationConfig>,
     options: &'a LoadConfig,
+    store: Option<Store>,
+    /// The paths whose matrices are rounded.
+    head: Option<([&'static str; 2], HeadWeights)>,
     unused: Vec<String>,
     total_tensors: usize,
     total_bytes: u64,
@@ -132,6 +137,8 @@ impl<'a> Loader<'a> {
             source: Source::Files(source),
             quantization: config.quantization.clone(),
             options,
+            store: None,
+            head: None,
             unused,
             total_tensors: known.len(),
             total_bytes,
@@ -140,12 +147,31 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// The same with embedding and head as the options say.
+    pub(super) fn with_head(self, config: &Config) -> Self {
+        let names = config.weight_names();
+        Self {
+            head: Some(([names.embed_tokens, names.head], self.options.head)),
+            ..self
+        }
+    }
+
+    /// The same with a file that keeps packed matrices.
+    pub(super) fn with_store(self, store: Store) -> Self {
+        Self {
+            store: Some(store),
+            ..self
+        }
+    }
+
     /// A loader of seeded random tensors, equal for equal paths and seeds.
     pub(crate) fn random(config: &Config, options: &'a LoadConfig, seed: u64) -> Result<Self> {
         Ok(Self {
             source: Source::Random(RandomTensors::new(config, seed, options)?),
             quantization: None,
             options,
+            store: None,
+            head: None,
             unused: Vec::new(),
             total_tensors: expected(config).len(),
             total_bytes: 0,
@@ -209,11 +235,19 @@ impl<'a> Loader<'a> {
         for (path, rows) in parts {
             let mut lacks = Vec::new();
             match Matrix::find(source, quantization, path, [*rows, columns], &mut lacks)? {
-                Some(matrix) => found.push(Part::new(path, *rows, matrix, self.options)?),
+                Some(matrix) => {
+                    let matrix = match self.head {
+                        Some((paths, head)) if paths.contains(&path.as_str()) => {
+                            matrix.rounded(head)
+                        }
+                        _ => matrix,
+                    };
+                    found.push(Part::new(path, *rows, matrix, self.options)?);
+                }
                 None => return Err(missing(source, lacks)),
             }
         }
-        let weights = packed::weights(&found, columns, self.options)?;
+        let weights = packed::weights(&found, columns, self.options, self.store.as_ref())?;
         self.loaded(
             found.iter().map(|p| p.matrix.names(p.path).len()).sum(),
             found.iter().map(|p| p.matrix.stored_bytes()).sum(),
@@ -242,7 +276,11 @@ impl<'a> Loader<'a> {
     }
 
     /// What was loaded.
+    ///
+    /// # Errors
+    /// A prepared file that can't be written.
     pub(crate) fn finish(&self) -> Result<LoadReport> {
+        self.store.as_ref().map_or(Ok(()), Store::finish)?;
         let report = LoadReport {
             tensors: self.tensors.get(),
             bytes: self.bytes.get(),

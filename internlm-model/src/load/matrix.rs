@@ -7,6 +7,7 @@ use internlm_quant::ggml::GgmlType;
 use internlm_quant::{Codes, Error as QuantError, QuantizationConfig};
 
 use super::LoadConfig;
+use super::head::HeadWeights;
 use super::source::{Block, ElementType, Presented, RowOrder, TensorSource, check_shape};
 use super::words::Words;
 use crate::error::{Error, Result};
@@ -18,6 +19,8 @@ pub(super) enum Matrix<'a> {
     Rows(Presented<'a>),
     /// The words of AWQ or GPTQ.
     Words(Words<'a>),
+    /// Rows of floats that are to be rounded.
+    Rounded(Presented<'a>, HeadWeights),
 }
 
 /// What packed rows have in common: matrices of one form can be fused.
@@ -70,10 +73,20 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// The same, rounded, if it is rows of floats.
+    pub(super) fn rounded(self, head: HeadWeights) -> Self {
+        match self {
+            Matrix::Rows(rows) if head != HeadWeights::Stored && is_floats(&rows) => {
+                Matrix::Rounded(rows, head)
+            }
+            other => other,
+        }
+    }
+
     /// Names of the stored tensors.
     pub(super) fn names(&self, path: &str) -> Vec<String> {
         match self {
-            Matrix::Rows(_) => vec![format!("{path}.weight")],
+            Matrix::Rows(_) | Matrix::Rounded(..) => vec![format!("{path}.weight")],
             Matrix::Words(words) => words
                 .stored()
                 .map(|(suffix, _)| format!("{path}.{suffix}"))
@@ -84,7 +97,7 @@ impl<'a> Matrix<'a> {
     /// Bytes in files.
     pub(super) fn stored_bytes(&self) -> u64 {
         match self {
-            Matrix::Rows(rows) => rows.stored_bytes(),
+            Matrix::Rows(rows) | Matrix::Rounded(rows, _) => rows.stored_bytes(),
             Matrix::Words(words) => words.stored().map(|(_, s)| s.bytes(s.rows())).sum(),
         }
     }
@@ -99,6 +112,7 @@ impl<'a> Matrix<'a> {
             Matrix::Rows(_) if !options.packs_blocks() => Ok(None),
             Matrix::Rows(rows) => Ok(block_type(rows).and_then(block_form)),
             Matrix::Words(words) => words.form(options).map(Some),
+            Matrix::Rounded(rows, head) => Ok(head.form(rows.shape.get(1).copied().unwrap_or(1))),
         }
     }
 
@@ -114,6 +128,7 @@ impl<'a> Matrix<'a> {
         match self {
             Matrix::Rows(rows) => f(&|range| block_codes(rows, range, options)),
             Matrix::Words(words) => words.with_codes(options, f),
+            Matrix::Rounded(rows, head) => f(&|range| head.codes(rows, range, options)),
         }
     }
 }
@@ -126,6 +141,12 @@ pub(super) fn is_mixed(rows: &Presented<'_>) -> bool {
         _ => false,
     };
     block_type(rows).is_none() && rows.blocks.iter().all(has_codes)
+}
+
+/// Whether all rows are floats of one type.
+fn is_floats(rows: &Presented<'_>) -> bool {
+    use GgmlType::{Bf16, F16, F32, F64};
+    matches!(block_type(rows), Some(F32 | F16 | Bf16 | F64))
 }
 
 /// The one type of all rows.
@@ -153,7 +174,7 @@ fn block_form(ggml_type: GgmlType) -> Option<Form> {
             _ => ScaleType::F16,
         },
         zeros: match layout.zero_point {
-            Some(_) => ZeroType::Points,
+            Some(point) => ZeroType::Constant(point),
             None => ZeroType::Minimums,
         },
         order: None,
@@ -162,6 +183,21 @@ fn block_form(ggml_type: GgmlType) -> Option<Form> {
 
 /// The codes of a range of rows of blocks of one type.
 fn block_codes(rows: &Presented<'_>, range: Range<usize>, options: &LoadConfig) -> Result<Codes> {
+    let Some(ggml_type) = block_type(rows) else {
+        return Err(QuantError::NoCodes { ggml_type: "a mix" }.into());
+    };
+    let columns = rows.shape.get(1).copied().unwrap_or(1);
+    let count = range.len();
+    let bytes = gather(rows, range, options)?;
+    Ok(ggml_type.codes(&bytes, count, columns)?)
+}
+
+/// The bytes of a range of rows in the decoder's order.
+pub(super) fn gather(
+    rows: &Presented<'_>,
+    range: Range<usize>,
+    options: &LoadConfig,
+) -> Result<Vec<u8>> {
     let (mut gathered, mut scratch) = (Vec::new(), Vec::new());
     let mut start = 0; // of a block, among all rows
     for block in &rows.blocks {
@@ -192,9 +228,5 @@ fn block_codes(rows: &Presented<'_>, range: Range<usize>, options: &LoadConfig) 
             }
         })?;
     }
-    let Some(ggml_type) = block_type(rows) else {
-        return Err(QuantError::NoCodes { ggml_type: "a mix" }.into());
-    };
-    let columns = rows.shape.get(1).copied().unwrap_or(1);
-    Ok(ggml_type.codes(&gathered, range.len(), columns)?)
+    Ok(gathered)
 }

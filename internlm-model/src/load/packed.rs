@@ -7,6 +7,7 @@ use internlm_kernels::PackedShape;
 use internlm_quant::{PackedBuilder, PackedWeight, Weight};
 
 use super::matrix::{Form, Matrix, is_mixed};
+use super::prepared::Store;
 use super::{LoadConfig, read};
 use crate::error::{Error, Result};
 
@@ -55,12 +56,22 @@ pub(super) fn weights(
     parts: &[Part<'_>],
     columns: usize,
     options: &LoadConfig,
+    store: Option<&Store>,
 ) -> Result<Vec<Weight>> {
     let runs = parts.chunk_by(Part::joins);
     runs.map(|run| match &run[0].form {
         None => dense(run, options).map(Weight::Dense),
         Some(form) => {
-            let packed = packed(run, form, columns, options)?;
+            let shape = shape(run, form, columns);
+            let pack = || packed(run, form, shape, options);
+            let packed = match store {
+                None => pack()?,
+                Some(store) => {
+                    let paths: Vec<_> = run.iter().map(|part| part.path).collect();
+                    let (name, order) = (paths.join(","), form.order.as_deref());
+                    store.weight(&name, shape, order, options.load_threads(), pack)?
+                }
+            };
             if options.packs_words() {
                 return Ok(Weight::Packed(Arc::new(packed)));
             }
@@ -83,27 +94,31 @@ fn dense(run: &[Part<'_>], options: &LoadConfig) -> Result<candle_core::Tensor> 
     let rows: Vec<_> = rows
         .filter_map(|(part, name)| match &part.matrix {
             Matrix::Rows(rows) => Some((name.as_str(), rows.clone())),
-            Matrix::Words(_) => None, // always has a form
+            Matrix::Words(_) | Matrix::Rounded(..) => None, // always have a form
         })
         .collect();
     read::tensors(&rows, &options)
 }
 
-/// Packs matrices of one form, range of rows by range of rows on all threads.
-fn packed(
-    run: &[Part<'_>],
-    form: &Form,
-    columns: usize,
-    options: &LoadConfig,
-) -> Result<PackedWeight> {
-    let shape = PackedShape {
+/// What matrices of one form become together.
+fn shape(run: &[Part<'_>], form: &Form, columns: usize) -> PackedShape {
+    PackedShape {
         n: run.iter().map(|part| part.rows).sum(),
         k: columns,
         bits: form.bits,
         group_size: form.group_size,
         scales: form.scales,
         zeros: form.zeros,
-    };
+    }
+}
+
+/// Packs matrices of one form, range of rows by range of rows on all threads.
+fn packed(
+    run: &[Part<'_>],
+    form: &Form,
+    shape: PackedShape,
+    options: &LoadConfig,
+) -> Result<PackedWeight> {
     let named = |part: &Part<'_>| {
         let path = part.path.to_owned();
         move |error: Error| error.in_tensor(&path)
@@ -111,7 +126,7 @@ fn packed(
     let new = PackedBuilder::new(shape, form.order.clone()).map_err(Error::from);
     let mut builder = new.map_err(named(&run[0]))?;
     for part in run {
-        let threads = match part.rows * columns {
+        let threads = match part.rows * shape.k {
             0..ALONE => 1,
             _ => options.load_threads(),
         };

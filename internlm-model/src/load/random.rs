@@ -7,8 +7,8 @@ use half::{bf16, f16};
 use internlm_kernels::{PackedShape, ScaleType, ZeroType};
 use internlm_quant::{Codes, PackedBuilder, QuantizationConfig, Weight, Zeros};
 
-use super::LoadConfig;
 use super::elements::{Element, tensor};
+use super::{HeadWeights, LoadConfig};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -20,6 +20,8 @@ pub(super) struct RandomTensors {
     seed: u64,
     /// How matrices under a path are packed: those of the layers.
     packed: Option<(&'static str, QuantizationConfig)>,
+    /// Embedding and head, and what they are held as.
+    head: ([&'static str; 2], HeadWeights),
     dtype: DType,
     threads: usize,
     device: candle_core::Device,
@@ -27,12 +29,15 @@ pub(super) struct RandomTensors {
 
 impl RandomTensors {
     pub(super) fn new(config: &Config, seed: u64, options: &LoadConfig) -> Result<Self> {
-        let layers = config.weight_names().layers;
+        options.head.check(options)?;
+        let names = config.weight_names();
+        let layers = names.layers;
         let packed = config.quantization.clone().map(|config| (layers, config));
         match options.dtype.unwrap_or(DType::F32) {
             dtype @ (DType::F32 | DType::BF16 | DType::F16) => Ok(Self {
                 seed,
                 packed: packed.filter(|_| options.packs_words()),
+                head: ([names.embed_tokens, names.head], options.head),
                 dtype,
                 threads: options.load_threads(),
                 device: options.device.clone(),
@@ -61,9 +66,15 @@ impl RandomTensors {
             let mut parts = parts.iter();
             parts.all(|(path, _)| path.starts_with(layers) && config.converts(path))
         };
+        let (paths, head) = self.head;
+        if let ([(path, _)], Some(bits)) = (parts, head.bits())
+            && paths.contains(&path.as_str())
+        {
+            return self.pack(parts, columns, bits, head.group_size(columns));
+        }
         match &self.packed {
             Some((layers, config)) if converts(layers, config) => {
-                self.pack(parts, columns, config.group_size.unwrap_or(columns))
+                self.pack(parts, columns, 4, config.group_size.unwrap_or(columns))
             }
             _ => {
                 let parts = parts.iter();
@@ -75,37 +86,53 @@ impl RandomTensors {
         }
     }
 
-    /// Codes of 4 bits with zero points of 7 or 8, so that weights are 0 on average.
-    fn pack(&self, parts: &[(String, usize)], columns: usize, group_size: usize) -> Result<Weight> {
+    /// Codes of 4 bits with zero points of 7 or 8, so that weights are 0 on average; of 8 bits with 128.
+    fn pack(
+        &self,
+        parts: &[(String, usize)],
+        columns: usize,
+        bits: u32,
+        group_size: usize,
+    ) -> Result<Weight> {
         let rows = parts.iter().map(|(_, rows)| rows).sum();
+        let half = 1u8 << (bits - 1);
         let shape = PackedShape {
             n: rows,
             k: columns,
-            bits: 4,
+            bits,
             group_size,
             scales: ScaleType::F16,
-            zeros: ZeroType::Points,
+            zeros: match bits {
+                4 => ZeroType::Points,
+                _ => ZeroType::Constant(half),
+            },
         };
-        // The mean square of a code less 7 or 8 is 21.5, that of a uniform value in 0.75..1.25 is 49 / 48.
-        let scale = (48.0 / (49.0 * 21.5 * columns.max(1) as f32)).sqrt();
+        let per_word = 64 / bits as usize; // a random word
+        // The mean square of a code of 4 bits less 7 or 8 is 21.5, of one of 8 bits less 128 it is
+        // 5461.5; that of a uniform value in 0.75..1.25 is 49 / 48.
+        let square = f32::from(half).powi(2) / 3.0 + 1.0 / 6.0;
+        let scale = (48.0 / (49.0 * square * columns.max(1) as f32)).sqrt();
         let seed = self.seed_of(&parts[0].0);
         let codes = |rows: std::ops::Range<usize>| -> Result<Codes> {
             let mut state = seed.wrapping_add(rows.start as u64);
             let mut codes = vec![0; rows.len() * columns];
-            for codes in codes.chunks_mut(16) {
+            for codes in codes.chunks_mut(per_word) {
                 let word = next(&mut state);
                 for (i, code) in codes.iter_mut().enumerate() {
-                    *code = (word >> (4 * i) & 15) as u8;
+                    *code = (word >> (bits as usize * i)) as u8 & (2 * (half - 1) + 1);
                 }
             }
             let groups = rows.len() * columns.div_ceil(group_size.max(1));
             let scales = (0..groups).map(|_| scale * (1.0 + 0.25 * uniform(&mut state)));
             let scales = scales.map(|scale| f16::from_f32(scale).to_f32()).collect();
-            let points = (0..groups).map(|_| 7 + (next(&mut state) & 1) as u8);
+            let points = (0..groups).map(|_| match bits {
+                4 => half - 1 + (next(&mut state) & 1) as u8,
+                _ => half,
+            });
             Ok(Codes {
                 rows: rows.len(),
                 columns,
-                bits: 4,
+                bits,
                 group_size,
                 codes,
                 scales,

@@ -1,6 +1,6 @@
 //! Where tensors are: stored tensors, and the rows of them that make up a checkpoint's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -143,6 +143,9 @@ pub(crate) trait TensorSource: std::fmt::Debug + Send + Sync {
 
     /// A tensor by path.
     fn find(&self, name: &str) -> Option<Presented<'_>>;
+
+    /// The files that hold tensors, sorted.
+    fn files(&self) -> BTreeSet<&Path>;
 }
 
 /// Tensors that are stored under their checkpoint paths.
@@ -172,6 +175,10 @@ impl TensorSource for Table {
                 order: RowOrder::HalfSplit,
             }],
         })
+    }
+
+    fn files(&self) -> BTreeSet<&Path> {
+        self.tensors.values().map(|s| s.file.path()).collect()
     }
 }
 

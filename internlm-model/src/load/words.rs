@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// Codes of a word.
 const PER_WORD: usize = 8;
 
+/// The zero point of files that hold none.
+const SYMMETRIC_ZERO: u8 = 8;
+
 /// The stored tensors of one module.
 #[derive(Debug)]
 pub(super) struct Words<'a> {
@@ -111,7 +114,10 @@ impl<'a> Words<'a> {
                 ElementType::Known(GgmlType::F16) => ScaleType::F16,
                 _ => ScaleType::F32,
             },
-            zeros: ZeroType::Points,
+            zeros: match self.qzeros {
+                Some(_) => ZeroType::Points,
+                None => ZeroType::Constant(SYMMETRIC_ZERO),
+            },
             order,
         })
     }

@@ -14,7 +14,7 @@ use crate::checkpoint::*;
 type TypeOf = fn(&str) -> GgmlType;
 
 /// Reproducible blocks with scales that keep weights small.
-fn blocks(ggml_type: GgmlType, elements: usize, name: &str) -> (u32, Vec<u8>) {
+pub(crate) fn blocks(ggml_type: GgmlType, elements: usize, name: &str) -> (u32, Vec<u8>) {
     // Number in the file, and where the scales in half precision are.
     let (id, halves): (u32, &[usize]) = match ggml_type {
         GgmlType::Q4_0 => (2, &[0]),
@@ -46,7 +46,7 @@ fn blocks(ggml_type: GgmlType, elements: usize, name: &str) -> (u32, Vec<u8>) {
     (id, bytes)
 }
 
-fn logits(model: &CausalLm) -> Vec<f32> {
+pub(crate) fn logits(model: &CausalLm) -> Vec<f32> {
     let ids = [1, 5, 9, 30, 2, 17, 8];
     let mut cache = model.new_cache().unwrap();
     let mut batch = Batch::new();
@@ -55,7 +55,7 @@ fn logits(model: &CausalLm) -> Vec<f32> {
     out.unwrap().to_vec2::<f32>().unwrap().concat()
 }
 
-fn write(at: &std::path::Path, config: &Config, type_of: TypeOf) {
+pub(crate) fn write(at: &std::path::Path, config: &Config, type_of: TypeOf) {
     let tensors = random(config).tensors().unwrap();
     write_gguf(at, config, &tensors, |name, shape, values| match shape {
         [_] => plain(name, shape, values),
@@ -63,7 +63,7 @@ fn write(at: &std::path::Path, config: &Config, type_of: TypeOf) {
     });
 }
 
-fn wide(class: &str, more: serde_json::Value) -> Config {
+pub(crate) fn wide(class: &str, more: serde_json::Value) -> Config {
     let mut sizes =
         json!({"hidden_size": 256, "intermediate_size": 512, "head_dim": 64, "bias": false});
     sizes
@@ -127,7 +127,7 @@ fn heads_that_are_no_multiple_of_a_tile_and_tied_embeddings() {
     check(&wide("qwen2", more), |_| GgmlType::Q4_0, true);
 }
 
-fn finer_values(name: &str) -> GgmlType {
+pub(crate) fn finer_values(name: &str) -> GgmlType {
     match name {
         name if name.contains("attn_v") || name.contains("ffn_down") => GgmlType::Q6K,
         _ => GgmlType::Q4K,
