@@ -1,5 +1,7 @@
 //! Products of activations and dense weights.
 
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+mod amx;
 pub(crate) mod pack;
 mod scalar;
 pub(crate) mod tile;
@@ -96,6 +98,10 @@ fn rounded_bf16(
     out: &mut [f32],
     shape: Shape,
 ) {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if compute.isa() == Isa::Amx && shape.m >= crate::amx::MIN_ROWS {
+        return amx::matmul::<crate::amx::Hardware>(compute, x, w, bias, out, shape);
+    }
     #[cfg(target_arch = "x86_64")]
     if compute.has_quick_bf16_dot() {
         return dot::matmul(compute, x, w, bias, out, shape);

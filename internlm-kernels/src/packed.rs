@@ -9,6 +9,8 @@
 //! NEON has no kernel of its own: [`wide`] is written once for all vectors, and has not been run there.
 
 mod activations;
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -5,7 +5,7 @@
 //! outputs are lanes, so nothing is summed across them.
 
 #[cfg(target_arch = "x86_64")]
-use super::layout::{LINE, STEP, TILE, ZeroType};
+use super::layout::{STEP, TILE, ZeroType};
 use super::product::Task;
 #[cfg(target_arch = "x86_64")]
 use super::product::is_avx512;
@@ -15,6 +15,8 @@ use super::{avx2, avx512};
 use crate::compute::Compute;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::memory::LINE;
 
 /// A task of a product of 8-bit activations.
 pub(super) fn int8(compute: &Compute, task: &Task<'_>) {

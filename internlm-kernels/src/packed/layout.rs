@@ -8,13 +8,12 @@
 //! are filled up with zeros to whole steps, outputs to whole tiles.
 
 use crate::error::{Error, Result};
+use crate::memory::LINE;
 
 /// Outputs of a tile.
 pub(super) const TILE: usize = 16;
 /// Inputs of a step.
 pub(super) const STEP: usize = 8;
-/// Bytes of a cache line; every header and step is whole lines.
-pub(super) const LINE: usize = 64;
 /// Sums of so many products of a code and an 8-bit activation fit 32 bits: 255 · 127 · 65536 < 2³¹.
 const MAX_GROUP: usize = 1 << 16;
 

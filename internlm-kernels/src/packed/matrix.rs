@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::layout::{LINE, Layout, PackedShape, STEP, ScaleType, TILE, ZeroType, is_f16};
+use super::layout::{Layout, PackedShape, STEP, ScaleType, TILE, ZeroType, is_f16};
 use crate::error::{Error, Result, check_len};
-use crate::memory::huge_pages;
+use crate::memory::{LINE, Line, huge_pages};
 
 /// A matrix of 4- or 8-bit codes in the order that products read it; the only copy that is needed.
 ///
@@ -47,16 +47,6 @@ pub struct PackedMatrix {
     layout: Layout,
     lines: Vec<Line>,
 }
-
-/// A cache line: what vectors are aligned to.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; LINE]);
-
-// SAFETY: an array of bytes of the size of the alignment, so no padding; all bits are allowed.
-unsafe impl bytemuck::Zeroable for Line {}
-// SAFETY: as above.
-unsafe impl bytemuck::Pod for Line {}
 
 /// Rows (outputs) of a matrix as they come from a file.
 ///
@@ -99,7 +89,7 @@ impl PackedMatrix {
         let layout = Layout::new(shape)?;
         let count = layout.bytes / LINE;
         let mut lines = huge_pages(Vec::with_capacity(count));
-        lines.resize(count, Line([0; LINE]));
+        lines.resize(count, Line::ZERO);
         Ok(PackedMatrix { layout, lines })
     }
 

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::activations::{Activations, Form, Sums};
-use super::layout::{TILE, ZeroType};
+use super::activations::{Activations, Form};
+use super::layout::TILE;
 use super::matrix::PackedMatrix;
 use super::wide::Wide;
 use super::{dot, scalar};
@@ -55,17 +55,29 @@ pub fn packed_matmul(
     if m == 0 || n == 0 {
         return Ok(());
     }
-    let sums = match (activation, shape.zeros) {
-        (Activation::Int8, ZeroType::Points) => Sums::Codes,
-        _ => Sums::Values,
-    };
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if compute.isa() == Isa::Amx && m >= crate::amx::MIN_ROWS {
+        use super::amx;
+        use crate::amx::Hardware;
+        match activation {
+            Activation::Bf16 => {
+                amx::bf16::<Hardware>(compute, x, w, bias, out, m);
+                return Ok(());
+            }
+            Activation::Int8 => {
+                amx::int8::<Hardware>(compute, x, w, bias, out, m);
+                return Ok(());
+            }
+            Activation::F32 => {}
+        }
+    }
     let form = match activation {
         Activation::F32 => Form::F32,
         Activation::Bf16 if compute.has_quick_bf16_dot() && shape.bits == 4 => Form::Bf16,
         Activation::Bf16 => Form::Rounded,
         Activation::Int8 => Form::Int8,
     };
-    form.prepare(compute, w.layout(), x, sums, |x| {
+    form.prepare(compute, w.layout(), x, |x| {
         let out = Output::new(out);
         over_tasks(compute, m, w, |rows, tiles| {
             let task = Task {
@@ -91,11 +103,12 @@ pub fn packed_matmul(
 }
 
 /// Some rows and tiles of a product; what one thread does at a time.
+#[derive(Clone)]
 pub(super) struct Task<'a> {
     pub(super) matrix: &'a PackedMatrix,
     pub(super) x: Activations<'a>,
-    bias: Option<&'a [f32]>,
-    out: Output<'a, f32>,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) out: Output<'a, f32>,
     pub(super) rows: Range<usize>,
     pub(super) tiles: Range<usize>,
 }
@@ -128,6 +141,7 @@ impl Task<'_> {
     }
 
     /// Adds sums of 16 columns.
+    #[inline(always)]
     pub(super) fn add(&self, row: usize, tile: usize, sums: &[f32; TILE]) {
         let (out, _) = self.part(row, tile * TILE, TILE);
         for (out, sum) in out.iter_mut().zip(sums) {
