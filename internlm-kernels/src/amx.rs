@@ -207,6 +207,19 @@ pub(crate) fn store<T: Tiles, const LOWER: bool>(tiles: &mut T, sums: &mut [Squa
     }
 }
 
+/// The rows of four squares, two side by side and then the others.
+#[inline(always)]
+pub(crate) fn side_by_side(sums: &[Square; 4]) -> impl Iterator<Item = [f32; 2 * SIDE]> {
+    let [a, b, c, d] = sums;
+    let pairs = a.0.iter().zip(&b.0).chain(c.0.iter().zip(&d.0));
+    pairs.map(|(left, right)| {
+        let mut row = [0.0; 2 * SIDE];
+        row[..SIDE].copy_from_slice(left);
+        row[SIDE..].copy_from_slice(right);
+        row
+    })
+}
+
 /// Tiles of 16 columns of a task, at most.
 const TASK_TILES: usize = 8;
 

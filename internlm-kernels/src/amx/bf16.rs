@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::{BLOCK_ROWS, Kind, MAX_DEPTH, SIDE, Square, Tiles, over_tasks, products, store};
+use super::{
+    BLOCK_ROWS, Kind, MAX_DEPTH, SIDE, Square, Tiles, over_tasks, products, side_by_side, store,
+};
 use crate::compute::Compute;
 use crate::elements::round_bf16;
 use crate::memory::Line;
@@ -48,8 +50,9 @@ pub(crate) trait Product: Sync {
     /// What lies beyond the last input or column is a finite number.
     fn unpack(&self, tile: usize, inputs: Range<usize>, to: &mut [Pairs]);
 
-    /// Adds sums to a row of the result.
-    fn add(&self, row: usize, tile: usize, sums: &[f32; SIDE]);
+    /// Adds sums of two tiles of columns to a row of the result; what lies beyond the last column of the
+    /// first `tiles` tiles is dropped.
+    fn add(&self, row: usize, tiles: Range<usize>, sums: &[f32; 2 * SIDE]);
 }
 
 /// Computes a product of `x`, `(m, k)`, with `n` columns.
@@ -164,6 +167,7 @@ impl<T: Tiles, P: Product> Task<'_, T, P> {
         let mut tiles = T::configure(MAX_DEPTH);
         let widest = self.inputs.min(K_BLOCK);
         let mut stage = vec![Line::ZERO; self.tiles.len() * widest / 2];
+        let mut sums = [Square::ZERO; 4];
         for start in (0..self.inputs).step_by(K_BLOCK) {
             let block = start..self.inputs.min(start + K_BLOCK);
             let column = block.len() / 2;
@@ -177,9 +181,23 @@ impl<T: Tiles, P: Product> Task<'_, T, P> {
             for row in self.rows.clone().step_by(BLOCK_ROWS) {
                 for first in (0..self.tiles.len()).step_by(2) {
                     if row + SIDE < self.rows.end {
-                        self.block::<true>(&mut tiles, &stage, row, first, block.clone());
+                        self.block::<true>(
+                            &mut tiles,
+                            &stage,
+                            &mut sums,
+                            row,
+                            first,
+                            block.clone(),
+                        );
                     } else {
-                        self.block::<false>(&mut tiles, &stage, row, first, block.clone());
+                        self.block::<false>(
+                            &mut tiles,
+                            &stage,
+                            &mut sums,
+                            row,
+                            first,
+                            block.clone(),
+                        );
                     }
                 }
             }
@@ -192,6 +210,7 @@ impl<T: Tiles, P: Product> Task<'_, T, P> {
         &self,
         tiles: &mut T,
         stage: &[Line],
+        sums: &mut [Square; 4],
         row: usize,
         first: usize,
         block: Range<usize>,
@@ -211,13 +230,11 @@ impl<T: Tiles, P: Product> Task<'_, T, P> {
         let a = [panel(0), panel(usize::from(LOWER))];
         let b = [column(first), column(second)];
         products::<T, LOWER>(tiles, Kind::Bf16, MAX_DEPTH, a, b);
-        let mut sums = [Square::ZERO; 4];
-        store::<T, LOWER>(tiles, &mut sums);
-        for (index, row) in (row..self.rows.end.min(row + BLOCK_ROWS)).enumerate() {
-            for (at, tile) in (first..=second).enumerate() {
-                let sums = &sums[index / SIDE * 2 + at].0[index % SIDE];
-                self.product.add(row, self.tiles.start + tile, sums);
-            }
+        store::<T, LOWER>(tiles, sums);
+        let columns = self.tiles.start + first..self.tiles.start + second + 1;
+        let rows = row..self.rows.end.min(row + BLOCK_ROWS);
+        for (row, sums) in rows.zip(side_by_side(sums)) {
+            self.product.add(row, columns.clone(), &sums);
         }
     }
 }

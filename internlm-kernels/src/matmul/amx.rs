@@ -8,7 +8,7 @@ use crate::amx::bf16::{Inputs, Pairs, Product, product};
 use crate::amx::{SIDE, Tiles};
 use crate::compute::Compute;
 use crate::matmul::Shape;
-use crate::output::Output;
+use crate::output::{Output, add_to};
 
 /// The arguments of [`crate::matmul()`], checked.
 pub(super) fn matmul<T: Tiles>(
@@ -85,11 +85,8 @@ impl Product for Dense<'_> {
     }
 
     #[inline(always)]
-    fn add(&self, row: usize, tile: usize, sums: &[f32; SIDE]) {
-        let (out, _) = self.part(row, tile..tile + 1);
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out += sum;
-        }
+    fn add(&self, row: usize, tiles: Range<usize>, sums: &[f32; 2 * SIDE]) {
+        add_to(self.part(row, tiles).0, sums);
     }
 }
 

@@ -13,7 +13,9 @@ use super::matrix::{Header, PackedMatrix};
 use super::product::Task;
 use super::wide::pieces;
 use crate::amx::bf16::{self, Inputs, Pairs};
-use crate::amx::{BLOCK_ROWS, Kind, MAX_DEPTH, SIDE, Square, Tiles, over_tasks, products, store};
+use crate::amx::{
+    BLOCK_ROWS, Kind, MAX_DEPTH, SIDE, Square, Tiles, over_tasks, products, side_by_side, store,
+};
 use crate::compute::Compute;
 use crate::elements::bf16_pair;
 use crate::memory::{LINE, Line};
@@ -50,13 +52,7 @@ pub(super) fn bf16<T: Tiles>(
 impl bf16::Product for Task<'_> {
     #[inline(always)]
     fn begin(&self, rows: Range<usize>, tiles: Range<usize>) {
-        let part = self.clone();
-        Task {
-            rows,
-            tiles,
-            ..part
-        }
-        .begin();
+        self.over(rows, tiles).begin();
     }
 
     #[inline(always)]
@@ -69,8 +65,9 @@ impl bf16::Product for Task<'_> {
     }
 
     #[inline(always)]
-    fn add(&self, row: usize, tile: usize, sums: &[f32; SIDE]) {
-        Task::add(self, row, tile, sums);
+    fn add(&self, row: usize, tiles: Range<usize>, sums: &[f32; 2 * SIDE]) {
+        let first = tiles.start;
+        self.over(row..row + 1, tiles).add(row, first, sums);
     }
 }
 
@@ -99,6 +96,7 @@ fn values<const BITS: usize>(
                 let shift = pair % 2 * 16 + pair / 2 * (8 - BITS);
                 let mask = (1 << BITS) - 1;
                 let dwords = line.as_chunks::<4>().0;
+                let mut words = [0; TILE];
                 for lane in 0..TILE {
                     let dword = u32::from_le_bytes(dwords[lane]);
                     let mut pair = [0.0; 2];
@@ -107,8 +105,9 @@ fn values<const BITS: usize>(
                         let code = (code - header.points[lane]) as f32;
                         *value = code * header.scales[lane] + minimums[lane];
                     }
-                    to[lane] = bf16_pair(pair[0], pair[1]);
+                    words[lane] = bf16_pair(pair[0], pair[1]);
                 }
+                *to = words;
             }
         }
     }
@@ -125,11 +124,9 @@ struct Plan {
 impl Plan {
     fn new(layout: &Layout) -> Plan {
         let tiles_of_group = layout.padded_group.div_ceil(MAX_DEPTH);
+        let depth = layout.padded_group.div_ceil(tiles_of_group);
         Plan {
-            depth: layout
-                .padded_group
-                .div_ceil(tiles_of_group)
-                .next_multiple_of(STEP),
+            depth: depth.next_multiple_of(STEP),
             tiles_of_group,
             groups: layout.groups,
         }
@@ -139,11 +136,18 @@ impl Plan {
     fn group(&self) -> usize {
         SIDE * self.depth * self.tiles_of_group
     }
+}
 
-    /// Words of a row.
-    fn stride(&self) -> usize {
-        self.groups * self.group() / SIDE / size_of::<f32>()
-    }
+/// Activations of 8 bits, 16 rows at a time. Rows that are not there hold any numbers.
+///
+/// # Shapes
+/// - values: `(panels, groups, tiles of a group, 16, depth)`
+/// - scales, sums: `(panels, groups)`, of 16 rows each
+#[derive(Clone, Copy)]
+struct Panels<'a> {
+    values: &'a [u8],
+    scales: &'a [[f32; SIDE]],
+    sums: &'a [[f32; SIDE]],
 }
 
 /// The arguments of [`super::packed_matmul`], checked, with activations of [`crate::Activation::Int8`].
@@ -158,12 +162,12 @@ pub(super) fn int8<T: Tiles>(
     let layout = w.layout();
     let plan = Plan::new(layout);
     let out = Output::new(out);
-    prepare(compute, layout, plan, x, m, |x| {
+    quantize(compute, layout, plan, x, m, |panels| {
         let shape = (m, layout.shape.n, layout.shape.k);
         over_tasks(compute, shape, |rows, tiles| {
             let task = Task {
                 matrix: w,
-                x,
+                x: Activations::default(),
                 bias,
                 out,
                 rows,
@@ -171,6 +175,7 @@ pub(super) fn int8<T: Tiles>(
             };
             let kernel = Int8 {
                 task,
+                panels,
                 plan,
                 kind: PhantomData::<T>,
             };
@@ -181,49 +186,49 @@ pub(super) fn int8<T: Tiles>(
     });
 }
 
-/// Quantizes activations, 16 rows at a time.
-fn prepare(
+/// Calls `f` with quantized activations.
+fn quantize(
     compute: &Compute,
     layout: &Layout,
     plan: Plan,
     x: &[f32],
     m: usize,
-    f: impl FnOnce(Activations<'_>),
+    f: impl FnOnce(Panels<'_>),
 ) {
-    let (k, groups, stride) = (layout.shape.k, plan.groups, plan.stride());
-    let panels = m.div_ceil(SIDE);
-    compute.with_scratch(panels * SIDE * stride + 2 * m * groups, |words| {
-        let (values, rest) = words.split_at_mut(panels * SIDE * stride);
-        let (scales, group_sums) = rest.split_at_mut(m * groups);
-        let outputs = [&mut *values, &mut *scales, &mut *group_sums].map(Output::new);
+    let (k, panels, groups) = (layout.shape.k, m.div_ceil(SIDE), plan.groups);
+    // In f32: of a panel's values, and of its scales.
+    let (of_values, of_scales) = (groups * plan.group() / size_of::<f32>(), groups * SIDE);
+    compute.with_scratch(panels * (of_values + 2 * of_scales), |words| {
+        let (values, rest) = words.split_at_mut(panels * of_values);
+        let (scales, sums) = rest.split_at_mut(panels * of_scales);
+        let outputs = [&mut *values, &mut *scales, &mut *sums].map(Output::new);
         compute.run(panels, |panel| {
             let rows = panel * SIDE..m.min((panel + 1) * SIDE);
             let [values, scales, sums] = &outputs;
             // SAFETY: each panel is one task's alone.
-            let quantize = unsafe {
+            let kernel = unsafe {
                 Quantize {
                     layout,
                     plan,
                     x: &x[rows.start * k..rows.end * k],
-                    values: values.part(panel * SIDE * stride, SIDE * stride),
-                    scales: scales.part(rows.start * groups, rows.len() * groups),
-                    sums: sums.part(rows.start * groups, rows.len() * groups),
+                    values: values.part(panel * of_values, of_values),
+                    scales: scales.part(panel * of_scales, of_scales),
+                    sums: sums.part(panel * of_scales, of_scales),
                 }
             };
-            if let Err(quantize) = dispatch(compute.isa(), quantize) {
-                quantize.quantize();
+            if let Err(kernel) = dispatch(compute.isa(), kernel) {
+                kernel.quantize();
             }
         });
-        f(Activations {
-            values,
-            stride,
-            scales,
-            sums: group_sums,
+        f(Panels {
+            values: bytemuck::cast_slice(values),
+            scales: scales.as_chunks().0,
+            sums: sums.as_chunks().0,
         });
     });
 }
 
-/// Quantizes up to 16 rows into tiles. Rows that are not there stay as they are.
+/// Quantizes up to 16 rows.
 struct Quantize<'a> {
     layout: &'a Layout,
     plan: Plan,
@@ -260,8 +265,8 @@ impl Quantize<'_> {
                     let at = (group * tiles_of_group + tile) * SIDE + row;
                     sum += quantizer.codes(x, &mut values[at * depth..][..depth]);
                 }
-                self.scales[row * groups + group] = quantizer.scale();
-                self.sums[row * groups + group] = kind.word(quantizer.scale(), sum);
+                self.scales[group * SIDE + row] = quantizer.scale();
+                self.sums[group * SIDE + row] = kind.word(quantizer.scale(), sum);
             }
         }
     }
@@ -273,6 +278,7 @@ const STAGE_BYTES: usize = 1 << 19;
 /// A task of a product of 8-bit activations.
 struct Int8<'a, T> {
     task: Task<'a>,
+    panels: Panels<'a>,
     plan: Plan,
     kind: PhantomData<T>,
 }
@@ -337,45 +343,40 @@ impl<T: Tiles> Int8<'_, T> {
         first: usize,
         pair: [usize; 2],
     ) {
-        let Int8 { task, plan, .. } = self;
+        let Int8 {
+            task, panels, plan, ..
+        } = self;
         let (groups, bytes) = (plan.groups, plan.group());
         // Codes that fit a signed byte have their point subtracted.
         let kind = if BITS == 4 { Kind::Signed } else { Kind::Mixed };
-        let values: &[u8] = bytemuck::cast_slice(task.x.values);
         let codes: &[u8] = bytemuck::cast_slice(&stage.lines);
-        let rows = row..task.rows.end.min(row + BLOCK_ROWS);
+        // The lower panel is the upper one where it is left out.
+        let panel = [row / SIDE, row / SIDE + usize::from(LOWER)];
         let mut sums = [Square::ZERO; 4];
-        let mut totals = [[[0.0; TILE]; 2]; BLOCK_ROWS];
+        let mut totals = [Square::ZERO; 4];
         // The sums of a group are weighed while the products of the next one are under way.
         for group in 0..=groups {
             if group < groups {
-                let panel =
-                    |at: usize| &values[((row / SIDE + at) * groups + group) * bytes..][..bytes];
-                let column = |at: usize| &codes[(pair[at] * groups + group) * bytes..][..bytes];
-                let a = [panel(0), panel(usize::from(LOWER))];
-                products::<T, LOWER>(tiles, kind, plan.depth, a, [column(0), column(1)]);
+                let a = panel.map(|at| &panels.values[(at * groups + group) * bytes..][..bytes]);
+                let b = pair.map(|at| &codes[(at * groups + group) * bytes..][..bytes]);
+                products::<T, LOWER>(tiles, kind, plan.depth, a, b);
             }
             if let Some(group) = group.checked_sub(1) {
-                for at in 0..2 {
-                    let header = &stage.headers[pair[at] * groups + group];
-                    for (index, row) in rows.clone().enumerate() {
-                        let sums = sums[index / SIDE * 2 + at].integers(index % SIDE);
-                        let x = (
-                            task.x.scales[row * groups + group],
-                            task.x.sums[row * groups + group],
-                        );
-                        weigh::<BITS>(&mut totals[index][at], sums, header, x);
-                    }
+                for (index, total) in totals[..if LOWER { 4 } else { 2 }].iter_mut().enumerate() {
+                    let x = panel[index / 2] * groups + group;
+                    let x = (&panels.scales[x], &panels.sums[x]);
+                    let header = &stage.headers[pair[index % 2] * groups + group];
+                    weigh::<BITS>(total, &sums[index], header, x);
                 }
             }
             if group < groups {
                 store::<T, LOWER>(tiles, &mut sums);
             }
         }
-        for (index, row) in rows.enumerate() {
-            for at in 0..=pair[1] - pair[0] {
-                task.store(row, first + at, &totals[index][at]);
-            }
+        let rows = row..task.rows.end.min(row + BLOCK_ROWS);
+        for (row, totals) in rows.zip(side_by_side(&totals)) {
+            task.over(row..row + 1, first..first + 1 + pair[1] - pair[0])
+                .store(row, first, &totals);
         }
     }
 }
@@ -412,10 +413,12 @@ fn unpack<const BITS: usize>(
             let lines: &[[u8; LINE]] = step.as_chunks().0;
             let [first, second] = to;
             if BITS == 4 {
+                let (mut low, mut high) = (lines[0], lines[0]);
                 for at in 0..LINE {
-                    first.0[at] = (lines[0][at] & 15).wrapping_sub(points[at]);
-                    second.0[at] = (lines[0][at] >> 4).wrapping_sub(points[at]);
+                    low[at] = (low[at] & 15).wrapping_sub(points[at]);
+                    high[at] = (high[at] >> 4).wrapping_sub(points[at]);
                 }
+                (first.0, second.0) = (low, high);
             } else {
                 (first.0, second.0) = (lines[0], lines[1]);
             }
@@ -427,22 +430,32 @@ fn unpack<const BITS: usize>(
 /// Adds the sums of a group to totals, with the operations of [`super::scalar::int8`] in their order.
 #[inline(always)]
 fn weigh<const BITS: usize>(
-    totals: &mut [f32; TILE],
-    sums: [i32; TILE],
+    totals: &mut Square,
+    sums: &Square,
     header: &Header,
-    (x_scale, x_sum): (f32, f32),
+    (x_scales, x_sums): (&[f32; SIDE], &[f32; SIDE]),
 ) {
-    for lane in 0..TILE {
-        let mut sum = sums[lane];
-        if BITS == 8 {
-            // Where there are minimums all points are 0, and the sum of x is no integer.
-            sum = sum.wrapping_sub(header.points[lane].wrapping_mul(x_sum.to_bits() as i32));
-        }
-        totals[lane] = (sum as f32).mul_add(header.scales[lane] * x_scale, totals[lane]);
-    }
-    if let Some(minimums) = &header.minimums {
+    let Header { scales, points, .. } = *header;
+    for row in 0..SIDE {
+        let (mut total, mut integers) = (totals.0[row], sums.integers(row));
         for lane in 0..TILE {
-            totals[lane] = minimums[lane].mul_add(x_sum, totals[lane]);
+            if BITS == 8 {
+                // Where there are minimums all points are 0, and the sum of x is no integer.
+                let point = points[lane].wrapping_mul(x_sums[row].to_bits() as i32);
+                integers[lane] = integers[lane].wrapping_sub(point);
+            }
+            let scale = scales[lane] * x_scales[row];
+            total[lane] = (integers[lane] as f32).mul_add(scale, total[lane]);
+        }
+        totals.0[row] = total;
+    }
+    if let Some(minimums) = header.minimums {
+        for row in 0..SIDE {
+            let mut total = totals.0[row];
+            for lane in 0..TILE {
+                total[lane] = minimums[lane].mul_add(x_sums[row], total[lane]);
+            }
+            totals.0[row] = total;
         }
     }
 }

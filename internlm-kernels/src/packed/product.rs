@@ -11,7 +11,7 @@ use crate::compute::Compute;
 use crate::error::{Result, check_len};
 use crate::isa::Isa;
 use crate::matmul::Activation;
-use crate::output::Output;
+use crate::output::{Output, add_to};
 use crate::simd::{Simd, dispatch};
 
 /// A linear layer of packed weights: `out = x · wᵀ + bias`.
@@ -103,7 +103,6 @@ pub fn packed_matmul(
 }
 
 /// Some rows and tiles of a product; what one thread does at a time.
-#[derive(Clone)]
 pub(super) struct Task<'a> {
     pub(super) matrix: &'a PackedMatrix,
     pub(super) x: Activations<'a>,
@@ -113,7 +112,18 @@ pub(super) struct Task<'a> {
     pub(super) tiles: Range<usize>,
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
+    /// The same product, on these rows and tiles of it.
+    #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+    #[inline(always)]
+    pub(super) fn over(&self, rows: Range<usize>, tiles: Range<usize>) -> Task<'a> {
+        Task {
+            rows,
+            tiles,
+            ..*self
+        }
+    }
+
     /// Begins the result with the bias.
     #[inline(always)]
     pub(super) fn begin(&self) {
@@ -126,10 +136,11 @@ impl Task<'_> {
         }
     }
 
-    /// Stores sums of 16 columns and adds the bias.
+    /// Stores sums of `W` columns from a tile on and adds the bias; those beyond the last column are
+    /// dropped.
     #[inline(always)]
-    pub(super) fn store(&self, row: usize, tile: usize, totals: &[f32; TILE]) {
-        let (out, columns) = self.part(row, tile * TILE, TILE);
+    pub(super) fn store<const W: usize>(&self, row: usize, tile: usize, totals: &[f32; W]) {
+        let (out, columns) = self.part(row, tile * TILE, W);
         match self.bias {
             Some(bias) => {
                 for ((out, total), bias) in out.iter_mut().zip(totals).zip(&bias[columns]) {
@@ -140,13 +151,11 @@ impl Task<'_> {
         }
     }
 
-    /// Adds sums of 16 columns.
+    /// Adds sums of `W` columns from a tile on; those beyond the last column are dropped.
     #[inline(always)]
-    pub(super) fn add(&self, row: usize, tile: usize, sums: &[f32; TILE]) {
-        let (out, _) = self.part(row, tile * TILE, TILE);
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out += sum;
-        }
+    pub(super) fn add<const W: usize>(&self, row: usize, tile: usize, sums: &[f32; W]) {
+        let (out, _) = self.part(row, tile * TILE, W);
+        add_to(out, sums);
     }
 
     /// Adds vectors of sums from a column on; those beyond the last column are dropped.
