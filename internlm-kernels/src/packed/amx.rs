@@ -4,6 +4,7 @@
 //! are unpacked to bytes, and the sums of each group are weighed with the scales as by every other
 //! kernel, so that results are the same bit for bit.
 
+use std::hint::black_box;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -437,6 +438,8 @@ fn weigh<const BITS: usize>(
 ) {
     let Header { scales, points, .. } = *header;
     for row in 0..SIDE {
+        // Opaque, so that lanes become vectors; else compilers gather rows.
+        let row = black_box(row) % SIDE;
         let (mut total, mut integers) = (totals.0[row], sums.integers(row));
         for lane in 0..TILE {
             if BITS == 8 {
@@ -451,6 +454,7 @@ fn weigh<const BITS: usize>(
     }
     if let Some(minimums) = header.minimums {
         for row in 0..SIDE {
+            let row = black_box(row) % SIDE;
             let mut total = totals.0[row];
             for lane in 0..TILE {
                 total[lane] = minimums[lane].mul_add(x_sums[row], total[lane]);
