@@ -47,18 +47,20 @@ pub(crate) enum Kind {
     Bf16,
 }
 
-/// The content of a tile of sums: f32, or the bits of i32.
+/// Four tiles of sums: f32, or the bits of i32. Tiles 0 and 1 side by side, 2 and 3 below them.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(crate) struct Square(pub(crate) [[f32; SIDE]; SIDE]);
+pub(crate) struct Block(pub(crate) [[f32; 2 * SIDE]; 2 * SIDE]);
 
-impl Square {
-    pub(crate) const ZERO: Square = Square([[0.0; SIDE]; SIDE]);
+impl Block {
+    pub(crate) const ZERO: Block = Block([[0.0; 2 * SIDE]; 2 * SIDE]);
 
-    /// A row of integers.
+    /// 16 numbers of a row.
     #[inline(always)]
-    pub(crate) fn integers(&self, row: usize) -> [i32; SIDE] {
-        bytemuck::cast(self.0[row])
+    pub(crate) fn lanes(&self, row: usize, column: usize) -> [f32; SIDE] {
+        let mut lanes = [0.0; SIDE];
+        lanes.copy_from_slice(&self.0[row][column..][..SIDE]);
+        lanes
     }
 }
 
@@ -80,8 +82,8 @@ pub(crate) trait Tiles {
     /// Loads a tile of A or B, row after row.
     fn load<const T: usize>(&mut self, from: &[u8]);
 
-    /// Stores a tile of C.
-    fn store<const T: usize>(&mut self, to: &mut Square);
+    /// Stores a tile of C in its place.
+    fn store<const T: usize>(&mut self, to: &mut Block);
 
     /// `C += A · B`. Of a row of A and a column of B the products of four bytes, or of two bf16, that
     /// face each other are added to one sum.
@@ -138,7 +140,7 @@ impl Config {
 }
 
 /// Sums of products of all bytes, or of small integers in bf16, which are exact in any order.
-fn sample<T: Tiles>(kind: Kind, depth: usize) -> [[u32; SIDE]; SIDE] {
+fn sample<T: Tiles>(kind: Kind, depth: usize) -> Vec<u32> {
     let numbers = |step: usize| -> Vec<u8> {
         let byte = |i: usize| (i * step + i / 64) as u8;
         match kind {
@@ -149,7 +151,7 @@ fn sample<T: Tiles>(kind: Kind, depth: usize) -> [[u32; SIDE]; SIDE] {
         }
     };
     let (a, b) = (numbers(37), numbers(101));
-    let mut sums = Square::ZERO;
+    let mut sums = Block::ZERO;
     let mut tiles = T::configure(depth);
     tiles.load::<5>(&a);
     tiles.load::<6>(&b);
@@ -158,7 +160,7 @@ fn sample<T: Tiles>(kind: Kind, depth: usize) -> [[u32; SIDE]; SIDE] {
     tiles.add::<3, 5, 6>(kind);
     tiles.add::<3, 5, 7>(kind);
     tiles.store::<3>(&mut sums);
-    sums.0.map(|row| row.map(f32::to_bits))
+    sums.0.as_flattened().iter().map(|x| x.to_bits()).collect()
 }
 
 /// Adds the products of all tiles of `a` and `b` to the sums, which begin with zeros:
@@ -180,9 +182,10 @@ pub(crate) fn products<T: Tiles, const LOWER: bool>(
         tiles.zero::<2>();
         tiles.zero::<3>();
     }
-    let [a0, a1] = a.map(|a| a.chunks_exact(SIDE * depth));
-    let [b0, b1] = b.map(|b| b.chunks_exact(SIDE * depth));
-    for ((a0, a1), (b0, b1)) in a0.zip(a1).zip(b0.zip(b1)) {
+    let tile = SIDE * depth;
+    let a = a[0].chunks_exact(tile).zip(a[1].chunks_exact(tile));
+    let b = b[0].chunks_exact(tile).zip(b[1].chunks_exact(tile));
+    for ((a0, a1), (b0, b1)) in a.zip(b) {
         tiles.load::<4>(a0);
         tiles.load::<6>(b0);
         tiles.load::<7>(b1);
@@ -198,26 +201,13 @@ pub(crate) fn products<T: Tiles, const LOWER: bool>(
 
 /// Reads the sums of [`products`].
 #[inline(always)]
-pub(crate) fn store<T: Tiles, const LOWER: bool>(tiles: &mut T, sums: &mut [Square; 4]) {
-    tiles.store::<0>(&mut sums[0]);
-    tiles.store::<1>(&mut sums[1]);
+pub(crate) fn store<T: Tiles, const LOWER: bool>(tiles: &mut T, sums: &mut Block) {
+    tiles.store::<0>(sums);
+    tiles.store::<1>(sums);
     if LOWER {
-        tiles.store::<2>(&mut sums[2]);
-        tiles.store::<3>(&mut sums[3]);
+        tiles.store::<2>(sums);
+        tiles.store::<3>(sums);
     }
-}
-
-/// The rows of four squares, two side by side and then the others.
-#[inline(always)]
-pub(crate) fn side_by_side(sums: &[Square; 4]) -> impl Iterator<Item = [f32; 2 * SIDE]> {
-    let [a, b, c, d] = sums;
-    let pairs = a.0.iter().zip(&b.0).chain(c.0.iter().zip(&d.0));
-    pairs.map(|(left, right)| {
-        let mut row = [0.0; 2 * SIDE];
-        row[..SIDE].copy_from_slice(left);
-        row[SIDE..].copy_from_slice(right);
-        row
-    })
 }
 
 /// Tiles of 16 columns of a task, at most.

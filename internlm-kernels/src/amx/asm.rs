@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use super::model::Model;
-use super::{Config, Kind, MAX_DEPTH, Square, Tiles, sample};
+use super::{Block, Config, Kind, MAX_DEPTH, SIDE, Tiles, sample};
 
 /// Whether tiles are there, may be used, and do what the model says. Asked and tried once.
 pub(crate) fn is_available() -> bool {
@@ -122,12 +122,14 @@ impl Tiles for Hardware {
     }
 
     #[inline(always)]
-    fn store<const T: usize>(&mut self, to: &mut Square) {
+    fn store<const T: usize>(&mut self, to: &mut Block) {
         const { assert!(T < 4) };
-        // SAFETY: see above; a tile of sums has 16 rows of 64 bytes, as the square has.
+        let stride = size_of_val(&to.0[0]);
+        let to = &raw mut to.0[T / 2 * SIDE][T % 2 * SIDE];
+        // SAFETY: see above; a tile of sums has 16 rows of 64 bytes, a quarter of the block.
         unsafe {
             tiles!([] "tilestored [{to} + {stride}*1], tmm{t}";
-                t = const T, to = in(reg) &raw mut *to, stride = in(reg) MAX_DEPTH,);
+                t = const T, to = in(reg) to, stride = in(reg) stride,);
         }
     }
 

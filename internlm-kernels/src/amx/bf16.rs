@@ -5,9 +5,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::{
-    BLOCK_ROWS, Kind, MAX_DEPTH, SIDE, Square, Tiles, over_tasks, products, side_by_side, store,
-};
+use super::{BLOCK_ROWS, Block, Kind, MAX_DEPTH, SIDE, Tiles, over_tasks, products, store};
 use crate::compute::Compute;
 use crate::elements::round_bf16;
 use crate::memory::Line;
@@ -167,7 +165,7 @@ impl<T: Tiles, P: Product> Task<'_, T, P> {
         let mut tiles = T::configure(MAX_DEPTH);
         let widest = self.inputs.min(K_BLOCK);
         let mut stage = vec![Line::ZERO; self.tiles.len() * widest / 2];
-        let mut sums = [Square::ZERO; 4];
+        let mut sums = Block::ZERO;
         for start in (0..self.inputs).step_by(K_BLOCK) {
             let block = start..self.inputs.min(start + K_BLOCK);
             let column = block.len() / 2;
@@ -210,7 +208,7 @@ impl<T: Tiles, P: Product> Task<'_, T, P> {
         &self,
         tiles: &mut T,
         stage: &[Line],
-        sums: &mut [Square; 4],
+        sums: &mut Block,
         row: usize,
         first: usize,
         block: Range<usize>,
@@ -233,8 +231,8 @@ impl<T: Tiles, P: Product> Task<'_, T, P> {
         store::<T, LOWER>(tiles, sums);
         let columns = self.tiles.start + first..self.tiles.start + second + 1;
         let rows = row..self.rows.end.min(row + BLOCK_ROWS);
-        for (row, sums) in rows.zip(side_by_side(sums)) {
-            self.product.add(row, columns.clone(), &sums);
+        for (row, sums) in rows.zip(&sums.0) {
+            self.product.add(row, columns.clone(), sums);
         }
     }
 }

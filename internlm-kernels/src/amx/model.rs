@@ -1,6 +1,6 @@
 //! Tiles in plain Rust, as the manual describes each instruction (SDM, volume 2): the scalar twin.
 
-use super::{Config, Kind, MAX_DEPTH, SIDE, Square, Tiles};
+use super::{Block, Config, Kind, MAX_DEPTH, SIDE, Tiles};
 
 /// Tiles and their configuration.
 pub(crate) struct Model {
@@ -40,10 +40,11 @@ impl Tiles for Model {
 
     /// `tilestored`.
     #[inline(always)]
-    fn store<const T: usize>(&mut self, to: &mut Square) {
-        assert_eq!(self.config.bytes(T), size_of::<Square>());
-        for (to, from) in to.0.iter_mut().zip(self.tiles[T]) {
-            *to = bytemuck::cast(from);
+    fn store<const T: usize>(&mut self, to: &mut Block) {
+        let rows = to.0[T / 2 * SIDE..][..SIDE].iter_mut();
+        for (to, from) in rows.zip(self.tiles[T]) {
+            let from: [f32; SIDE] = bytemuck::cast(from);
+            to[T % 2 * SIDE..][..SIDE].copy_from_slice(&from);
         }
     }
 

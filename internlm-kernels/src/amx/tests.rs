@@ -5,6 +5,9 @@ use half::bf16;
 use super::model::Model;
 use super::*;
 
+/// A tile of sums.
+type Sums = [[f32; SIDE]; SIDE];
+
 /// Rows of A, columns of B and sums C, one number an element.
 struct Operands<X> {
     a: Vec<Vec<X>>,
@@ -27,7 +30,7 @@ impl<X: Copy> Operands<X> {
     }
 
     /// Twice the products, by tiles.
-    fn run<T: Tiles>(&self, kind: Kind, bytes: impl Fn(X) -> Vec<u8>) -> Square {
+    fn run<T: Tiles>(&self, kind: Kind, bytes: impl Fn(X) -> Vec<u8>) -> Sums {
         let a: Vec<u8> = self.a.iter().flatten().flat_map(|&x| bytes(x)).collect();
         let depth = a.len() / SIDE;
         // A dword of each column, then the next dwords.
@@ -43,7 +46,7 @@ impl<X: Copy> Operands<X> {
                     .flat_map(move |column| column[4 * k..4 * k + 4].to_vec())
             })
             .collect();
-        let mut sums = Square::ZERO;
+        let mut sums = Block::ZERO;
         let mut tiles = T::configure(depth);
         tiles.zero::<2>();
         tiles.load::<4>(&a);
@@ -51,7 +54,7 @@ impl<X: Copy> Operands<X> {
         tiles.add::<2, 4, 7>(kind);
         tiles.add::<2, 4, 7>(kind);
         tiles.store::<2>(&mut sums);
-        sums
+        std::array::from_fn(|row| sums.lanes(SIDE + row, 0))
     }
 }
 
@@ -66,9 +69,8 @@ fn number(seed: usize) -> bf16 {
     bf16::from_f32((f32::from(byte(seed + 7)) - 128.0) / 128.0 * magnitude)
 }
 
-/// A NaN is the only number that is not itself: integers are compared by their bits.
-fn bits(sums: &Square) -> [[u32; SIDE]; SIDE] {
-    sums.0.map(|row| row.map(f32::to_bits))
+fn integer(bits: f32) -> i32 {
+    bits.to_bits() as i32
 }
 
 fn check_bytes<T: Tiles>() {
@@ -96,7 +98,7 @@ fn check_bytes<T: Tiles>() {
                     a.iter().zip(b).map(product).sum::<i32>()
                 });
                 assert!(
-                    sums.integers(row).into_iter().eq(want),
+                    sums[row].map(integer).into_iter().eq(want),
                     "{kind:?} {depth} {row}"
                 );
             }
@@ -108,7 +110,7 @@ fn check_bf16<T: Tiles>() {
     for inputs in [2, 12, 30, 32] {
         let operands = Operands::new(inputs, number);
         let sums = operands.run::<T>(Kind::Bf16, |x| x.to_le_bytes().to_vec());
-        for (a, sums) in operands.a.iter().zip(sums.0) {
+        for (a, sums) in operands.a.iter().zip(sums) {
             for (b, got) in operands.b.iter().zip(sums) {
                 let products = a.iter().zip(b).map(|(a, b)| a.to_f64() * b.to_f64());
                 let (want, magnitude) = products.fold((0.0, 0.0), |(sum, magnitude), x| {
@@ -133,9 +135,7 @@ fn check_order<T: Tiles>() {
             a: row(a),
             b: row(b),
         };
-        operands
-            .run::<T>(Kind::Bf16, |x: bf16| x.to_le_bytes().to_vec())
-            .0[3][5]
+        operands.run::<T>(Kind::Bf16, |x: bf16| x.to_le_bytes().to_vec())[3][5]
     };
     let big = 2f32.powi(24);
     // First and second elements have sums of their own, in which 1.0 is kept or lost.
@@ -165,9 +165,9 @@ fn sums_of_bytes_wrap_around() {
         tiles.add::<0, 4, 6>(Kind::Mixed);
         want = want.wrapping_add(-128 * 255 * 64);
     }
-    let mut sums = Square::ZERO;
+    let mut sums = Block::ZERO;
     tiles.store::<0>(&mut sums);
-    assert_eq!(sums.integers(15), [want; SIDE]);
+    assert_eq!(sums.lanes(15, 0).map(integer), [want; SIDE]);
 }
 
 /// Bytes as `ldtilecfg` reads them.
@@ -217,7 +217,7 @@ fn the_processor_does_what_the_model_does() {
         let bytes = |x: bf16| x.to_le_bytes().to_vec();
         let got = operands.run::<Hardware>(Kind::Bf16, bytes);
         let want = operands.run::<Model>(Kind::Bf16, bytes);
-        differ += usize::from(bits(&got) != bits(&want));
+        differ += usize::from(got != want);
     }
     println!("bf16 sums that round otherwise than the manual says: {differ} of 16");
 }

@@ -14,9 +14,7 @@ use super::matrix::{Header, PackedMatrix};
 use super::product::Task;
 use super::wide::pieces;
 use crate::amx::bf16::{self, Inputs, Pairs};
-use crate::amx::{
-    BLOCK_ROWS, Kind, MAX_DEPTH, SIDE, Square, Tiles, over_tasks, products, side_by_side, store,
-};
+use crate::amx::{BLOCK_ROWS, Block, Kind, MAX_DEPTH, SIDE, Tiles, over_tasks, products, store};
 use crate::compute::Compute;
 use crate::elements::bf16_pair;
 use crate::memory::{LINE, Line};
@@ -353,21 +351,23 @@ impl<T: Tiles> Int8<'_, T> {
         let codes: &[u8] = bytemuck::cast_slice(&stage.lines);
         // The lower panel is the upper one where it is left out.
         let panel = [row / SIDE, row / SIDE + usize::from(LOWER)];
-        let mut sums = [Square::ZERO; 4];
-        let mut totals = [Square::ZERO; 4];
+        let mut sums = Block::ZERO;
+        let mut totals = Block::ZERO;
         // The sums of a group are weighed while the products of the next one are under way.
         for group in 0..=groups {
             if group < groups {
-                let a = panel.map(|at| &panels.values[(at * groups + group) * bytes..][..bytes]);
-                let b = pair.map(|at| &codes[(at * groups + group) * bytes..][..bytes]);
-                products::<T, LOWER>(tiles, kind, plan.depth, a, b);
+                let a = |i: usize| &panels.values[(panel[i] * groups + group) * bytes..][..bytes];
+                let b = |j: usize| &codes[(pair[j] * groups + group) * bytes..][..bytes];
+                products::<T, LOWER>(tiles, kind, plan.depth, [a(0), a(1)], [b(0), b(1)]);
             }
             if let Some(group) = group.checked_sub(1) {
-                for (index, total) in totals[..if LOWER { 4 } else { 2 }].iter_mut().enumerate() {
-                    let x = panel[index / 2] * groups + group;
+                for i in 0..1 + usize::from(LOWER) {
+                    let x = panel[i] * groups + group;
                     let x = (&panels.scales[x], &panels.sums[x]);
-                    let header = &stage.headers[pair[index % 2] * groups + group];
-                    weigh::<BITS>(total, &sums[index], header, x);
+                    for j in 0..2 {
+                        let header = &stage.headers[pair[j] * groups + group];
+                        weigh::<BITS>(&mut totals, &sums, (i, j), header, x);
+                    }
                 }
             }
             if group < groups {
@@ -375,9 +375,10 @@ impl<T: Tiles> Int8<'_, T> {
             }
         }
         let rows = row..task.rows.end.min(row + BLOCK_ROWS);
-        for (row, totals) in rows.zip(side_by_side(&totals)) {
-            task.over(row..row + 1, first..first + 1 + pair[1] - pair[0])
-                .store(row, first, &totals);
+        let written = first..first + 1 + pair[1] - pair[0];
+        for (row, totals) in rows.zip(&totals.0) {
+            task.over(row..row + 1, written.clone())
+                .store(row, first, totals);
         }
     }
 }
@@ -428,19 +429,23 @@ fn unpack<const BITS: usize>(
     }
 }
 
-/// Adds the sums of a group to totals, with the operations of [`super::scalar::int8`] in their order.
+/// Adds the sums of a group to totals, in tile `(i, j)` of both, with the operations of
+/// [`super::scalar::int8`] in their order.
 #[inline(always)]
 fn weigh<const BITS: usize>(
-    totals: &mut Square,
-    sums: &Square,
+    totals: &mut Block,
+    sums: &Block,
+    (i, j): (usize, usize),
     header: &Header,
     (x_scales, x_sums): (&[f32; SIDE], &[f32; SIDE]),
 ) {
     let Header { scales, points, .. } = *header;
+    let column = j * SIDE;
     for row in 0..SIDE {
         // Opaque, so that lanes become vectors; else compilers gather rows.
         let row = black_box(row) % SIDE;
-        let (mut total, mut integers) = (totals.0[row], sums.integers(row));
+        let mut total = totals.lanes(i * SIDE + row, column);
+        let mut integers: [i32; SIDE] = bytemuck::cast(sums.lanes(i * SIDE + row, column));
         for lane in 0..TILE {
             if BITS == 8 {
                 // Where there are minimums all points are 0, and the sum of x is no integer.
@@ -450,16 +455,16 @@ fn weigh<const BITS: usize>(
             let scale = scales[lane] * x_scales[row];
             total[lane] = (integers[lane] as f32).mul_add(scale, total[lane]);
         }
-        totals.0[row] = total;
+        totals.0[i * SIDE + row][column..][..SIDE].copy_from_slice(&total);
     }
     if let Some(minimums) = header.minimums {
         for row in 0..SIDE {
             let row = black_box(row) % SIDE;
-            let mut total = totals.0[row];
+            let mut total = totals.lanes(i * SIDE + row, column);
             for lane in 0..TILE {
                 total[lane] = minimums[lane].mul_add(x_sums[row], total[lane]);
             }
-            totals.0[row] = total;
+            totals.0[i * SIDE + row][column..][..SIDE].copy_from_slice(&total);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::layout::{Layout, PackedShape, STEP, ScaleType, TILE, ZeroType, is_f16};
 use crate::error::{Error, Result, check_len};
@@ -362,6 +363,13 @@ pub(super) fn code(bits: u32, codes: &[u8], k: usize, lane: usize) -> u8 {
     }
 }
 
+#[inline(always)]
+fn read_f32(from: &[u8], to: &mut [f32; TILE]) {
+    for (to, word) in to.iter_mut().zip(from.as_chunks::<4>().0) {
+        *to = f32::from_le_bytes(*word);
+    }
+}
+
 /// Scales and zeros of a tile.
 #[derive(Clone, Copy)]
 pub(super) struct Header {
@@ -376,22 +384,28 @@ impl Header {
     /// Reads the header of a tile, which `tile` begins with.
     #[inline(always)]
     pub(super) fn read(layout: &Layout, tile: &[u8]) -> Header {
-        let f32s = |from: &[u8]| -> [f32; TILE] {
-            let words = from.as_chunks::<4>().0;
-            std::array::from_fn(|lane| f32::from_le_bytes(words[lane]))
-        };
-        let scales = match layout.shape.scales {
+        // Loops over arrays, which become vectors.
+        let mut scales = [0.0; TILE];
+        match layout.shape.scales {
             ScaleType::F16 => {
-                let words = tile[..2 * TILE].as_chunks::<2>().0;
-                std::array::from_fn(|lane| f16::from_le_bytes(words[lane]).to_f32())
+                let mut halves = [f16::ZERO; TILE];
+                for (half, word) in halves.iter_mut().zip(tile.as_chunks::<2>().0) {
+                    *half = f16::from_le_bytes(*word);
+                }
+                halves.convert_to_f32_slice(&mut scales);
             }
-            ScaleType::F32 => f32s(&tile[..4 * TILE]),
-        };
+            ScaleType::F32 => read_f32(tile, &mut scales),
+        }
         let zeros = &tile[layout.zeros()..layout.codes()];
-        let (points, minimums) = match layout.shape.zeros {
-            ZeroType::Points => (std::array::from_fn(|lane| i32::from(zeros[lane])), None),
-            ZeroType::Minimums => ([0; TILE], Some(f32s(zeros))),
-        };
+        let (mut points, mut minimums) = ([0; TILE], None);
+        match layout.shape.zeros {
+            ZeroType::Points => {
+                for (point, zero) in points.iter_mut().zip(zeros) {
+                    *point = i32::from(*zero);
+                }
+            }
+            ZeroType::Minimums => read_f32(zeros, minimums.insert([0.0; TILE])),
+        }
         Header {
             scales,
             points,

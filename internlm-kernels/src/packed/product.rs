@@ -141,13 +141,11 @@ impl<'a> Task<'a> {
     #[inline(always)]
     pub(super) fn store<const W: usize>(&self, row: usize, tile: usize, totals: &[f32; W]) {
         let (out, columns) = self.part(row, tile * TILE, W);
-        match self.bias {
-            Some(bias) => {
-                for ((out, total), bias) in out.iter_mut().zip(totals).zip(&bias[columns]) {
-                    *out = total + bias;
-                }
-            }
-            None => out.copy_from_slice(&totals[..columns.len()]),
+        out.copy_from_slice(&totals[..columns.len()]);
+        if let Some(bias) = self.bias {
+            out.iter_mut()
+                .zip(&bias[columns])
+                .for_each(|(out, bias)| *out += bias);
         }
     }
 
