@@ -35,8 +35,10 @@ pub enum Activation {
 
 /// A linear layer: `out = x · wᵀ + bias`.
 ///
-/// With [`Activation::F32`], and on most processors with [`Activation::Bf16`], a row's result is the
-/// same bit for bit whatever the number of rows.
+/// A row's result is the same bit for bit whatever the number of rows, with one exception: where weights
+/// are bf16, activations are [`Activation::Bf16`] and the level is [`Isa::Amx`], products of 16 rows or more
+/// run on tiles, which sum in an order of their own and count numbers below 2⁻¹²⁶ as zeros. Among
+/// themselves these agree bit for bit, too.
 ///
 /// # Shapes
 /// - x: `(m, k)`

@@ -4,7 +4,7 @@
 //! zeros), then steps of 8 inputs. A step of 4-bit codes is one line of 16 dwords, one an output;
 //! byte `j` of a dword is `q[j] | q[4 + j] << 4`. A step of 8-bit codes is two such lines, byte `j`
 //! being `q[j]` in the first and `q[4 + j]` in the second. So a line, masked, is an operand of
-//! `vpdpbusd`, and four inputs of a tile of AMX. The tiles of 16 outputs follow one another; groups
+//! `vpdpbusd`, and a row of a tile of AMX. The tiles of 16 outputs follow one another; groups
 //! are filled up with zeros to whole steps, outputs to whole tiles.
 
 use crate::error::{Error, Result};

@@ -16,13 +16,16 @@ use crate::simd::{Simd, dispatch};
 
 /// A linear layer of packed weights: `out = x · wᵀ + bias`.
 ///
-/// With every [`Activation`] weights count exactly as [`PackedMatrix::dequantize`] gives them up to
-/// the rounding of sums, and a row's result is the same bit for bit whatever the number of rows and
-/// threads. `activation` says what happens to x:
+/// Weights count exactly as [`PackedMatrix::dequantize`] gives them up to the rounding of sums, and a
+/// row's result is the same bit for bit whatever the number of rows and threads; for the one exception
+/// see [`Activation::Bf16`] below. `activation` says what happens to x:
 /// - [`Activation::F32`]: nothing. Errors are those of sums in f32.
 /// - [`Activation::Bf16`]: rounded to bf16, which is off by at most 2⁻⁸ of each activation. Sums stay
 ///   in f32; where the processor multiplies bf16 quickly, points and minimums are weighed in after a
-///   group is summed, so that its rounding is relative to `Σ |x| · (code · scale + |minimum|)`.
+///   group is summed, so that its rounding is relative to `Σ |x| · (code · scale + |minimum|)`. With
+///   [`Isa::Amx`] products of 16 rows or more round weights to bf16 as well, which is off by at most 2⁻⁹
+///   of each weight. There a row's result is the same bit for bit among products of 16 rows or more, and
+///   among those of fewer, but not from one to the other.
 /// - [`Activation::Int8`]: rounded to 8 bits per row and group of the matrix, scaled by the group's
 ///   largest magnitude. An activation is off by at most 1/254 of that magnitude. Sums of a group are
 ///   exact integers, and the result is the same on every instruction set. A row in which a number is
