@@ -17,12 +17,15 @@ pub(crate) mod model;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+use std::cell::Cell;
+use std::mem;
+use std::ops::{Deref, DerefMut, Range};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) use asm::{Hardware, is_available};
 
 use crate::compute::Compute;
+use crate::memory::Line;
 
 /// Rows of A and C, columns of B and C.
 pub(crate) const SIDE: usize = 16;
@@ -31,6 +34,7 @@ pub(crate) const SIDE: usize = 16;
 pub(crate) const MAX_DEPTH: usize = 64;
 
 /// From so many rows of activations on, tiles are used.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) const MIN_ROWS: usize = SIDE;
 
 /// Rows that a block of 2 × 2 products takes.
@@ -207,6 +211,47 @@ pub(crate) fn store<T: Tiles, const LOWER: bool>(tiles: &mut T, sums: &mut Block
     if LOWER {
         tiles.store::<2>(sums);
         tiles.store::<3>(sums);
+    }
+}
+
+thread_local! {
+    /// What the last [`Stage`] of this thread leaves to the next one.
+    static KEPT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// Memory for unpacked weights. Contents are arbitrary.
+pub(crate) struct Stage(Vec<Line>);
+
+impl Stage {
+    pub(crate) fn new(lines: usize) -> Stage {
+        let kept = KEPT.take();
+        Stage(if kept.len() < lines {
+            vec![Line::ZERO; lines]
+        } else {
+            kept
+        })
+    }
+}
+
+impl Deref for Stage {
+    type Target = [Line];
+
+    #[inline(always)]
+    fn deref(&self) -> &[Line] {
+        &self.0
+    }
+}
+
+impl DerefMut for Stage {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [Line] {
+        &mut self.0
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        KEPT.set(mem::take(&mut self.0));
     }
 }
 

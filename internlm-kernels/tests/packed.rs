@@ -327,11 +327,11 @@ fn a_row_does_not_depend_on_the_others() {
             };
             let whole = Case::new(shape, 100, true);
             for activation in ACTIVATIONS {
-                if isa == Isa::Amx && activation == Activation::Bf16 {
-                    continue; // tiles from 16 rows on; see `tiles_and_vectors_agree_in_bf16`
-                }
                 let want = bits(&whole.run(&three, activation));
                 for m in [1, 2, 8, 17, 64] {
+                    if isa == Isa::Amx && activation == Activation::Bf16 && m < 16 {
+                        continue; // tiles from 16 rows on; see `tiles_and_vectors_agree_in_bf16`
+                    }
                     for first in [0, 100 - m] {
                         let some = Case {
                             weights: whole.weights.clone(),
@@ -354,8 +354,7 @@ fn a_row_does_not_depend_on_the_others() {
     }
 }
 
-/// With bf16 activations AMX rounds weights to bf16 from 16 rows on: by at most 2⁻⁹ of each. Whatever the
-/// level, more rows than that give the same bits for a row.
+/// With bf16 activations AMX rounds weights to bf16 from 16 rows on: by at most 2⁻⁹ of each.
 #[test]
 fn tiles_and_vectors_agree_in_bf16() {
     let (n, k, m) = (50, 600, 70);
@@ -378,11 +377,6 @@ fn tiles_and_vectors_agree_in_bf16() {
         };
         for compute in every_isa() {
             let many = whole.run(&compute, Activation::Bf16);
-            let some = part(33, 17).run(&compute, Activation::Bf16);
-            assert!(
-                bits(&some) == bits(&many[33 * n..50 * n]),
-                "{compute:?} {zeros:?}"
-            );
             for row in [0, 40, 69] {
                 let one = part(row, 1).run(&compute, Activation::Bf16);
                 for (column, one) in one.into_iter().enumerate() {

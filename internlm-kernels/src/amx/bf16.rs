@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::{BLOCK_ROWS, Block, Kind, MAX_DEPTH, SIDE, Tiles, over_tasks, products, store};
+use super::{BLOCK_ROWS, Block, Kind, MAX_DEPTH, SIDE, Stage, Tiles, over_tasks, products, store};
 use crate::compute::Compute;
 use crate::elements::round_bf16;
 use crate::memory::Line;
@@ -164,7 +164,7 @@ impl<T: Tiles, P: Product> Task<'_, T, P> {
         self.product.begin(self.rows.clone(), self.tiles.clone());
         let mut tiles = T::configure(MAX_DEPTH);
         let widest = self.inputs.min(K_BLOCK);
-        let mut stage = vec![Line::ZERO; self.tiles.len() * widest / 2];
+        let mut stage = Stage::new(self.tiles.len() * widest / 2);
         let mut sums = Block::ZERO;
         for start in (0..self.inputs).step_by(K_BLOCK) {
             let block = start..self.inputs.min(start + K_BLOCK);

@@ -64,11 +64,11 @@ pub fn packed_matmul(
         use crate::amx::Hardware;
         match activation {
             Activation::Bf16 => {
-                amx::bf16::<Hardware>(compute, x, w, bias, out, m);
+                amx::bf16::matmul::<Hardware>(compute, x, w, bias, out, m);
                 return Ok(());
             }
             Activation::Int8 => {
-                amx::int8::<Hardware>(compute, x, w, bias, out, m);
+                amx::int8::matmul::<Hardware>(compute, x, w, bias, out, m);
                 return Ok(());
             }
             Activation::F32 => {}

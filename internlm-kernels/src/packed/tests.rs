@@ -74,9 +74,7 @@ fn eight_bits_are_the_same_without_vnni() {
 
 /// Kernels for tiles, run on the model of tiles.
 mod tiles {
-    use half::bf16;
-
-    use super::super::amx;
+    use super::super::amx::{bf16, int8};
     use super::*;
     use crate::amx::model::Model;
 
@@ -192,7 +190,7 @@ mod tiles {
             .unwrap();
             for compute in &computes {
                 let mut got = vec![f32::NAN; m * n];
-                amx::int8::<Model>(compute, x, matrix, bias, &mut got, m);
+                int8::matmul::<Model>(compute, x, matrix, bias, &mut got, m);
                 assert!(
                     words(&got) == words(&want),
                     "{compute:?} {:?} m {m}",
@@ -210,10 +208,10 @@ mod tiles {
             let PackedShape { n, k, .. } = matrix.shape();
             let mut w = vec![0.0; n * k];
             matrix.dequantize(0..n, &mut w).unwrap();
-            let round = |x: f32| bf16::from_f32(x).to_f64();
+            let round = |x: f32| half::bf16::from_f32(x).to_f64();
             for compute in &computes {
                 let mut got = vec![f32::NAN; m * n];
-                amx::bf16::<Model>(compute, x, matrix, bias, &mut got, m);
+                bf16::matmul::<Model>(compute, x, matrix, bias, &mut got, m);
                 for (index, got) in got.into_iter().enumerate() {
                     let (row, column) = (index / n, index % n);
                     let mut want = bias.map_or(0.0, |bias| f64::from(bias[column]));
@@ -258,7 +256,7 @@ mod tiles {
             let want = run(&|out| {
                 packed_matmul(&compute, &x, &matrix, None, Activation::Int8, out, m).unwrap();
             });
-            let got = run(&|out| amx::int8::<Model>(&compute, &x, &matrix, None, out, m));
+            let got = run(&|out| int8::matmul::<Model>(&compute, &x, &matrix, None, out, m));
             assert!(got == want, "{shape:?}");
         }
     }
@@ -278,7 +276,7 @@ mod tiles {
         for broken in [f32::NAN, f32::INFINITY] {
             let mut x = vec![0.5; 18 * 70];
             x[17 * 70 + 69] = broken;
-            for product in [amx::int8::<Model>, amx::bf16::<Model>] {
+            for product in [int8::matmul::<Model>, bf16::matmul::<Model>] {
                 let mut out = vec![0.0; 18 * 20];
                 product(&compute, &x, &matrix, None, &mut out, 18);
                 for (index, y) in out.into_iter().enumerate() {
