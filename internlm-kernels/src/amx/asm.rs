@@ -94,8 +94,8 @@ impl Tiles for Hardware {
     #[inline]
     fn configure(depth: usize) -> Hardware {
         assert!(is_permitted(), "tiles are there");
-        assert!(!IN_USE.replace(true), "one configuration at a time");
         let config = Config::new(depth);
+        assert!(!IN_USE.replace(true), "one configuration at a time");
         // SAFETY: the processor has tiles; the instruction reads the 64 bytes of `config`.
         unsafe { tiles!([readonly] "ldtilecfg [{from}]"; from = in(reg) &raw const config,) };
         let thread = PhantomData;

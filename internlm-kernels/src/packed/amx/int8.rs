@@ -42,7 +42,7 @@ impl Plan {
     }
 }
 
-/// Activations of 8 bits, 16 rows at a time. Rows that are not there hold any numbers.
+/// Activations of 8 bits, 16 rows at a time. Rows that are not there have scales of 0.
 ///
 /// # Shapes
 /// - values: `(panels, groups, tiles of a group, 16, depth)`
@@ -159,6 +159,8 @@ impl Quantize<'_> {
         } = self.plan;
         let values: &mut [u8] = bytemuck::cast_slice_mut(self.values);
         let kind = Sums::of_codes(self.layout);
+        self.scales.fill(0.0);
+        self.sums.fill(0.0);
         for (row, x) in self.x.chunks_exact(self.layout.shape.k.max(1)).enumerate() {
             for group in 0..groups {
                 let x = &x[self.layout.inputs(group)];
@@ -236,8 +238,8 @@ impl<T: Tiles> Int8<'_, T> {
         }
     }
 
-    /// Up to 32 rows, and two tiles from `first` on, which are these of the unpacked ones. Columns beyond the
-    /// last tile are computed as its own, and dropped.
+    /// Up to 32 rows, and two tiles from `first` on, which are `pair` of the unpacked ones. Columns beyond
+    /// the last tile are computed as its own, and dropped.
     #[inline(always)]
     fn block<const BITS: usize, const LOWER: bool>(
         &self,
