@@ -7,6 +7,7 @@ use std::thread;
 
 use crate::error::{Error, Result};
 use crate::isa::{self, Isa};
+use crate::memory::{LINE, Line};
 use crate::pool::Pool;
 
 /// The instruction set, chosen once, and the worker threads.
@@ -33,7 +34,7 @@ pub struct Compute {
     vnni: bool,
     pool: Pool,
     /// Memory for packed activations, kept between products.
-    scratch: Mutex<Vec<f32>>,
+    scratch: Mutex<Vec<Line>>,
 }
 
 impl Compute {
@@ -96,15 +97,17 @@ impl Compute {
         self
     }
 
-    /// Calls `f` with `len` elements of memory that is kept for the next call; contents are arbitrary.
+    /// Calls `f` with `len` elements of memory that is kept for the next call, aligned to a cache line;
+    /// contents are arbitrary.
     pub(crate) fn with_scratch(&self, len: usize, f: impl FnOnce(&mut [f32])) {
         let kept = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken out, so that a product on another thread finds an empty one and makes its own.
         let mut scratch = mem::take(&mut *kept());
-        if scratch.len() < len {
-            scratch = vec![0.0; len];
+        let lines = (len * size_of::<f32>()).div_ceil(LINE);
+        if scratch.len() < lines {
+            scratch = vec![Line::ZERO; lines];
         }
-        f(&mut scratch[..len]);
+        f(&mut bytemuck::cast_slice_mut(&mut scratch)[..len]);
         *kept() = scratch;
     }
 

@@ -102,6 +102,13 @@ pub(crate) fn round_bf16(x: f32) -> bf16 {
     bf16::from_bits(if x.is_nan() { quiet } else { rounded } as u16)
 }
 
+/// Two numbers rounded to bf16, the first in the lower half.
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+#[inline(always)]
+pub(crate) fn bf16_pair(low: f32, high: f32) -> u32 {
+    u32::from(round_bf16(low).to_bits()) | u32::from(round_bf16(high).to_bits()) << 16
+}
+
 /// A stored element.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// The value.

@@ -16,7 +16,9 @@ pub enum Isa {
     Avx2,
     /// 512-bit vectors of x86-64: AVX-512 F, BW, DQ and VL.
     Avx512,
-    /// [`Isa::Avx512`] and AMX tiles for bf16 products of many rows.
+    /// [`Isa::Avx512`], and AMX tiles for products of 16 rows or more with activations of
+    /// [`Activation::Bf16`](crate::Activation::Bf16) or, of packed weights,
+    /// [`Activation::Int8`](crate::Activation::Int8). Linux only, which must allow the use of tiles.
     Amx,
 }
 
@@ -100,7 +102,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
-            Isa::Amx => Isa::Avx512.is_available() && has_amx_bf16(),
+            Isa::Amx => Isa::Avx512.is_available() && has_amx(),
         }
     }
 
@@ -121,14 +123,15 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Tiles and their bf16 product: CPUID leaf 7, edx bits 24 and 22 (Intel SDM, volume 2A).
-#[cfg(target_arch = "x86_64")]
-fn has_amx_bf16() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count};
-    cfg!(target_os = "linux") && __cpuid(0).eax >= 7 && {
-        let edx = __cpuid_count(7, 0).edx;
-        edx & (1 << 24) != 0 && edx & (1 << 22) != 0
-    }
+/// Whether tiles are there and work: see [`crate::amx`].
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn has_amx() -> bool {
+    crate::amx::is_available()
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn has_amx() -> bool {
+    false
 }
 
 /// Whether `vdpbf16ps` outruns two f32 multiply-adds: so on AMD's processors (twice the rate on

@@ -34,6 +34,8 @@
     reason = "both types stand in the signatures"
 )]
 
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+mod amx;
 mod attention;
 mod compute;
 mod elements;

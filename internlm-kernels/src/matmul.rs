@@ -1,5 +1,7 @@
 //! Products of activations and dense weights.
 
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+mod amx;
 pub(crate) mod pack;
 mod scalar;
 pub(crate) mod tile;
@@ -34,8 +36,10 @@ pub enum Activation {
 
 /// A linear layer: `out = x · wᵀ + bias`.
 ///
-/// With [`Activation::F32`], and on most processors with [`Activation::Bf16`], a row's result is the
-/// same bit for bit whatever the number of rows.
+/// A row's result is the same bit for bit whatever the number of rows, with one exception: where weights
+/// are bf16, activations are [`Activation::Bf16`] and the level is [`Isa::Amx`], products of 16 rows or more
+/// run on tiles, which sum in an order of their own and count numbers below 2⁻¹²⁶ as zeros. Among
+/// themselves these agree bit for bit, too.
 ///
 /// # Shapes
 /// - x: `(m, k)`
@@ -97,6 +101,10 @@ fn rounded_bf16(
     out: &mut [f32],
     shape: Shape,
 ) {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if compute.isa() == Isa::Amx && shape.m >= crate::amx::MIN_ROWS {
+        return amx::matmul::<crate::amx::Hardware>(compute, x, w, bias, out, shape);
+    }
     #[cfg(target_arch = "x86_64")]
     if compute.has_quick_bf16_dot() {
         return dot::matmul(compute, x, w, bias, out, shape);

@@ -1,4 +1,21 @@
-//! Large allocations, and what the caches hold.
+//! Cache lines and large allocations.
+
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
+
+/// A cache line: what vectors and tiles are aligned to.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub(crate) [u8; LINE]);
+
+// SAFETY: an array of bytes of the size of the alignment, so no padding; all bits are allowed.
+unsafe impl bytemuck::Zeroable for Line {}
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Line {}
+
+impl Line {
+    pub(crate) const ZERO: Line = Line([0; LINE]);
+}
 
 /// Asks for the cache line at an address, which need not exist, as far as the second-level cache.
 #[inline(always)]

@@ -47,3 +47,19 @@ impl<'a, T> Output<'a, T> {
         unsafe { self.start.add(index) }
     }
 }
+
+/// Adds numbers to the elements that are there.
+#[inline(always)]
+pub(crate) fn add_to<const W: usize>(out: &mut [f32], numbers: &[f32; W]) {
+    match out.as_mut_array::<W>() {
+        // Whole, as nearly always. In a copy, which shares no memory with `out`, for vectors.
+        Some(out) => {
+            let mut sums = *numbers;
+            for at in 0..W {
+                sums[at] += out[at];
+            }
+            *out = sums;
+        }
+        None => out.iter_mut().zip(numbers).for_each(|(out, x)| *out += x),
+    }
+}

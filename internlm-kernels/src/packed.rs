@@ -1,14 +1,16 @@
 //! Products of activations and weights of 4 or 8 bits, packed.
 //!
-//! | activations | scalar | NEON | AVX2 | AVX-512 |
-//! | --- | --- | --- | --- | --- |
-//! | f32 | [`scalar`] | [`wide`] | [`wide`] | [`wide`] |
-//! | bf16 | as f32 | as f32 | as f32 | [`dot`] of 4-bit codes where `vdpbf16ps` is quick, else as f32 |
-//! | 8 bits | [`scalar`] | [`scalar`] | [`dot`] | [`dot`], with `vpdpbusd` where it is there |
+//! | activations | scalar | NEON | AVX2 | AVX-512 | AMX, 16 rows or more |
+//! | --- | --- | --- | --- | --- | --- |
+//! | f32 | [`scalar`] | [`wide`] | [`wide`] | [`wide`] | [`wide`] |
+//! | bf16 | as f32 | as f32 | as f32 | [`dot`] of 4-bit codes where `vdpbf16ps` is quick, else as f32 | [`amx`] |
+//! | 8 bits | [`scalar`] | [`scalar`] | [`dot`] | [`dot`], with `vpdpbusd` where it is there | [`amx`] |
 //!
 //! NEON has no kernel of its own: [`wide`] is written once for all vectors, and has not been run there.
 
 mod activations;
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

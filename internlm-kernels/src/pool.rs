@@ -21,13 +21,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::memory::prefetch;
+use crate::memory::{LINE, prefetch};
 
 /// How long a thread spins before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// Bytes of announced memory that a waiting worker asks for at most: what its cache has room for.
 const AHEAD: usize = 256 << 10;

@@ -85,7 +85,7 @@ impl Weight {
                     Ok(())
                 });
             }
-            Weight::Packed(weight) => compute.announce(weight.matrix().as_bytes()),
+            Weight::Packed(weight) => weight.matrix().announce(compute),
         }
     }
 

@@ -3,7 +3,7 @@
 //! All of it is plain Rust that compilers vectorise; run through [`dispatch`] it uses the wide
 //! registers, and the result is the same on every instruction set.
 
-use super::layout::{Layout, STEP};
+use super::layout::{Layout, STEP, ZeroType};
 use crate::compute::Compute;
 use crate::elements::round_bf16;
 use crate::output::Output;
@@ -37,12 +37,31 @@ pub(super) enum Sums {
     Values,
 }
 
+impl Sums {
+    /// What 8-bit activations of this matrix need.
+    pub(super) fn of_codes(layout: &Layout) -> Sums {
+        match layout.shape.zeros {
+            ZeroType::Points | ZeroType::Constant(_) => Sums::Codes,
+            ZeroType::Minimums => Sums::Values,
+        }
+    }
+
+    /// As a word, of codes whose sum is `sum`.
+    #[inline(always)]
+    pub(super) fn word(self, scale: f32, sum: i32) -> f32 {
+        match self {
+            Sums::Codes => f32::from_bits(sum as u32),
+            Sums::Values => scale * sum as f32,
+        }
+    }
+}
+
 /// Prepared activations; all words of all rows, so that they may lie in one piece of memory.
 ///
 /// # Shapes
 /// - values: `(rows, stride)` words
 /// - scales, sums: `(rows, groups)`
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Activations<'a> {
     pub(super) values: &'a [f32],
     /// Words from one row to the next.
@@ -77,7 +96,6 @@ impl Form {
         compute: &Compute,
         layout: &Layout,
         x: &[f32],
-        sums: Sums,
         f: impl FnOnce(Activations<'_>),
     ) {
         let k = layout.shape.k;
@@ -108,7 +126,6 @@ impl Form {
                             values: values.part(row * stride, stride),
                             scales: scales.part(row * groups, groups),
                             sums: group_sums.part(row * groups, groups),
-                            kind: sums,
                         }
                     };
                     if let Err(kernel) = dispatch(compute.isa(), kernel) {
@@ -133,7 +150,6 @@ struct Row<'a> {
     values: &'a mut [f32],
     scales: &'a mut [f32],
     sums: &'a mut [f32],
-    kind: Sums,
 }
 
 impl Kernel for Row<'_> {
@@ -171,10 +187,7 @@ impl Row<'_> {
                     let to = &mut self.values[start / 4..][..padded / 4];
                     let (scale, sum) = quantize(x, bytemuck::cast_slice_mut(to));
                     self.scales[group] = scale;
-                    self.sums[group] = match self.kind {
-                        Sums::Codes => f32::from_bits(sum as u32),
-                        Sums::Values => scale * sum as f32,
-                    };
+                    self.sums[group] = Sums::of_codes(self.layout).word(scale, sum);
                 }
             }
         }
@@ -200,26 +213,59 @@ fn bf16_pairs(x: &[f32], to: &mut [[u16; 4]]) -> f32 {
 }
 
 /// Rounds to 8-bit codes of `scale = max |x| / 127`, ties to even; returns the scale and the sum of
-/// the codes. A NaN or an infinity makes the scale a NaN, and so every product of the row.
+/// the codes.
 #[inline(always)]
 fn quantize(x: &[f32], to: &mut [u8]) -> (f32, i32) {
-    // As integers, magnitudes keep their order, and NaNs are the largest.
-    let largest = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max();
-    let largest = f32::from_bits(largest.unwrap_or(0));
-    if !largest.is_finite() || largest < TINY {
-        to.fill(0);
-        return (if largest.is_finite() { 0.0 } else { f32::NAN }, 0);
+    let quantizer = Quantizer::new(x);
+    (quantizer.scale(), quantizer.codes(x, to))
+}
+
+/// How the activations of a group are rounded. A NaN or an infinity makes the scale a NaN, and so every
+/// product of the row.
+#[derive(Clone, Copy)]
+pub(super) struct Quantizer {
+    largest: f32,
+}
+
+impl Quantizer {
+    #[inline(always)]
+    pub(super) fn new(x: &[f32]) -> Quantizer {
+        // As integers, magnitudes keep their order, and NaNs are the largest.
+        let largest = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max();
+        Quantizer {
+            largest: f32::from_bits(largest.unwrap_or(0)),
+        }
     }
-    /// Added to a number below 2²², this leaves it, rounded, in the lowest bits.
-    const ROUND: f32 = (3 << 22) as f32;
-    let inverse = 127.0 / largest;
-    let mut sum = 0;
-    to[x.len()..].fill(0);
-    for (to, x) in to.iter_mut().zip(x) {
-        *to = (x * inverse + ROUND).to_bits() as u8;
-        sum += i32::from(*to as i8);
+
+    #[inline(always)]
+    pub(super) fn scale(self) -> f32 {
+        if !self.largest.is_finite() {
+            f32::NAN
+        } else if self.largest < TINY {
+            0.0
+        } else {
+            self.largest / 127.0
+        }
     }
-    (largest / 127.0, sum)
+
+    /// Writes the codes of some activations of the group, then zeros; returns their sum.
+    #[inline(always)]
+    pub(super) fn codes(self, x: &[f32], to: &mut [u8]) -> i32 {
+        /// Added to a number below 2²², this leaves it, rounded, in the lowest bits.
+        const ROUND: f32 = (3 << 22) as f32;
+        if !self.largest.is_finite() || self.largest < TINY {
+            to.fill(0);
+            return 0;
+        }
+        let inverse = 127.0 / self.largest;
+        let mut sum = 0;
+        to[x.len()..].fill(0);
+        for (to, x) in to.iter_mut().zip(x) {
+            *to = (x * inverse + ROUND).to_bits() as u8;
+            sum += i32::from(*to as i8);
+        }
+        sum
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! outputs are lanes, so nothing is summed across them.
 
 #[cfg(target_arch = "x86_64")]
-use super::layout::{LINE, PackedShape, STEP, ScaleType, TILE, ZeroType};
+use super::layout::{PackedShape, STEP, ScaleType, TILE, ZeroType};
 use super::product::Task;
 #[cfg(target_arch = "x86_64")]
 use super::product::is_avx512;
@@ -17,6 +17,8 @@ use super::{avx2, avx512};
 use crate::compute::Compute;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::memory::LINE;
 
 /// A task of a product of 8-bit activations.
 pub(super) fn int8(compute: &Compute, task: &Task<'_>) {
@@ -199,11 +201,10 @@ fn block<D: Dot, const M: usize, const N: usize>(
                 headers[j] = d.header(headers_of[j].as_ptr().add(header_at), scale_type, zeros);
             }
             for j in 0..N {
-                d.prefetch(
-                    headers_of[j]
-                        .as_ptr()
-                        .wrapping_add(header_at + HEADERS_AHEAD),
-                );
+                let address = headers_of[j]
+                    .as_ptr()
+                    .wrapping_add(header_at + HEADERS_AHEAD);
+                d.prefetch(address, once);
             }
             let mut sums = [[d.start(headers[0], *x_sums[0].add(group), minimums); N]; M];
             for i in 0..M {

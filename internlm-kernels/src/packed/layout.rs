@@ -4,7 +4,7 @@
 //! constant is the zero of all) and steps of 8 inputs. A step of 4-bit codes is one cache line of 16
 //! dwords, one an output; byte `j` of a dword is `q[j] | q[4 + j] << 4`. A step of 8-bit codes is two such
 //! lines, byte `j` being `q[j]` in the first and `q[4 + j]` in the second. So a line, masked, is an operand
-//! of `vpdpbusd`, and four inputs of a tile of AMX.
+//! of `vpdpbusd`, and a row of a tile of AMX.
 //!
 //! All headers come first, then all steps, so that headers need not fill cache lines and steps
 //! are aligned to them. In both parts the tiles of 16 outputs follow one another, and within these the
@@ -12,13 +12,12 @@
 //! to whole tiles.
 
 use crate::error::{Error, Result};
+use crate::memory::LINE;
 
 /// Outputs of a tile.
 pub(super) const TILE: usize = 16;
 /// Inputs of a step.
 pub(super) const STEP: usize = 8;
-/// Bytes of a cache line; every header and step is whole lines.
-pub(super) const LINE: usize = 64;
 /// Sums of so many products of a code and an 8-bit activation fit 32 bits: 255 · 127 · 65536 < 2³¹.
 const MAX_GROUP: usize = 1 << 16;
 

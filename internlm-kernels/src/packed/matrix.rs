@@ -3,10 +3,12 @@
 use std::ops::Range;
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
-use super::layout::{LINE, Layout, PackedShape, STEP, ScaleType, TILE, ZeroType, is_f16};
+use super::layout::{Layout, PackedShape, STEP, ScaleType, TILE, ZeroType, is_f16};
+use crate::compute::Compute;
 use crate::error::{Error, Result, check_len};
-use crate::memory::huge_pages;
+use crate::memory::{LINE, Line, huge_pages};
 
 /// A matrix of 4- or 8-bit codes in the order that products read it; the only copy that is needed.
 ///
@@ -47,20 +49,6 @@ pub struct PackedMatrix {
     layout: Layout,
     lines: Vec<Line>,
 }
-
-/// A cache line: what vectors are aligned to.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct Line([u8; LINE]);
-
-impl Line {
-    pub(super) const ZERO: Line = Line([0; LINE]);
-}
-
-// SAFETY: an array of bytes of the size of the alignment, so no padding; all bits are allowed.
-unsafe impl bytemuck::Zeroable for Line {}
-// SAFETY: as above.
-unsafe impl bytemuck::Pod for Line {}
 
 /// Rows (outputs) of a matrix as they come from a file.
 ///
@@ -187,6 +175,11 @@ impl PackedMatrix {
 
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Says that the next product is with this matrix, see [`Compute::announce`].
+    pub fn announce(&self, compute: &Compute) {
+        compute.announce(&self.as_bytes()[self.layout.steps_start()..]);
     }
 
     /// The headers of a tile of 16 rows.
@@ -397,6 +390,13 @@ pub(super) fn code(bits: u32, codes: &[u8], k: usize, lane: usize) -> u8 {
     }
 }
 
+#[inline(always)]
+fn read_f32(from: &[u8], to: &mut [f32; TILE]) {
+    for (to, word) in to.iter_mut().zip(from.as_chunks::<4>().0) {
+        *to = f32::from_le_bytes(*word);
+    }
+}
+
 /// Scales and zeros of a tile.
 #[derive(Clone, Copy)]
 pub(super) struct Header {
@@ -411,23 +411,29 @@ impl Header {
     /// Reads the header of a tile.
     #[inline(always)]
     pub(super) fn read(layout: &Layout, header: &[u8]) -> Header {
-        let f32s = |from: &[u8]| -> [f32; TILE] {
-            let words = from.as_chunks::<4>().0;
-            std::array::from_fn(|lane| f32::from_le_bytes(words[lane]))
-        };
-        let scales = match layout.shape.scales {
+        // Loops over arrays, which become vectors.
+        let mut scales = [0.0; TILE];
+        match layout.shape.scales {
             ScaleType::F16 => {
-                let words = header[..2 * TILE].as_chunks::<2>().0;
-                std::array::from_fn(|lane| f16::from_le_bytes(words[lane]).to_f32())
+                let mut halves = [f16::ZERO; TILE];
+                for (half, word) in halves.iter_mut().zip(header.as_chunks::<2>().0) {
+                    *half = f16::from_le_bytes(*word);
+                }
+                halves.convert_to_f32_slice(&mut scales);
             }
-            ScaleType::F32 => f32s(&header[..4 * TILE]),
-        };
+            ScaleType::F32 => read_f32(header, &mut scales),
+        }
         let zeros = &header[layout.zeros()..];
-        let (points, minimums) = match layout.shape.zeros {
-            ZeroType::Points => (std::array::from_fn(|lane| i32::from(zeros[lane])), None),
-            ZeroType::Constant(point) => ([point.into(); TILE], None),
-            ZeroType::Minimums => ([0; TILE], Some(f32s(zeros))),
-        };
+        let (mut points, mut minimums) = ([0; TILE], None);
+        match layout.shape.zeros {
+            ZeroType::Points => {
+                for (point, zero) in points.iter_mut().zip(zeros) {
+                    *point = i32::from(*zero);
+                }
+            }
+            ZeroType::Constant(point) => points = [point.into(); TILE],
+            ZeroType::Minimums => read_f32(zeros, minimums.insert([0.0; TILE])),
+        }
         Header {
             scales,
             points,

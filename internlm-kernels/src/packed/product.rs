@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::activations::{Activations, Form, Sums};
-use super::layout::{TILE, ZeroType};
+use super::activations::{Activations, Form};
+use super::layout::TILE;
 use super::matrix::PackedMatrix;
 use super::wide::Wide;
 use super::{dot, scalar};
@@ -11,19 +11,22 @@ use crate::compute::Compute;
 use crate::error::{Result, check_len};
 use crate::isa::Isa;
 use crate::matmul::{Activation, FEW_BYTES, FEW_ROWS, MOST_BYTES};
-use crate::output::Output;
+use crate::output::{Output, add_to};
 use crate::parts::shrinking;
 use crate::simd::{Simd, dispatch};
 
 /// A linear layer of packed weights: `out = x · wᵀ + bias`.
 ///
-/// With every [`Activation`] weights count exactly as [`PackedMatrix::dequantize`] gives them up to
-/// the rounding of sums, and a row's result is the same bit for bit whatever the number of rows and
-/// threads. `activation` says what happens to x:
+/// Weights count exactly as [`PackedMatrix::dequantize`] gives them up to the rounding of sums, and a
+/// row's result is the same bit for bit whatever the number of rows and threads; for the one exception
+/// see [`Activation::Bf16`] below. `activation` says what happens to x:
 /// - [`Activation::F32`]: nothing. Errors are those of sums in f32.
 /// - [`Activation::Bf16`]: rounded to bf16, which is off by at most 2⁻⁸ of each activation. Sums stay
 ///   in f32; where the processor multiplies bf16 quickly, points and minimums are weighed in after a
-///   group is summed, so that its rounding is relative to `Σ |x| · (code · scale + |minimum|)`.
+///   group is summed, so that its rounding is relative to `Σ |x| · (code · scale + |minimum|)`. With
+///   [`Isa::Amx`] products of 16 rows or more round weights to bf16 as well, which is off by at most 2⁻⁹
+///   of each weight. There a row's result is the same bit for bit among products of 16 rows or more, and
+///   among those of fewer, but not from one to the other.
 /// - [`Activation::Int8`]: rounded to 8 bits per row and group of the matrix, scaled by the group's
 ///   largest magnitude. An activation is off by at most 1/254 of that magnitude. Sums of a group are
 ///   exact integers, and the result is the same on every instruction set. A row in which a number is
@@ -56,17 +59,29 @@ pub fn packed_matmul(
     if m == 0 || n == 0 {
         return Ok(());
     }
-    let sums = match (activation, shape.zeros) {
-        (Activation::Int8, ZeroType::Points | ZeroType::Constant(_)) => Sums::Codes,
-        _ => Sums::Values,
-    };
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if compute.isa() == Isa::Amx && m >= crate::amx::MIN_ROWS {
+        use super::amx;
+        use crate::amx::Hardware;
+        match activation {
+            Activation::Bf16 => {
+                amx::bf16::matmul::<Hardware>(compute, x, w, bias, out, m);
+                return Ok(());
+            }
+            Activation::Int8 => {
+                amx::int8::matmul::<Hardware>(compute, x, w, bias, out, m);
+                return Ok(());
+            }
+            Activation::F32 => {}
+        }
+    }
     let form = match activation {
         Activation::F32 => Form::F32,
         Activation::Bf16 if compute.has_quick_bf16_dot() && shape.bits == 4 => Form::Bf16,
         Activation::Bf16 => Form::Rounded,
         Activation::Int8 => Form::Int8,
     };
-    form.prepare(compute, w.layout(), x, sums, |x| {
+    form.prepare(compute, w.layout(), x, |x| {
         let out = Output::new(out);
         over_tasks(compute, m, w, form, |rows, tiles| {
             let task = Task {
@@ -95,13 +110,24 @@ pub fn packed_matmul(
 pub(super) struct Task<'a> {
     pub(super) matrix: &'a PackedMatrix,
     pub(super) x: Activations<'a>,
-    bias: Option<&'a [f32]>,
-    out: Output<'a, f32>,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) out: Output<'a, f32>,
     pub(super) rows: Range<usize>,
     pub(super) tiles: Range<usize>,
 }
 
-impl Task<'_> {
+impl<'a> Task<'a> {
+    /// The same product, on these rows and tiles of it.
+    #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+    #[inline(always)]
+    pub(super) fn over(&self, rows: Range<usize>, tiles: Range<usize>) -> Task<'a> {
+        Task {
+            rows,
+            tiles,
+            ..*self
+        }
+    }
+
     /// Begins the result with the bias.
     #[inline(always)]
     pub(super) fn begin(&self) {
@@ -114,26 +140,24 @@ impl Task<'_> {
         }
     }
 
-    /// Stores sums of 16 columns and adds the bias.
+    /// Stores sums of `W` columns from a tile on and adds the bias; those beyond the last column are
+    /// dropped.
     #[inline(always)]
-    pub(super) fn store(&self, row: usize, tile: usize, totals: &[f32; TILE]) {
-        let (out, columns) = self.part(row, tile * TILE, TILE);
-        match self.bias {
-            Some(bias) => {
-                for ((out, total), bias) in out.iter_mut().zip(totals).zip(&bias[columns]) {
-                    *out = total + bias;
-                }
-            }
-            None => out.copy_from_slice(&totals[..columns.len()]),
+    pub(super) fn store<const W: usize>(&self, row: usize, tile: usize, totals: &[f32; W]) {
+        let (out, columns) = self.part(row, tile * TILE, W);
+        out.copy_from_slice(&totals[..columns.len()]);
+        if let Some(bias) = self.bias {
+            out.iter_mut()
+                .zip(&bias[columns])
+                .for_each(|(out, bias)| *out += bias);
         }
     }
 
-    /// Adds sums of 16 columns.
-    pub(super) fn add(&self, row: usize, tile: usize, sums: &[f32; TILE]) {
-        let (out, _) = self.part(row, tile * TILE, TILE);
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out += sum;
-        }
+    /// Adds sums of `W` columns from a tile on; those beyond the last column are dropped.
+    #[inline(always)]
+    pub(super) fn add<const W: usize>(&self, row: usize, tile: usize, sums: &[f32; W]) {
+        let (out, _) = self.part(row, tile * TILE, W);
+        add_to(out, sums);
     }
 
     /// Adds vectors of sums from a column on; those beyond the last column are dropped.

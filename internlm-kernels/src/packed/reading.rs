@@ -3,10 +3,11 @@
 use std::mem::MaybeUninit;
 use std::sync::Mutex;
 
-use super::layout::{LINE, Layout, PackedShape, TILE};
-use super::matrix::{Header, Line, PackedMatrix};
+use super::layout::{Layout, PackedShape, TILE};
+use super::matrix::{Header, PackedMatrix};
+
 use crate::error::{Error, Result, check_len};
-use crate::memory::huge_pages;
+use crate::memory::{LINE, Line, huge_pages};
 
 /// Bytes that a thread asks for at once, about: they stay in the second-level cache until they are looked at.
 const STRIPE: usize = 1 << 19;

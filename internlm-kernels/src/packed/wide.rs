@@ -7,10 +7,11 @@
 
 use std::ops::Range;
 
-use super::layout::{LINE, Layout, STEP, ScaleType, TILE};
+use super::layout::{Layout, STEP, ScaleType, TILE};
 use super::matrix::PackedMatrix;
 use super::product::Task;
 use super::widening::Widening;
+use crate::memory::LINE;
 use crate::simd::{Kernel, Simd};
 
 /// Inputs of a stage, with padding.

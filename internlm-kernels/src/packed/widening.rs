@@ -2,7 +2,8 @@
 
 use half::f16;
 
-use super::layout::{LINE, Layout, ScaleType, TILE, ZeroType};
+use super::layout::{Layout, ScaleType, TILE, ZeroType};
+use crate::memory::LINE;
 use crate::simd::Simd;
 
 /// What makes values of the codes of some outputs: `(code - before) · scale + after`.
