@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use internlm_kernels::{PackedShape, ScaleType, ZeroType};
-use internlm_quant::{Codes, PackedBuilder, QuantizationConfig, Weight, Zeros};
+use internlm_quant::{Codes, PackedBuilder, QuantizationConfig, QuantizationMethod, Weight, Zeros};
 
 use super::LoadConfig;
 use super::elements::{Element, tensor};
@@ -63,7 +63,12 @@ impl RandomTensors {
         };
         match &self.packed {
             Some((layers, config)) if converts(layers, config) => {
-                self.pack(parts, columns, config.group_size.unwrap_or(columns))
+                let group_size = config.group_size.unwrap_or(columns);
+                let bits = match config.method {
+                    QuantizationMethod::Int8 => 8,
+                    _ => 4,
+                };
+                self.pack(parts, columns, group_size, bits)
             }
             _ => {
                 let parts = parts.iter();
@@ -75,37 +80,49 @@ impl RandomTensors {
         }
     }
 
-    /// Codes of 4 bits with zero points of 7 or 8, so that weights are 0 on average.
-    fn pack(&self, parts: &[(String, usize)], columns: usize, group_size: usize) -> Result<Weight> {
+    /// Codes of 4 bits with zero points of 7 or 8, so that weights are 0 on average; or of 8 bits with 128.
+    fn pack(
+        &self,
+        parts: &[(String, usize)],
+        columns: usize,
+        group_size: usize,
+        bits: u32,
+    ) -> Result<Weight> {
         let rows = parts.iter().map(|(_, rows)| rows).sum();
         let shape = PackedShape {
             n: rows,
             k: columns,
-            bits: 4,
+            bits,
             group_size,
             scales: ScaleType::F16,
             zeros: ZeroType::Points,
         };
-        // The mean square of a code less 7 or 8 is 21.5, that of a uniform value in 0.75..1.25 is 49 / 48.
-        let scale = (48.0 / (49.0 * 21.5 * columns.max(1) as f32)).sqrt();
+        // The mean square of a code less 7 or 8 is 21.5, of one less 128 it is 5461.5, and that of a uniform
+        // value in 0.75..1.25 is 49 / 48.
+        let (power, per_word) = if bits == 8 { (5461.5, 8) } else { (21.5, 16) };
+        let scale = (48.0 / (49.0 * power * columns.max(1) as f32)).sqrt();
+        let mask = (1u64 << bits) - 1;
         let seed = self.seed_of(&parts[0].0);
         let codes = |rows: std::ops::Range<usize>| -> Result<Codes> {
             let mut state = seed.wrapping_add(rows.start as u64);
             let mut codes = vec![0; rows.len() * columns];
-            for codes in codes.chunks_mut(16) {
+            for codes in codes.chunks_mut(per_word) {
                 let word = next(&mut state);
                 for (i, code) in codes.iter_mut().enumerate() {
-                    *code = (word >> (4 * i) & 15) as u8;
+                    *code = (word >> (bits as usize * i) & mask) as u8;
                 }
             }
             let groups = rows.len() * columns.div_ceil(group_size.max(1));
             let scales = (0..groups).map(|_| scale * (1.0 + 0.25 * uniform(&mut state)));
             let scales = scales.map(|scale| f16::from_f32(scale).to_f32()).collect();
-            let points = (0..groups).map(|_| 7 + (next(&mut state) & 1) as u8);
+            let points = (0..groups).map(|_| match bits {
+                8 => 128,
+                _ => 7 + (next(&mut state) & 1) as u8,
+            });
             Ok(Codes {
                 rows: rows.len(),
                 columns,
-                bits: 4,
+                bits,
                 group_size,
                 codes,
                 scales,

@@ -12,6 +12,7 @@ mod checkpoint;
 mod common;
 mod formats;
 mod fuzz;
+mod int8;
 mod pickles;
 mod saving;
 mod torch_writer;
