@@ -17,6 +17,7 @@ mod elements;
 mod file;
 mod gguf;
 mod head;
+mod int8;
 mod loader;
 mod matrix;
 mod packed;
@@ -42,6 +43,7 @@ use internlm_kernels::Compute;
 pub use dir::ModelDir;
 pub(crate) use dir::read_small;
 pub(crate) use loader::Loader;
+pub(crate) use safetensors::read_all;
 
 // Stored numbers are little-endian and are copied as they are.
 #[cfg(target_endian = "big")]

@@ -1,4 +1,4 @@
-//! A dense checkpoint to one of 4 bits, block by block, in the memory of one block.
+//! A dense checkpoint to one of 4 or 8 bits, block by block, in the memory of one block.
 //!
 //! Each block is calibrated on what the quantized blocks before it give, written to a file of its own
 //! in a work folder beside the output, and read back before it passes the calibration data on. So a
@@ -17,14 +17,15 @@
 //! # Ok::<(), internlm_model::Error>(())
 //! ```
 
+mod evaluate;
 mod network;
 mod work;
 
 use std::path::Path;
 
-use candle_core::Tensor;
 use internlm_quant::calibrate::Calibrate;
-use internlm_quant::quantize::{AwqConfig, quantize_block};
+use internlm_quant::int8::check_columns;
+use internlm_quant::quantize::Method;
 use internlm_quant::report::{LayerReport, Report};
 use internlm_quant::rtn::Grouping;
 use internlm_quant::{QuantizationConfig, Stream};
@@ -33,32 +34,30 @@ pub use network::BlockwiseLm;
 
 use crate::error::{Error, Result};
 use crate::load::{LoadConfig, ModelDir};
-use crate::sampler::log_sum_exp;
 use crate::save::{SaveConfig, is_taken, save};
+use evaluate::Evaluation;
 use work::WorkFolder;
-
-/// Rows of logits that exist at a time.
-const ROWS_PER_HEAD: usize = 64;
 
 /// How to quantize a checkpoint.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct QuantizeConfig {
     /// The method.
-    pub awq: AwqConfig,
+    pub method: Method,
     /// How the dense checkpoint is read. It is computed in f32 on the CPU.
     pub load: LoadConfig,
     /// How the result is written. The quantization and where tokenizer files come from are filled in.
     pub save: SaveConfig,
-    /// Windows of token ids whose perplexity is measured with the float and the quantized weights.
+    /// Windows of token ids on which perplexity and KL divergence are measured, with the float and the
+    /// quantized weights.
     pub evaluate: Vec<Vec<u32>>,
 }
 
 impl QuantizeConfig {
     /// With this method.
-    pub fn new(awq: AwqConfig) -> Self {
+    pub fn new(method: impl Into<Method>) -> Self {
         Self {
-            awq,
+            method: method.into(),
             load: LoadConfig::default(),
             save: SaveConfig::default(),
             evaluate: Vec::new(),
@@ -79,7 +78,7 @@ impl QuantizeConfig {
         self
     }
 
-    /// Sets windows whose perplexity is measured.
+    /// Sets windows that perplexity and KL divergence are measured on.
     #[must_use]
     pub fn with_evaluate(mut self, windows: Vec<Vec<u32>>) -> Self {
         self.evaluate = windows;
@@ -109,19 +108,23 @@ pub struct Quantized {
     pub report: Report,
     /// Perplexity with the float weights, where it was asked for.
     pub ppl_before: Option<f64>,
-    /// The same with the quantized ones.
+    /// The same with the quantized weights. Activations are f32 in either, whatever the checkpoint
+    /// will be run with.
     pub ppl_after: Option<f64>,
+    /// How far predictions moved: the mean over the same tokens of `KL(float ‖ quantized)`, in nats.
+    pub kl_divergence: Option<f64>,
 }
 
-/// Quantizes the linear layers of all blocks and writes an AWQ checkpoint to `target`, which must not
-/// exist or be empty. Embedding, norms and head stay as they are.
+/// Quantizes the linear layers of all blocks and writes a checkpoint to `target`, which must not exist or
+/// be empty: AWQ's layout of 4 bits, or the layout `int-quantized` of compressed-tensors for SmoothQuant.
+/// Embedding, norms and head stay as they are.
 ///
 /// `sequences` are token ids to calibrate on; plain rounding does without.
 ///
 /// # Errors
 /// [`Error::OutputExists`] for a target that holds something; a group size that does not divide the
-/// inputs of a layer ([`internlm_quant::Error::GroupSize`], with sizes that do) and a lack of
-/// calibration data, both before anything is written; weights that are not finite; files that can't be
+/// inputs of a layer ([`internlm_quant::Error::GroupSize`], with sizes that do), rows that are too wide for
+/// a scale, an alpha out of range and a lack of calibration data, all before anything is written; weights that are not finite; files that can't be
 /// read or written. The target is whole or not there. After all but the first of these errors the work
 /// folder stays, and the next call goes on from it.
 pub fn quantize(
@@ -141,9 +144,9 @@ pub fn quantize(
     // What is packed already is quantized anew from its values.
     let load = config.load.clone().with_packed(false);
     let mut model = BlockwiseLm::open(dir, &load, compute.clone())?;
-    check_groups(&model, &config.awq)?;
+    check(&model, &config.method)?;
     let has_data = sequences.iter().any(|ids| !ids.is_empty());
-    let mut stream = match has_data || config.awq.needs_data() {
+    let mut stream = match has_data || config.method.needs_data() {
         true => Some(Stream::embed(&mut model, sequences)?),
         false => None,
     };
@@ -154,7 +157,7 @@ pub fn quantize(
             Some([stream.clone(), stream])
         }
     };
-    let work = WorkFolder::open(target, dir, &config.awq, sequences)?;
+    let work = WorkFolder::open(target, dir, &config.method, sequences)?;
     let mut report = Report::default();
     let total_blocks = model.blocks();
     for block in 0..total_blocks {
@@ -167,7 +170,8 @@ pub fn quantize(
         }
         if !finished {
             let stream = stream.as_ref();
-            let layers = quantize_block(&mut model, block, stream, &compute, &config.awq)?;
+            let method = &config.method;
+            let layers = method.quantize_block(&mut model, block, stream, &compute)?;
             work.write(&mut model, block, &layers)?;
         }
         let layers = work.report(block)?;
@@ -189,24 +193,25 @@ pub fn quantize(
             layers,
         });
     }
-    let (mut ppl_before, mut ppl_after) = (None, None);
-    if let Some([float, quantized]) = &evaluation {
-        let windows = &config.evaluate;
-        ppl_before = Some(perplexity(&mut model, float, windows)?);
-        ppl_after = Some(perplexity(&mut model, quantized, windows)?);
-    }
+    let evaluation = evaluation
+        .map(|streams| Evaluation::new(&mut model, &streams, &config.evaluate))
+        .transpose()?;
     let dir = write(dir, &mut model, &work, config, target)?;
     work.remove()?;
     Ok(Quantized {
         dir,
         report,
-        ppl_before,
-        ppl_after,
+        ppl_before: evaluation.as_ref().map(Evaluation::ppl_before),
+        ppl_after: evaluation.as_ref().map(Evaluation::ppl_after),
+        kl_divergence: evaluation.as_ref().map(Evaluation::kl_divergence),
     })
 }
 
-/// Refuses a group size that some layer can't have, before any work is done.
-fn check_groups(model: &BlockwiseLm<'_>, awq: &AwqConfig) -> Result<()> {
+/// Refuses groups that some layer can't have, before any work is done.
+fn check(model: &BlockwiseLm<'_>, method: &Method) -> Result<()> {
+    if let Method::SmoothQuant(smooth) = method {
+        smooth.check()?;
+    }
     let config = model.config();
     let heads = config.num_attention_heads * config.head_dim;
     for (at, columns) in [
@@ -214,7 +219,10 @@ fn check_groups(model: &BlockwiseLm<'_>, awq: &AwqConfig) -> Result<()> {
         ("num_attention_heads * head_dim", heads),
         ("intermediate_size", config.intermediate_size),
     ] {
-        let checked = Grouping::awq(awq.group_size).check(columns);
+        let checked = match method {
+            Method::Awq(awq) => Grouping::awq(awq.group_size).check(columns),
+            _ => check_columns(columns),
+        };
         checked.map_err(|source| Error::Weight {
             at: at.to_owned(),
             source,
@@ -231,7 +239,13 @@ fn write(
     config: &QuantizeConfig,
     target: &Path,
 ) -> Result<ModelDir> {
-    let quantization = QuantizationConfig::awq(config.awq.group_size);
+    let quantization = match &config.method {
+        Method::Awq(awq) => QuantizationConfig::awq(awq.group_size),
+        _ => {
+            let head = vec![model.head_path().to_owned()];
+            QuantizationConfig::int8().with_modules_to_not_convert(head)
+        }
+    };
     let mut options = config.save.clone().with_quantization(quantization);
     if options.files_from.is_none() {
         options.files_from = Some(from.path().to_path_buf());
@@ -249,26 +263,4 @@ fn write(
         outer.chain(blocks),
         &options,
     )
-}
-
-/// `exp` of the mean negative log-likelihood of every token but the first of each window.
-fn perplexity(model: &mut BlockwiseLm<'_>, stream: &Stream, windows: &[Vec<u32>]) -> Result<f64> {
-    let mut ids = windows.iter().filter(|window| !window.is_empty());
-    let (mut sum, mut count) = (0.0, 0usize);
-    for piece in stream.pieces() {
-        for rows in piece.cu_seqlens.windows(2) {
-            let Some(window) = ids.next() else { break };
-            let predicted = rows[1] - rows[0] - 1;
-            for start in (0..predicted).step_by(ROWS_PER_HEAD) {
-                let len = ROWS_PER_HEAD.min(predicted - start);
-                let logits: Tensor = model.head(&piece.x.narrow(0, rows[0] + start, len)?)?;
-                for (row, id) in logits.to_vec2::<f32>()?.iter().zip(&window[start + 1..]) {
-                    let logit = row.get(*id as usize).copied().unwrap_or(f32::NEG_INFINITY);
-                    sum -= f64::from(logit) - f64::from(log_sum_exp(row));
-                    count += 1;
-                }
-            }
-        }
-    }
-    Ok((sum / count.max(1) as f64).exp())
 }

@@ -97,11 +97,12 @@ impl CausalLm {
     }
 }
 
-/// Saves tensors by checkpoint path. Each is dropped once its shard is written.
+/// Saves tensors by checkpoint path. Each is dropped once its shard is written. Tensors of i32 are words of
+/// codes; those of u8 are the bytes of i8, which candle does not have, and are written as such.
 ///
 /// # Errors
-/// A target that holds something, a tensor that is neither f32, bf16, f16 nor packed words, a name that comes twice,
-/// a file that can't be read or written, and whatever the iterator meets.
+/// A target that holds something, a tensor of another dtype than f32, bf16, f16, i32 and u8, a name that comes
+/// twice, a file that can't be read or written, and whatever the iterator meets.
 pub fn save(
     target: &Path,
     config: &Config,
@@ -308,6 +309,7 @@ fn write_elements(path: &Path, out: &mut impl Write, tensor: &Tensor) -> Result<
         CpuStorage::F16(v) => bytemuck::cast_slice(&v[start..end]),
         CpuStorage::BF16(v) => bytemuck::cast_slice(&v[start..end]),
         CpuStorage::I32(v) => bytemuck::cast_slice(&v[start..end]),
+        CpuStorage::U8(v) => &v[start..end],
         _ => {
             return Err(Error::WeightDtype {
                 got: tensor.dtype(),
@@ -325,6 +327,7 @@ fn type_names(dtype: DType) -> Result<(&'static str, &'static str)> {
         DType::BF16 => Ok(("BF16", "bfloat16")),
         // Words of packed codes.
         DType::I32 => Ok(("I32", "int32")),
+        DType::U8 => Ok(("I8", "int8")),
         got => Err(Error::WeightDtype { got }),
     }
 }

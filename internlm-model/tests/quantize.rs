@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use common::shared;
-use internlm_kernels::Compute;
+use internlm_kernels::{Activation, Compute};
+use internlm_model::batch::Logits;
 use internlm_model::quantize::{BlockwiseLm, QuantizeConfig, quantize};
 use internlm_model::save::{SaveConfig, save};
-use internlm_model::{Error, LoadConfig, ModelDir, Result};
+use internlm_model::{Batch, CausalLm, Context, Error, LoadConfig, ModelDir, Result};
 use internlm_quant::Stream;
 use internlm_quant::calibrate::{Calibrate, Producer, Tap};
 use internlm_quant::quantize::{AwqConfig, scale_block};
@@ -194,6 +195,80 @@ fn interrupted_runs_end_with_the_same_bytes() -> Result<()> {
     }));
     let other = quantize(&dir, &calib, &config, &target, |_| {})?;
     assert_eq!(other.report, whole.report);
+    Ok(())
+}
+
+/// Logits of every position, by the whole decoder.
+fn logits(folder: &Path, ids: &[u32]) -> Result<Vec<Vec<f64>>> {
+    let options = LoadConfig::default().with_packed_activation(Activation::F32);
+    let model = CausalLm::load(&ModelDir::open(folder)?, options)?;
+    let mut cache = model.new_cache()?;
+    let mut batch = Batch::new();
+    batch.push(0, ids, 0, ids.len(), Logits::All)?;
+    let rows = model.forward(&batch, &mut Context::new(&mut cache))?;
+    let rows = rows.to_vec2::<f32>()?.into_iter();
+    Ok(rows
+        .map(|row| row.into_iter().map(f64::from).collect())
+        .collect())
+}
+
+/// Perplexities and the KL divergence, against the softmax of the logits of both folders.
+#[test]
+fn the_evaluation_is_that_of_the_two_checkpoints() -> Result<()> {
+    for (name, group_size) in [
+        ("tiny-internlm2-lmdeploy-g128", 128),
+        ("tiny-llama-gqa-autoawq-g64", 64),
+    ] {
+        let Some(folder) = shared(&format!("goldens/awq/{name}")) else {
+            return Ok(());
+        };
+        let scratch = tempfile::tempdir().expect("a folder");
+        let target = scratch.path().join("out");
+        let source = folder.join("source");
+        // Longer than the rows of one head, and of odd lengths.
+        let calib = calibration(&folder);
+        let windows = vec![
+            calib.concat()[..150].to_vec(),
+            Vec::new(),
+            calib[2][..7].to_vec(),
+        ];
+        let awq = AwqConfig::rtn().with_group_size(group_size);
+        let config = QuantizeConfig::new(awq).with_evaluate(windows.clone());
+        let done = quantize(&ModelDir::open(&source)?, &[], &config, &target, |_| {})?;
+        let (mut tokens, mut before, mut after, mut divergence) = (0.0, 0.0, 0.0, 0.0);
+        for window in windows.iter().filter(|w| !w.is_empty()) {
+            let (float, quantized) = (logits(&source, window)?, logits(&target, window)?);
+            for (at, (p, q)) in float
+                .iter()
+                .zip(&quantized)
+                .take(window.len() - 1)
+                .enumerate()
+            {
+                let softmax = |logits: &[f64]| -> Vec<f64> {
+                    let sum: f64 = logits.iter().map(|v| v.exp()).sum();
+                    logits.iter().map(|v| v.exp() / sum).collect()
+                };
+                let (p, q, id) = (softmax(p), softmax(q), window[at + 1] as usize);
+                tokens += 1.0;
+                before -= p[id].ln();
+                after -= q[id].ln();
+                divergence += p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+            }
+        }
+        for (what, got, want) in [
+            ("before", done.ppl_before, (before / tokens).exp()),
+            ("after", done.ppl_after, (after / tokens).exp()),
+            ("divergence", done.kl_divergence, divergence / tokens),
+        ] {
+            let got = got.expect("it was asked for");
+            assert!(
+                (got - want).abs() <= 1e-4 * want,
+                "{name}: {what} {got}, not {want}"
+            );
+            assert!(got > 0.0);
+        }
+        assert!(done.kl_divergence < Some(0.5), "{:?}", done.kl_divergence);
+    }
     Ok(())
 }
 

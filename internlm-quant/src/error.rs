@@ -126,6 +126,12 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// An exponent of smoothing that is no part of a whole.
+    #[error("alpha of smoothing is {alpha}, expected 0 to 1")]
+    Alpha {
+        /// The exponent.
+        alpha: f32,
+    },
     /// There is nothing to calibrate on.
     #[error("calibration needs at least one sequence of tokens, none was given")]
     NoCalibration,

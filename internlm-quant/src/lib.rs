@@ -4,7 +4,7 @@
 //! [`Weight`] is the matrix of a linear layer together with its product; on the CPU it hands
 //! candle's storage to the kernels of `internlm-kernels`. [`PackedWeight`] is one of 4 or 8 bits.
 //!
-//! [`awq`], [`gptq`] and [`ggml`] turn what files hold into [`Codes`]: small integers with a scale and
+//! [`awq`], [`gptq`], [`int8`] and [`ggml`] turn what files hold into [`Codes`]: small integers with a scale and
 //! a zero per group of inputs, from which packed weights are made. [`QuantizationConfig`] says which
 //! of them a folder holds. [`nf4`] is the 4-bit type of QLoRA, [`kv`] the rows of a quantized cache.
 //!
@@ -27,6 +27,7 @@ mod codes;
 pub mod error;
 pub mod ggml;
 pub mod gptq;
+pub mod int8;
 pub mod kv;
 pub mod nf4;
 mod nibbles;

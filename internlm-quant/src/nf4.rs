@@ -238,7 +238,7 @@ fn check_finite(what: &'static str, values: &[f32]) -> Result<()> {
 fn check_dtype(dtype: RawDtype) -> Result<()> {
     match dtype {
         RawDtype::F16 | RawDtype::Bf16 | RawDtype::F32 => Ok(()),
-        RawDtype::U8 | RawDtype::I32 => Err(Error::Dtype {
+        RawDtype::U8 | RawDtype::I8 | RawDtype::I32 => Err(Error::Dtype {
             what: "an NF4 tensor",
             got: dtype.name(),
             want: "f16, bf16 or f32",

@@ -1,12 +1,15 @@
 //! `quantization_config` of a checkpoint's `config.json`.
 
+mod compressed_tensors;
+
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 use crate::gptq::GptqZeros;
 use crate::nibbles;
 
-/// How a checkpoint's matrices are packed: 4 bits, by AWQ in its layout GEMM or by GPTQ.
+/// How a checkpoint's matrices are packed: 4 bits, by AWQ in its layout GEMM or by GPTQ; or 8 bits with a
+/// scale per output, by compressed-tensors.
 ///
 /// ```
 /// use internlm_quant::QuantizationConfig;
@@ -26,7 +29,7 @@ pub struct QuantizationConfig {
     pub method: QuantizationMethod,
     /// Inputs that share a scale; `None` (-1 in the file) for all of a row.
     pub group_size: Option<usize>,
-    /// Modules whose path holds one of these texts are not packed.
+    /// Modules that are not packed; see [`converts`](QuantizationConfig::converts).
     pub modules_to_not_convert: Vec<String>,
 }
 
@@ -49,6 +52,8 @@ pub enum QuantizationMethod {
         /// How zero points are stored.
         zeros: GptqZeros,
     },
+    /// See [`int8`](crate::int8).
+    Int8,
 }
 
 impl QuantizationConfig {
@@ -61,7 +66,16 @@ impl QuantizationConfig {
         }
     }
 
-    /// Sets the texts of module paths that are not packed.
+    /// The configuration of a checkpoint of 8 bits (W8A8).
+    pub fn int8() -> Self {
+        Self {
+            method: QuantizationMethod::Int8,
+            group_size: None,
+            modules_to_not_convert: Vec::new(),
+        }
+    }
+
+    /// Sets the modules that are not packed.
     #[must_use]
     pub fn with_modules_to_not_convert(mut self, modules: Vec<String>) -> Self {
         self.modules_to_not_convert = modules;
@@ -86,6 +100,7 @@ impl QuantizationConfig {
         let config = match method.as_deref() {
             Some("awq") => keys.awq()?,
             Some("gptq") => keys.gptq()?,
+            Some("compressed-tensors") => return compressed_tensors::read(&keys),
             Some(other) => return Err(keys.unknown_method(other)),
             None if keys.flag("load_in_4bit")? == Some(true)
                 || keys.flag("load_in_8bit")? == Some(true) =>
@@ -123,6 +138,9 @@ impl QuantizationConfig {
                     GptqZeros::Plain => "gptq_v2",
                 },
             }),
+            QuantizationMethod::Int8 => {
+                return compressed_tensors::write(&self.modules_to_not_convert);
+            }
         };
         value["bits"] = json!(4);
         value["group_size"] = self.group_size.map_or(json!(-1), |size| json!(size));
@@ -144,10 +162,14 @@ impl QuantizationConfig {
     }
 
     /// Whether a module (`model.layers.0.mlp.up_proj`) is packed as far as
-    /// `modules_to_not_convert` says: a text anywhere in the path is enough to leave it dense, as in
-    /// AutoAWQ and transformers.
+    /// `modules_to_not_convert` says. Of AWQ and GPTQ a text anywhere in the path is enough to leave it
+    /// dense, as in AutoAWQ and transformers. Of [`int8`](crate::int8) it is the whole path; patterns
+    /// (`re:…`) are kept but say nothing here, for stored tensors tell what they are.
     pub fn converts(&self, module: &str) -> bool {
-        let excluded = |text: &String| module.contains(text.as_str());
+        let excluded = |text: &String| match self.method {
+            QuantizationMethod::Int8 => module == text,
+            _ => module.contains(text.as_str()),
+        };
         !self.modules_to_not_convert.iter().any(excluded)
     }
 }
@@ -222,7 +244,7 @@ impl Keys<'_> {
     }
 
     fn unknown_method(&self, method: &str) -> Error {
-        unsupported("quant_method", method, "awq and gptq")
+        unsupported("quant_method", method, "awq, gptq and compressed-tensors")
     }
 
     fn value(&self, key: &str) -> Option<&Value> {

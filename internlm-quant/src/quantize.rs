@@ -1,7 +1,6 @@
-//! AWQ (arXiv 2306.00978) over any network that can be calibrated; SmoothQuant is
-//! [`smooth_block`].
+//! AWQ (arXiv 2306.00978) and SmoothQuant ([`smooth_block`]) over any network that can be calibrated.
 //!
-//! A block at a time: scales of all groups are searched on the dense block, then its layers are
+//! AWQ goes a block at a time: scales of all groups are searched on the dense block, then its layers are
 //! clipped and rounded in the order in which they run, each on the inputs that the rounded layers
 //! before it give. The next block is calibrated on the output of this one as it will be.
 //!
@@ -25,7 +24,7 @@ use crate::rtn::{Grouping, ScaleType};
 use crate::stream::Stream;
 
 pub use scales::Scaled;
-pub use smooth::smooth_block;
+pub use smooth::{SmoothConfig, smooth_block};
 
 /// How layers are quantized to 4 bits.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -124,10 +123,69 @@ impl AwqConfig {
     }
 }
 
+/// A method with its options.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Method {
+    /// 4 bits in groups: rounding to nearest, AWQ, and what is built on it.
+    Awq(AwqConfig),
+    /// 8 bits a row, for activations of 8 bits.
+    SmoothQuant(SmoothConfig),
+}
+
+impl From<AwqConfig> for Method {
+    fn from(config: AwqConfig) -> Self {
+        Method::Awq(config)
+    }
+}
+
+impl From<&AwqConfig> for Method {
+    fn from(config: &AwqConfig) -> Self {
+        Method::Awq(config.clone())
+    }
+}
+
+impl From<SmoothConfig> for Method {
+    fn from(config: SmoothConfig) -> Self {
+        Method::SmoothQuant(config)
+    }
+}
+
+impl Method {
+    /// Whether it can't be done without data.
+    pub fn needs_data(&self) -> bool {
+        match self {
+            Method::Awq(config) => config.needs_data(),
+            Method::SmoothQuant(_) => true,
+        }
+    }
+
+    /// Quantizes the loaded block in place. `stream` stands before the block and stays there.
+    ///
+    /// # Errors
+    /// As [`quantize_block`] and [`smooth_block`]; [`Error::NoCalibration`] where data is needed and
+    /// there is no stream.
+    pub fn quantize_block<C: Calibrate>(
+        &self,
+        model: &mut C,
+        block: usize,
+        stream: Option<&Stream>,
+        compute: &Compute,
+    ) -> Result<Vec<LayerReport>, C::Error> {
+        match self {
+            Method::Awq(config) => quantize_block(model, block, stream, compute, config),
+            Method::SmoothQuant(config) => {
+                let stream = stream.ok_or(Error::NoCalibration)?;
+                smooth_block(model, block, stream, compute, config)
+            }
+        }
+    }
+}
+
 /// Quantizes a whole network and hands every tensor of its blocks to `sink`.
 ///
-/// `sequences` are token ids; may be empty where the configuration
-/// [needs no data](AwqConfig::needs_data).
+/// `sequences` are token ids; may be empty where the method [needs no data](Method::needs_data).
 ///
 /// # Errors
 /// [`Error::GroupSize`] where a layer can't be grouped,
@@ -136,17 +194,18 @@ pub fn quantize<C: Calibrate>(
     model: &mut C,
     sequences: &[Vec<u32>],
     compute: &Compute,
-    config: &AwqConfig,
+    method: impl Into<Method>,
     sink: &mut dyn WeightSink,
 ) -> Result<Report, C::Error> {
+    let method = method.into();
     let mut stream = match sequences.iter().any(|ids| !ids.is_empty()) {
-        false if !config.needs_data() => None,
+        false if !method.needs_data() => None,
         _ => Some(Stream::embed(model, sequences)?),
     };
     let mut report = Report::default();
     for block in 0..model.blocks() {
         model.load_block(block)?;
-        let layers = quantize_block(model, block, stream.as_ref(), compute, config)?;
+        let layers = method.quantize_block(model, block, stream.as_ref(), compute)?;
         report.layers.extend(layers);
         if let Some(stream) = &mut stream {
             stream.advance(model, block)?;

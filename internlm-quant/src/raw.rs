@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 #[allow(missing_docs)] // the variants are the names of the types
 pub enum RawDtype {
     U8,
+    I8,
     I32,
     F16,
     Bf16,
@@ -22,6 +23,7 @@ impl RawDtype {
     pub fn name(self) -> &'static str {
         match self {
             RawDtype::U8 => "u8",
+            RawDtype::I8 => "i8",
             RawDtype::I32 => "i32",
             RawDtype::F16 => "f16",
             RawDtype::Bf16 => "bf16",
@@ -32,7 +34,7 @@ impl RawDtype {
     /// Bytes of an element.
     pub fn bytes(self) -> usize {
         match self {
-            RawDtype::U8 => 1,
+            RawDtype::U8 | RawDtype::I8 => 1,
             RawDtype::F16 | RawDtype::Bf16 => 2,
             RawDtype::I32 | RawDtype::F32 => 4,
         }
@@ -47,7 +49,7 @@ impl RawDtype {
         match self {
             RawDtype::F16 => half::f16::from_f32(value).to_f32(),
             RawDtype::Bf16 => half::bf16::from_f32(value).to_f32(),
-            RawDtype::F32 | RawDtype::I32 | RawDtype::U8 => value,
+            RawDtype::F32 | RawDtype::I32 | RawDtype::U8 | RawDtype::I8 => value,
         }
     }
 }
@@ -99,14 +101,14 @@ impl<'a> RawTensor<'a> {
         RawTensor::new(dtype, shape, bytes)
     }
 
-    /// A candle tensor of the same elements.
+    /// A candle tensor of the same elements; of i8, which candle does not have, their bytes as u8.
     ///
     /// # Errors
     /// Bytes that do not fill the shape.
     pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
         self.check_length("a stored tensor")?;
         let dtype = match self.dtype {
-            RawDtype::U8 => DType::U8,
+            RawDtype::U8 | RawDtype::I8 => DType::U8,
             RawDtype::I32 => DType::I32,
             RawDtype::F16 => DType::F16,
             RawDtype::Bf16 => DType::BF16,

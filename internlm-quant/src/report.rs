@@ -41,6 +41,19 @@ impl LayerReport {
             output_power: None,
         }
     }
+
+    /// Whether its output is further from the float one than plain rounding would have left it, or its
+    /// scale does harm. Layers without errors are not.
+    pub fn is_worse(&self) -> bool {
+        let pairs = [
+            self.output_mse.zip(self.rtn_mse),
+            self.scale_error.zip(self.unscaled_error),
+        ];
+        pairs
+            .into_iter()
+            .flatten()
+            .any(|(error, before)| error > before)
+    }
 }
 
 impl fmt::Display for LayerReport {
@@ -58,6 +71,9 @@ impl fmt::Display for LayerReport {
         if let Some(rtn) = self.rtn_mse {
             write!(f, " (rounded to nearest {rtn:.3e})")?;
         }
+        if self.is_worse() {
+            write!(f, ", WORSE than before")?;
+        }
         Ok(())
     }
 }
@@ -69,12 +85,20 @@ pub struct Report {
     pub layers: Vec<LayerReport>,
 }
 
+impl Report {
+    /// The layers that [got worse](LayerReport::is_worse).
+    pub fn worse(&self) -> impl Iterator<Item = &LayerReport> {
+        self.layers.iter().filter(|layer| layer.is_worse())
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for layer in &self.layers {
             writeln!(f, "{layer}")?;
         }
-        write!(f, "{} layers", self.layers.len())
+        let worse = self.worse().count();
+        write!(f, "{} layers, {worse} of them worse", self.layers.len())
     }
 }
 
@@ -95,6 +119,22 @@ mod tests {
             "model.layers.0.mlp.down_proj, scale exponent 0.35, clipped to 92 %, output error 1.500e-4 \
              (rounded to nearest 2.000e-4)"
         );
+        assert!(!layer.is_worse());
+        layer.output_mse = Some(2.1e-4);
+        assert!(
+            layer
+                .to_string()
+                .ends_with("(rounded to nearest 2.000e-4), WORSE than before")
+        );
+        layer.output_mse = Some(1.5e-4);
+        (layer.scale_error, layer.unscaled_error) = (Some(3e-5), Some(2e-5));
+        assert!(layer.is_worse());
+        let other = LayerReport::new("model.layers.1.mlp.down_proj");
+        let layers = vec![layer.clone(), other];
+        let report = Report { layers };
+        let worse: Vec<_> = report.worse().map(|l| l.layer.as_str()).collect();
+        assert_eq!(worse, ["model.layers.0.mlp.down_proj"]);
+        assert!(report.to_string().ends_with("2 layers, 1 of them worse"));
         let text = serde_json::to_string(&layer)?;
         assert_eq!(serde_json::from_str::<LayerReport>(&text)?, layer);
         Ok(())

@@ -20,10 +20,10 @@ const BUILTIN: &str = include_str!("calib/builtin.txt");
 /// Calibration data: the ids of documents, which are cut into blocks of one length.
 ///
 /// ```no_run
-/// use internlm_tokenize::{CalibSet, Tokenizer};
+/// use internlm_tokenize::{CalibSet, Chats, Tokenizer};
 ///
 /// let tokenizer = Tokenizer::load("internlm2_5-1_8b-chat")?;
-/// let blocks = CalibSet::from_jsonl("calib.jsonl", &tokenizer)?.blocks(128, 512)?;
+/// let blocks = CalibSet::from_jsonl("calib.jsonl", &tokenizer, Chats::Template)?.blocks(128, 512)?;
 /// assert!(blocks.iter().all(|block| block.len() == 512));
 /// # Ok::<(), internlm_tokenize::Error>(())
 /// ```
@@ -31,6 +31,16 @@ const BUILTIN: &str = include_str!("calib/builtin.txt");
 pub struct CalibSet {
     /// All documents, one after another.
     ids: Vec<u32>,
+}
+
+/// What becomes of chats in calibration data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Chats {
+    /// They go through the tokenizer's chat template, as the model will see them.
+    #[default]
+    Template,
+    /// Only what was said, a message a line: for models without a template.
+    Text,
 }
 
 /// A line of a JSONL file.
@@ -62,25 +72,24 @@ impl CalibSet {
     ///
     /// # Errors
     /// As those.
-    pub fn from_file(file: impl AsRef<Path>, tokenizer: &Tokenizer) -> Result<Self> {
+    pub fn from_file(file: impl AsRef<Path>, tokenizer: &Tokenizer, chats: Chats) -> Result<Self> {
         let file = file.as_ref();
         match file
             .extension()
             .is_some_and(|e| e.eq_ignore_ascii_case("jsonl"))
         {
-            true => Self::from_jsonl(file, tokenizer),
+            true => Self::from_jsonl(file, tokenizer, chats),
             false => Self::from_text(&read(file)?, tokenizer),
         }
     }
 
-    /// A file with an object a line: `{"text"}`, or `{"messages"}` in OpenAI's form, which goes
-    /// through the tokenizer's chat template. Each begins with BOS where the tokenizer adds one.
-    /// Markers in messages are taken as text.
+    /// A file with an object a line: `{"text"}`, or `{"messages"}` in OpenAI's form. Each begins with BOS
+    /// where the tokenizer adds one. Markers in messages are taken as text.
     ///
     /// # Errors
-    /// A file that can't be read; a line that is not such an object, by its number; messages that the
-    /// template refuses, and chats for a tokenizer without a template.
-    pub fn from_jsonl(file: impl AsRef<Path>, tokenizer: &Tokenizer) -> Result<Self> {
+    /// A file that can't be read; a line that is not such an object, by its number; with
+    /// [`Chats::Template`] messages that the template refuses, and chats for a tokenizer without one.
+    pub fn from_jsonl(file: impl AsRef<Path>, tokenizer: &Tokenizer, chats: Chats) -> Result<Self> {
         let file = file.as_ref();
         let mut template = None;
         let mut ids = Vec::new();
@@ -98,6 +107,13 @@ impl CalibSet {
                     text: Some(text),
                     messages: None,
                 } => vec![Part::text(text)],
+                Line {
+                    text: None,
+                    messages: Some(messages),
+                } if chats == Chats::Text => {
+                    let said: Vec<_> = messages.iter().map(Message::text).collect();
+                    vec![Part::text(said.join("\n"))]
+                }
                 Line {
                     text: None,
                     messages: Some(messages),

@@ -40,7 +40,7 @@ mod template;
 mod tokenizer;
 mod vocabulary;
 
-pub use calib::CalibSet;
+pub use calib::{CalibSet, Chats};
 pub use detokenizer::Detokenizer;
 pub use error::{Error, Result};
 pub use stop::{Matched, StopMatcher};

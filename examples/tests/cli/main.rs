@@ -4,6 +4,8 @@
 //! they or the goldens are missing a test prints why it is skipped, and fails with `CI=true`.
 
 mod errors;
+#[cfg(unix)]
+mod interrupted;
 mod models;
 mod quantize;
 mod smollm2;

@@ -1,5 +1,6 @@
 //! Runs programs and finds goldens.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -94,6 +95,24 @@ impl Program {
         self
     }
 
+    /// The same where no file may grow beyond so many blocks of `ulimit -f` (512 or 1024 bytes): a write
+    /// beyond it fails, as on a full disk.
+    #[cfg(unix)]
+    pub(crate) fn with_file_limit(mut self, blocks: u32) -> Self {
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(script)
+            .arg(self.command.get_program())
+            .args(self.command.get_args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.command = command;
+        self
+    }
+
     pub(crate) fn spawn(mut self) -> Child {
         self.command
             .spawn()
@@ -148,6 +167,17 @@ impl Program {
         assert!(!stderr.contains("this is a bug"), "{name}: {stderr}");
         stderr
     }
+}
+
+/// Files of a folder with their bytes.
+pub(crate) fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let file = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy();
+        (name.into_owned(), std::fs::read(&path).expect("a file"))
+    };
+    entries.map(file).collect()
 }
 
 pub(crate) fn floats(value: &Value) -> Vec<f32> {

@@ -117,7 +117,7 @@ impl GgufTensors {
                 // Rows are moved one by one, so blocks must not cross them.
                 let whole = match &stored.element_type {
                     ElementType::Known(t) => stored.columns().is_multiple_of(t.block_size()),
-                    ElementType::I32 | ElementType::Other(_) => true,
+                    ElementType::I32 | ElementType::I8 | ElementType::Other(_) => true,
                 };
                 if stored.shape != want || !whole {
                     return Err(Error::TensorShape {

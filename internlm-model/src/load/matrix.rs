@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use internlm_kernels::{ScaleType, ZeroType};
 use internlm_quant::ggml::GgmlType;
-use internlm_quant::{Codes, Error as QuantError, QuantizationConfig};
+use internlm_quant::{Codes, Error as QuantError, QuantizationConfig, QuantizationMethod};
 
 use super::LoadConfig;
 use super::head::HeadWeights;
+use super::int8::Int8;
 use super::source::{Block, ElementType, Presented, RowOrder, TensorSource, check_shape};
 use super::words::Words;
 use crate::error::{Error, Result};
@@ -21,6 +22,8 @@ pub(super) enum Matrix<'a> {
     Words(Words<'a>),
     /// Rows of floats that are to be rounded.
     Rounded(Presented<'a>, HeadWeights),
+    /// 8 bits with a scale per output.
+    Int8(Int8<'a>),
 }
 
 /// What packed rows have in common: matrices of one form can be fused.
@@ -53,9 +56,21 @@ impl<'a> Matrix<'a> {
         let weight = format!("{path}.weight");
         let has_words = source.find(&format!("{path}.qweight")).is_some();
         match (source.find(&weight), quantization) {
-            (_, Some(config)) if has_words && config.converts(path) => {
+            (_, Some(config))
+                if has_words
+                    && config.converts(path)
+                    && config.method != QuantizationMethod::Int8 =>
+            {
                 let words = Words::find(source, config, path, shape, missing)?;
                 Ok(words.map(Matrix::Words))
+            }
+            (Some(_), Some(config))
+                if config.method == QuantizationMethod::Int8
+                    && config.converts(path)
+                    && Int8::is_at(source, path) =>
+            {
+                let int8 = Int8::find(source, path, shape, missing)?;
+                Ok(int8.map(Matrix::Int8))
             }
             (Some(rows), _) => {
                 check_shape(&rows, &weight, &shape)?;
@@ -91,6 +106,12 @@ impl<'a> Matrix<'a> {
                 .stored()
                 .map(|(suffix, _)| format!("{path}.{suffix}"))
                 .collect(),
+            Matrix::Int8(int8) => {
+                let stored = int8.stored().into_iter();
+                stored
+                    .map(|(suffix, _)| format!("{path}.{suffix}"))
+                    .collect()
+            }
         }
     }
 
@@ -99,6 +120,10 @@ impl<'a> Matrix<'a> {
         match self {
             Matrix::Rows(rows) | Matrix::Rounded(rows, _) => rows.stored_bytes(),
             Matrix::Words(words) => words.stored().map(|(_, s)| s.bytes(s.rows())).sum(),
+            Matrix::Int8(int8) => {
+                let stored = int8.stored().into_iter();
+                stored.map(|(_, s)| s.bytes(s.rows())).sum()
+            }
         }
     }
 
@@ -113,6 +138,7 @@ impl<'a> Matrix<'a> {
             Matrix::Rows(rows) => Ok(block_type(rows).and_then(block_form)),
             Matrix::Words(words) => words.form(options).map(Some),
             Matrix::Rounded(rows, head) => Ok(head.form(rows.shape.get(1).copied().unwrap_or(1))),
+            Matrix::Int8(int8) => Ok(Some(int8.form())),
         }
     }
 
@@ -129,6 +155,7 @@ impl<'a> Matrix<'a> {
             Matrix::Rows(rows) => f(&|range| block_codes(rows, range, options)),
             Matrix::Words(words) => words.with_codes(options, f),
             Matrix::Rounded(rows, head) => f(&|range| head.codes(rows, range, options)),
+            Matrix::Int8(int8) => int8.with_codes(options, f),
         }
     }
 }

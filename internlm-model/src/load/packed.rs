@@ -94,7 +94,7 @@ fn dense(run: &[Part<'_>], options: &LoadConfig) -> Result<candle_core::Tensor> 
     let rows: Vec<_> = rows
         .filter_map(|(part, name)| match &part.matrix {
             Matrix::Rows(rows) => Some((name.as_str(), rows.clone())),
-            Matrix::Words(_) | Matrix::Rounded(..) => None, // always have a form
+            Matrix::Words(_) | Matrix::Rounded(..) | Matrix::Int8(_) => None, // always have a form
         })
         .collect();
     read::tensors(&rows, &options)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use internlm_kernels::{PackedShape, ScaleType, ZeroType};
-use internlm_quant::{Codes, PackedBuilder, QuantizationConfig, Weight, Zeros};
+use internlm_quant::{Codes, PackedBuilder, QuantizationConfig, QuantizationMethod, Weight, Zeros};
 
 use super::elements::{Element, tensor};
 use super::{HeadWeights, LoadConfig};
@@ -74,7 +74,12 @@ impl RandomTensors {
         }
         match &self.packed {
             Some((layers, config)) if converts(layers, config) => {
-                self.pack(parts, columns, 4, config.group_size.unwrap_or(columns))
+                let group_size = config.group_size.unwrap_or(columns);
+                let bits = match config.method {
+                    QuantizationMethod::Int8 => 8,
+                    _ => 4,
+                };
+                self.pack(parts, columns, bits, group_size)
             }
             _ => {
                 let parts = parts.iter();

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use internlm_quant::RawTensor;
 use internlm_quant::ggml::GgmlType;
 use serde::Deserialize;
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
@@ -59,6 +60,19 @@ impl<'de> Deserialize<'de> for Header {
         }
         deserializer.deserialize_map(Entries)
     }
+}
+
+/// Reads the tensors of a small file, in the order of their names.
+pub(crate) fn read_all(path: &std::path::Path) -> Result<Vec<(String, RawTensor<'static>)>> {
+    let file = Arc::new(SourceFile::open(path)?);
+    let read = |(name, stored): (String, Stored)| {
+        let bytes = stored
+            .file
+            .read(stored.offset, stored.bytes(stored.rows()))?;
+        let RawTensor { dtype, shape, .. } = stored.raw(&name, &[])?;
+        Ok((name, RawTensor::new(dtype, shape, bytes)))
+    };
+    table(&file)?.into_iter().map(read).collect()
 }
 
 /// Reads and checks the tensor table of a file.
@@ -140,9 +154,10 @@ fn element_type(dtype: &str) -> (ElementType, Option<u64>) {
         "F16" => known(GgmlType::F16),
         "BF16" => known(GgmlType::Bf16),
         "I32" => (ElementType::I32, Some(4)),
+        "I8" => (ElementType::I8, Some(1)),
         other => {
             let bytes = match other {
-                "BOOL" | "U8" | "I8" => Some(1),
+                "BOOL" | "U8" => Some(1),
                 "U16" | "I16" => Some(2),
                 "U32" => Some(4),
                 "U64" | "I64" => Some(8),

@@ -17,6 +17,8 @@ pub(crate) enum ElementType {
     Known(GgmlType),
     /// 32-bit integers: words of codes.
     I32,
+    /// 8-bit integers: codes with a scale per output.
+    I8,
     /// Something else, by the format's name.
     Other(String),
 }
@@ -26,6 +28,7 @@ impl ElementType {
         match self {
             ElementType::Known(known) => known.name().to_owned(),
             ElementType::I32 => "I32".to_owned(),
+            ElementType::I8 => "I8".to_owned(),
             ElementType::Other(other) => other.clone(),
         }
     }
@@ -57,6 +60,7 @@ impl Stored {
         match &self.element_type {
             ElementType::Known(known) => known.bytes(elements).unwrap_or(0) as u64,
             ElementType::I32 => 4 * elements as u64,
+            ElementType::I8 => elements as u64,
             ElementType::Other(_) => 0,
         }
     }
@@ -71,18 +75,22 @@ impl Stored {
     pub(crate) fn raw<'b>(&self, name: &str, bytes: &'b [u8]) -> Result<RawTensor<'b>> {
         let dtype = match self.element_type {
             ElementType::I32 => RawDtype::I32,
+            ElementType::I8 => RawDtype::I8,
             ElementType::Known(GgmlType::F16) => RawDtype::F16,
             ElementType::Known(GgmlType::Bf16) => RawDtype::Bf16,
             ElementType::Known(GgmlType::F32) => RawDtype::F32,
-            _ => {
-                return Err(Error::TensorType {
-                    file: self.file.path().to_path_buf(),
-                    name: name.to_owned(),
-                    got: self.element_type.name(),
-                });
-            }
+            _ => return Err(self.wrong_type(name)),
         };
         Ok(RawTensor::new(dtype, self.shape.clone(), bytes))
+    }
+
+    /// The error that this is of a type that can't be read as what it should be.
+    pub(crate) fn wrong_type(&self, name: &str) -> Error {
+        Error::TensorType {
+            file: self.file.path().to_path_buf(),
+            name: name.to_owned(),
+            got: self.element_type.name(),
+        }
     }
 }
 
@@ -200,10 +208,6 @@ pub(crate) fn element_count(file: &SourceFile, name: &str, shape: &[usize]) -> R
 pub(crate) fn known(stored: &Stored, name: &str) -> Result<GgmlType> {
     match &stored.element_type {
         ElementType::Known(known) => Ok(*known),
-        other => Err(Error::TensorType {
-            file: stored.file.path().to_path_buf(),
-            name: name.to_owned(),
-            got: other.name(),
-        }),
+        _ => Err(stored.wrong_type(name)),
     }
 }

@@ -113,6 +113,7 @@ fn element_type(class: &str) -> (ElementType, u64) {
         "HalfStorage" => known(GgmlType::F16),
         "BFloat16Storage" => known(GgmlType::Bf16),
         "IntStorage" => (ElementType::I32, 4),
+        "CharStorage" => (ElementType::I8, 1),
         other => {
             let bytes = match other {
                 "LongStorage" | "ComplexFloatStorage" => 8,

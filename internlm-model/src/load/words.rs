@@ -49,6 +49,7 @@ impl<'a> Words<'a> {
         let (words, may_lack_zeros) = match config.method {
             QuantizationMethod::Awq { zero_point } => ([columns, rows / PER_WORD], !zero_point),
             QuantizationMethod::Gptq { sym, .. } => ([columns / PER_WORD, rows], sym),
+            QuantizationMethod::Int8 => return Ok(None),
         };
         let mut find = |suffix: &str, shape: &[usize], may_lack: bool| -> Result<_> {
             let name = format!("{path}.{suffix}");
@@ -65,7 +66,7 @@ impl<'a> Words<'a> {
         let qzeros = find("qzeros", &[groups, rows / PER_WORD], may_lack_zeros)?;
         let scales = find("scales", &[groups, rows], false)?;
         let g_idx = match config.method {
-            QuantizationMethod::Awq { .. } => None,
+            QuantizationMethod::Awq { .. } | QuantizationMethod::Int8 => None,
             QuantizationMethod::Gptq { .. } => find("g_idx", &[columns], true)?,
         };
         Ok(match (qweight, scales) {
@@ -159,6 +160,8 @@ impl<'a> Words<'a> {
                 let tensors = GptqTensors::new(parts, self.group_size, zeros, sym)?;
                 f(&|rows| Ok(tensors.codes(rows)?))
             }
+            // Its tensors are no words: `find` gives none.
+            QuantizationMethod::Int8 => Err(self.qweight.wrong_type("qweight")),
         }
     }
 }

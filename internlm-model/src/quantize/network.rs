@@ -97,6 +97,14 @@ impl<'a> BlockwiseLm<'a> {
         Norm::load(&self.loader, path, self.config.hidden_size)
     }
 
+    /// The module path of the head, tied or not.
+    pub(super) fn head_path(&self) -> &'static str {
+        match self.config.head {
+            Head::Reward { .. } => self.names.v_head,
+            Head::Lm => self.names.head,
+        }
+    }
+
     /// The head, where it is not the embedding.
     fn own_head(&self) -> Result<Option<Linear>> {
         let (path, rows) = match self.config.head {

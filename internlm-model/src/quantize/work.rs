@@ -10,19 +10,20 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use internlm_quant::awq::AwqTensors;
 use internlm_quant::calibrate::{Calibrate, Parameter, WeightSink};
-use internlm_quant::quantize::AwqConfig;
+use internlm_quant::int8::Int8Tensors;
+use internlm_quant::quantize::Method;
 use internlm_quant::report::LayerReport;
 use internlm_quant::rtn::ScaleType;
-use internlm_quant::{RawDtype, RawTensor};
+use internlm_quant::{Codes, RawDtype, RawTensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::network::BlockwiseLm;
 use crate::error::{Error, Result};
-use crate::load::{ModelDir, read_small};
+use crate::load::{ModelDir, read_all, read_small};
 use crate::save::{io_error, sync_folder, write_json, write_shard};
 
 const JOURNAL: &str = "journal.json";
@@ -30,8 +31,72 @@ const JOURNAL: &str = "journal.json";
 /// The folder `.NAME.quantize` beside the output `NAME`.
 pub(super) struct WorkFolder {
     path: PathBuf,
-    group_size: usize,
-    scales: RawDtype,
+    layout: Layout,
+}
+
+/// What codes become in files.
+#[derive(Clone, Copy)]
+enum Layout {
+    Awq { group_size: usize, scales: RawDtype },
+    Int8,
+}
+
+impl Layout {
+    fn of(method: &Method) -> Self {
+        match method {
+            Method::Awq(awq) => Layout::Awq {
+                group_size: awq.group_size,
+                scales: match awq.scales {
+                    ScaleType::F32 => RawDtype::F32,
+                    ScaleType::F16 => RawDtype::F16,
+                },
+            },
+            _ => Layout::Int8,
+        }
+    }
+
+    /// The suffix of the tensor that only modules of codes have.
+    fn marker(self) -> &'static str {
+        match self {
+            Layout::Awq { .. } => ".qweight",
+            Layout::Int8 => ".weight_scale",
+        }
+    }
+
+    /// The tensors of a module of codes.
+    fn tensors(
+        self,
+        codes: &Codes,
+        module: &str,
+    ) -> internlm_quant::Result<Vec<(String, RawTensor<'static>)>> {
+        Ok(match self {
+            Layout::Awq { scales, .. } => AwqTensors::from_codes(codes, scales)?.named(module),
+            Layout::Int8 => Int8Tensors::from_codes(codes, RawDtype::F32)?.named(module),
+        })
+    }
+
+    /// The codes of a module, or `None` where a tensor lacks.
+    fn codes(
+        self,
+        take: &mut impl FnMut(&str) -> Option<RawTensor<'static>>,
+    ) -> internlm_quant::Result<Option<Codes>> {
+        match self {
+            Layout::Awq { group_size, .. } => {
+                let (Some(qweight), Some(scales)) = (take("qweight"), take("scales")) else {
+                    return Ok(None);
+                };
+                let all = AwqTensors::new(qweight, take("qzeros"), scales, group_size, true)?;
+                all.codes(0..all.out_features()).map(Some)
+            }
+            Layout::Int8 => {
+                let (Some(weight), Some(scale)) = (take("weight"), take("weight_scale")) else {
+                    return Ok(None);
+                };
+                let all = Int8Tensors::new(weight, scale)?;
+                all.codes(0..all.out_features()).map(Some)
+            }
+        }
+    }
 }
 
 /// What the folder belongs to.
@@ -51,7 +116,7 @@ impl WorkFolder {
     pub(super) fn open(
         target: &Path,
         dir: &ModelDir,
-        awq: &AwqConfig,
+        method: &Method,
         sequences: &[Vec<u32>],
     ) -> Result<Self> {
         let Some(name) = target.file_name() else {
@@ -61,14 +126,10 @@ impl WorkFolder {
         let path = target.with_file_name(format!(".{}.quantize", name.to_string_lossy()));
         let work = Self {
             path,
-            group_size: awq.group_size,
-            scales: match awq.scales {
-                ScaleType::F32 => RawDtype::F32,
-                ScaleType::F16 => RawDtype::F16,
-            },
+            layout: Layout::of(method),
         };
         let journal = Journal {
-            fingerprint: fingerprint(dir, awq, sequences)?,
+            fingerprint: fingerprint(dir, method, sequences)?,
         };
         if work.journal()?.as_ref() != Some(&journal) {
             work.clear()?;
@@ -135,7 +196,7 @@ impl WorkFolder {
         layers: &[LayerReport],
     ) -> Result<()> {
         let mut packed = Packed {
-            scales: self.scales,
+            layout: self.layout,
             tensors: Vec::new(),
         };
         model.finish_block(block, &mut packed)?;
@@ -168,52 +229,44 @@ impl WorkFolder {
 
     /// The tensors of a finished block, as the final checkpoint has them, sorted by name.
     pub(super) fn tensors(&self, block: usize) -> Result<Vec<(String, Tensor)>> {
+        let tensors = self.raw_tensors(block)?.into_iter();
+        let tensors = tensors.map(|(path, raw)| Ok((path, raw.to_tensor(&Device::Cpu)?)));
+        tensors.collect()
+    }
+
+    fn raw_tensors(&self, block: usize) -> Result<Vec<(String, RawTensor<'static>)>> {
         let file = self.tensor_file(block);
-        let tensors = candle_core::safetensors::load(&file, &Device::Cpu).map_err(|source| {
-            Error::WorkFolder {
-                path: file.clone(),
-                what: format!("can't be read ({source}); remove the folder to begin anew"),
-            }
-        })?;
-        Ok(tensors
-            .into_iter()
-            .collect::<BTreeMap<_, _>>()
-            .into_iter()
-            .collect())
+        read_all(&file).map_err(|error| Error::WorkFolder {
+            path: file,
+            what: format!("can't be read ({error}); remove the folder to begin anew"),
+        })
     }
 
     /// Puts the tensors of a finished block into a network that has loaded the dense block.
     pub(super) fn restore(&self, model: &mut BlockwiseLm<'_>, block: usize) -> Result<()> {
-        let tensors: BTreeMap<_, _> = self.tensors(block)?.into_iter().collect();
-        for (path, tensor) in &tensors {
-            let Some(module) = path.strip_suffix(".qweight") else {
-                let of_codes = [".qzeros", ".scales"].iter().any(|end| path.ends_with(end));
-                if !of_codes {
-                    model.set_weight(path, Parameter::Dense(tensor.clone()))?;
-                }
-                continue;
-            };
-            let part = |name: &str| match tensors.get(&format!("{module}.{name}")) {
-                Some(tensor) => raw(tensor).map(Some),
-                None => Ok(None),
-            };
-            let damaged = || Error::WorkFolder {
+        let mut tensors: BTreeMap<_, _> = self.raw_tensors(block)?.into_iter().collect();
+        let marker = self.layout.marker();
+        let modules = tensors.keys().filter_map(|path| path.strip_suffix(marker));
+        let modules: Vec<String> = modules.map(str::to_owned).collect();
+        for module in modules {
+            let mut take = |suffix: &str| tensors.remove(&format!("{module}.{suffix}"));
+            let codes = self.layout.codes(&mut take)?;
+            let codes = codes.ok_or_else(|| Error::WorkFolder {
                 path: self.tensor_file(block),
                 what: format!("`{module}` is not whole; remove the folder to begin anew"),
-            };
-            let scales = part("scales")?.ok_or_else(damaged)?;
-            let all =
-                AwqTensors::new(raw(tensor)?, part("qzeros")?, scales, self.group_size, true)?;
-            let codes = all.codes(0..all.out_features())?;
+            })?;
             model.set_weight(&format!("{module}.weight"), Parameter::Codes(codes))?;
+        }
+        for (path, raw) in tensors {
+            model.set_weight(&path, Parameter::Dense(raw.to_tensor(&Device::Cpu)?))?;
         }
         Ok(())
     }
 }
 
-/// Gathers a block's tensors under the names of an AWQ checkpoint.
+/// Gathers a block's tensors under the names of the final checkpoint.
 struct Packed {
-    scales: RawDtype,
+    layout: Layout,
     tensors: Vec<(String, Tensor)>,
 }
 
@@ -223,37 +276,13 @@ impl WeightSink for Packed {
             Parameter::Dense(tensor) => self.tensors.push((path.to_owned(), tensor)),
             Parameter::Codes(codes) => {
                 let module = path.strip_suffix(".weight").unwrap_or(path);
-                let packed = AwqTensors::from_codes(&codes, self.scales)?;
-                for (name, tensor) in packed.named(module) {
+                for (name, tensor) in self.layout.tensors(&codes, module)? {
                     self.tensors.push((name, tensor.to_tensor(&Device::Cpu)?));
                 }
             }
         }
         Ok(())
     }
-}
-
-/// The bytes of a tensor.
-fn raw(tensor: &Tensor) -> Result<RawTensor<'static>> {
-    let flat = tensor.flatten_all()?;
-    let (dtype, bytes): (_, Vec<u8>) = match tensor.dtype() {
-        DType::I32 => {
-            let words = flat.to_vec1::<i32>()?.into_iter();
-            (RawDtype::I32, words.flat_map(i32::to_le_bytes).collect())
-        }
-        DType::F16 => {
-            let halves = flat.to_vec1::<half::f16>()?.into_iter();
-            (
-                RawDtype::F16,
-                halves.flat_map(half::f16::to_le_bytes).collect(),
-            )
-        }
-        _ => {
-            let floats = flat.to_dtype(DType::F32)?.to_vec1::<f32>()?.into_iter();
-            (RawDtype::F32, floats.flat_map(f32::to_le_bytes).collect())
-        }
-    };
-    Ok(RawTensor::new(dtype, tensor.dims(), bytes))
 }
 
 fn remove_file(file: &Path) -> Result<()> {
@@ -264,14 +293,14 @@ fn remove_file(file: &Path) -> Result<()> {
 }
 
 /// A number that changes with the source's files, the method and the calibration data (FNV-1a).
-fn fingerprint(dir: &ModelDir, awq: &AwqConfig, sequences: &[Vec<u32>]) -> Result<String> {
+fn fingerprint(dir: &ModelDir, method: &Method, sequences: &[Vec<u32>]) -> Result<String> {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut add = |bytes: &[u8]| {
         for byte in bytes.len().to_le_bytes().iter().chain(bytes) {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     };
-    add(json!(awq).to_string().as_bytes());
+    add(json!(method).to_string().as_bytes());
     add(format!("{:?}", dir.config()?).as_bytes());
     for ids in sequences {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();

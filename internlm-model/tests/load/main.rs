@@ -13,6 +13,7 @@ mod common;
 mod formats;
 mod fuzz;
 mod head;
+mod int8;
 mod pickles;
 mod prepared;
 mod saving;

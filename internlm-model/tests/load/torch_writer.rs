@@ -25,6 +25,7 @@ pub(crate) fn torch_of(tensors: &[(String, Vec<usize>, Dtype, Vec<u8>)]) -> Vec<
             Dtype::BF16 => "BFloat16Storage",
             Dtype::F64 => "DoubleStorage",
             Dtype::I32 => "IntStorage",
+            Dtype::I8 => "CharStorage",
             other => panic!("{other:?}"),
         };
         let key = index.to_string();

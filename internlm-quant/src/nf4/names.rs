@@ -156,6 +156,7 @@ impl State {
 fn torch_name(dtype: RawDtype) -> &'static str {
     match dtype {
         RawDtype::U8 => "uint8",
+        RawDtype::I8 => "int8",
         RawDtype::I32 => "int32",
         RawDtype::F16 => "float16",
         RawDtype::Bf16 => "bfloat16",

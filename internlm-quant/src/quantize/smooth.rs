@@ -1,5 +1,8 @@
-//! SmoothQuant (arXiv 2211.10438) as LMDeploy does it (`lite/apis/smooth_quant.py`): weights of
-//! symmetric int8 per output channel, activations of int8 per token while the network runs.
+//! SmoothQuant (arXiv 2211.10438): weights of symmetric int8 per output channel, activations of int8 per
+//! token while the network runs, as in LMDeploy (`lite/apis/smooth_quant.py`).
+//!
+//! Outliers of the activations are moved into the weights first, channel by channel. The paper does so for
+//! the layers behind a norm; we do it wherever the scale can be undone, behind `up` and `v` too.
 
 use internlm_kernels::{Activation, Compute, Elements, matmul};
 
@@ -7,33 +10,76 @@ use super::round::mean_square;
 use super::scales::{Divided, Inputs, dense_weights, multiply};
 use crate::calibrate::{Calibrate, Parameter, values};
 use crate::codes::Codes;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::report::LayerReport;
 use crate::rtn::{ScaleType, symmetric_int8};
 use crate::search::scale;
 use crate::stream::Stream;
 
-/// LMDeploy's exponent.
-const EXPONENT: f32 = 0.5;
-/// Tokens on which errors are measured.
-const INSPECT_TOKENS: usize = 2048;
+/// How layers are smoothed and quantized to 8 bits.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct SmoothConfig {
+    /// How much of the difficulty goes from activations to weights, 0 to 1. The paper's 0.5 is right for
+    /// most models; more helps where activations have larger outliers.
+    pub alpha: f32,
+    /// Tokens on which errors are measured; statistics use all.
+    pub inspect_tokens: usize,
+}
+
+impl Default for SmoothConfig {
+    fn default() -> Self {
+        Self {
+            alpha: 0.5,
+            inspect_tokens: 2048,
+        }
+    }
+}
+
+impl SmoothConfig {
+    /// Sets the exponent.
+    #[must_use]
+    pub fn with_alpha(mut self, alpha: f32) -> Self {
+        self.alpha = alpha;
+        self
+    }
+
+    /// Sets how many tokens errors are measured on.
+    #[must_use]
+    pub fn with_inspect_tokens(mut self, inspect_tokens: usize) -> Self {
+        self.inspect_tokens = inspect_tokens;
+        self
+    }
+
+    /// Refuses an exponent outside of 0 to 1.
+    ///
+    /// # Errors
+    /// [`Error::Alpha`].
+    pub fn check(&self) -> Result<()> {
+        match (0.0..=1.0).contains(&self.alpha) {
+            true => Ok(()),
+            false => Err(Error::Alpha { alpha: self.alpha }),
+        }
+    }
+}
 
 /// Smooths and quantizes the loaded block in place: every group with a producer is scaled by
-/// [`candidate`](scale::candidate) with the maximum of |x|, weights relative to the largest of their
-/// row, and the exponent 0.5. `stream` stands before the block and stays there.
+/// [`smoothing`](scale::smoothing). `stream` stands before the block and stays there.
 ///
 /// The reported errors are those of the whole product, activations in int8 too.
 ///
 /// # Errors
-/// [`Error::NotFinite`](crate::Error::NotFinite) for broken weights, and what the network meets.
+/// [`Error::Alpha`], [`Error::NotFinite`] for broken weights, and what the network meets.
 pub fn smooth_block<C: Calibrate>(
     model: &mut C,
     block: usize,
     stream: &Stream,
     compute: &Compute,
+    config: &SmoothConfig,
 ) -> Result<Vec<LayerReport>, C::Error> {
+    config.check()?;
     let groups = model.groups(block);
-    let inputs = Inputs::gather(model, block, &groups, stream, INSPECT_TOKENS)?;
+    let inputs = Inputs::gather(model, block, &groups, stream, config.inspect_tokens)?;
     let mut applied = Vec::new();
     for (group, input) in groups.iter().zip(&inputs) {
         let Some(producer) = &group.producer else {
@@ -43,10 +89,8 @@ pub fn smooth_block<C: Calibrate>(
         let weights = dense_weights(model, group)?;
         let slices: Vec<&[f32]> = weights.iter().map(|(_, w)| w.as_slice()).collect();
         let activations = input.statistics.absmax();
-        let columns = activations.len();
-        let means = scale::weight_means(&slices, columns, columns)?;
         let producer = Divided::load(model, producer)?;
-        let scales = producer.undoable(scale::candidate(activations, &means, EXPONENT));
+        let scales = producer.undoable(scale::smoothing(activations, &slices, config.alpha));
         producer.divide(model, &scales)?;
         multiply(model, group, &scales)?;
         applied.push(Some(scales));
@@ -70,7 +114,7 @@ pub fn smooth_block<C: Calibrate>(
             }
             let nearest = symmetric_int8(compute, &unscaled, columns, columns, ScaleType::F32)?;
             let mut report = LayerReport::new(&consumer.path);
-            report.scale_exponent = scales.as_ref().map(|_| EXPONENT);
+            report.scale_exponent = scales.as_ref().map(|_| config.alpha);
             report.output_mse = Some(error(compute, &x, &weight, &codes)?);
             report.rtn_mse = Some(error(compute, &plain, &unscaled, &nearest)?);
             report.output_power = Some(mean_square(compute, &x, &weight, columns)?);

@@ -69,6 +69,29 @@ pub fn candidate(activations: &[f32], weights: &[f32], exponent: f32) -> Vec<f32
     scales
 }
 
+/// SmoothQuant's factors (arXiv 2211.10438, equation 4): `s[k] = max|x[k]|^alpha / max|W[k]|^(1 - alpha)`.
+/// Channels without inputs or without weights keep 1.
+///
+/// # Shapes
+/// - activations: `(columns)`, maximum of |x|
+/// - weights: layers that share the input, `(rows, columns)` each
+/// - out: `(columns)`
+pub fn smoothing(activations: &[f32], weights: &[&[f32]], alpha: f32) -> Vec<f32> {
+    let mut largest = vec![0.0f32; activations.len()];
+    for weight in weights {
+        for row in weight.chunks_exact(activations.len().max(1)) {
+            let pairs = largest.iter_mut().zip(row);
+            pairs.for_each(|(largest, w)| *largest = largest.max(w.abs()));
+        }
+    }
+    let scale = |(x, w): (&f32, f32)| {
+        let scale = x.powf(alpha) / w.powf(1.0 - alpha);
+        let usable = *x > 0.0 && w > 0.0 && scale.is_finite() && scale > 0.0;
+        if usable { scale } else { 1.0 }
+    };
+    activations.iter().zip(largest).map(scale).collect()
+}
+
 /// Multiplies the input channels of a weight: `W[:, k] *= s[k]`.
 pub fn multiply_columns(weight: &mut [f32], scales: &[f32]) {
     for row in weight.chunks_exact_mut(scales.len().max(1)) {
@@ -110,6 +133,19 @@ mod tests {
             Err(Error::Length { .. })
         ));
         Ok(())
+    }
+
+    #[test]
+    fn smoothing_is_the_formula_of_the_paper() {
+        let (a, b) = ([0.25, -8.0, 0.0, 1.0], [-4.0, 2.0, 0.0, -1.0]);
+        let x = [9.0, 2.0, 5.0, 0.0];
+        let half = smoothing(&x, &[&a, &b], 0.5);
+        // sqrt(9 / 4), sqrt(2 / 8); no weights; no inputs.
+        assert_eq!(half, [1.5, 0.5, 1.0, 1.0]);
+        assert_eq!(smoothing(&x, &[&a, &b], 1.0), [9.0, 2.0, 1.0, 1.0]);
+        assert_eq!(smoothing(&x, &[&a, &b], 0.0), [0.25, 0.125, 1.0, 1.0]);
+        // After it, input times s⁻¹ and weight times s have the same largest values at 0.5.
+        assert_eq!((9.0 / half[0], 4.0 * half[0]), (6.0, 6.0));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod awq;
 mod common;
 mod ggml_codes;
 mod gptq;
+mod int8;
 mod kv;
 mod nf4;
 mod quantization_config;

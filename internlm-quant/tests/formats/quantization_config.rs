@@ -92,13 +92,7 @@ fn what_is_not_read_is_refused_by_name() {
     for version in ["gemv", "gemv_fast", "marlin", "exllama", "ipex"] {
         refused(with(awq(), json!({"version": version})), "version", version);
     }
-    for method in [
-        "bitsandbytes",
-        "fp8",
-        "compressed-tensors",
-        "smooth_quant",
-        "aqlm",
-    ] {
+    for method in ["bitsandbytes", "fp8", "smooth_quant", "aqlm"] {
         refused(
             json!({"quant_method": method, "bits": 4, "group_size": 64}),
             "quant_method",

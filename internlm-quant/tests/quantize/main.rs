@@ -8,8 +8,10 @@ mod toy;
 
 use candle_core::DType;
 use internlm_kernels::Compute;
-use internlm_quant::calibrate::{Calibrate, Parameter};
-use internlm_quant::quantize::{AwqConfig, quantize, quantize_block, scale_block, smooth_block};
+use internlm_quant::calibrate::{Calibrate, Parameter, Tap};
+use internlm_quant::quantize::{
+    AwqConfig, SmoothConfig, quantize, quantize_block, scale_block, smooth_block,
+};
 use internlm_quant::report::Report;
 use internlm_quant::{Error, Result, Stream};
 use toy::{Kept, Toy, VOCABULARY};
@@ -185,7 +187,7 @@ fn smoothing_lowers_the_error_of_int8_products() -> Result<()> {
     let mut toy = Toy::new(DType::F32)?;
     let stream = Stream::embed(&mut toy, &sequences())?;
     toy.load_block(0)?;
-    let layers = smooth_block(&mut toy, 0, &stream, &compute)?;
+    let layers = smooth_block(&mut toy, 0, &stream, &compute, &SmoothConfig::default())?;
     assert_eq!(layers.len(), 3);
     for layer in &layers[..2] {
         // These follow the norm, which has channels twelve times as large as the others.
@@ -211,6 +213,112 @@ fn smoothing_lowers_the_error_of_int8_products() -> Result<()> {
         "{error}"
     );
     Ok(())
+}
+
+/// The whole network, with the paper's factors: `up` and `gate` share those of the norm, and the codes of
+/// a layer are its scaled weight over a 127th of the largest of each row.
+#[test]
+fn smoothed_codes_are_those_of_plain_arithmetic() -> Result<()> {
+    let compute = Compute::new(Some(2))?;
+    let mut toy = Toy::new(DType::F32)?;
+    let stream = Stream::embed(&mut toy, &sequences())?;
+    toy.load_block(0)?;
+    let of = |toy: &Toy, path: &str| -> Result<Vec<f32>> {
+        let tensor = toy.tensor(path)?.expect("is there");
+        Ok(tensor.flatten_all()?.to_vec1()?)
+    };
+    let (norm, gate, up) = (
+        of(&toy, "blocks.0.norm.weight")?,
+        of(&toy, "blocks.0.gate.weight")?,
+        of(&toy, "blocks.0.up.weight")?,
+    );
+    let mut largest = Largest(vec![0.0; norm.len()]);
+    for piece in stream.pieces() {
+        toy.run("blocks.0", &piece.x, &piece.cu_seqlens, &mut largest)?;
+    }
+    let alpha = 0.7f32;
+    let mut kept = Kept::default();
+    let smooth = SmoothConfig::default().with_alpha(alpha);
+    let mut toy = Toy::new(DType::F32)?;
+    quantize(&mut toy, &sequences(), &compute, smooth, &mut kept)?;
+    let factor: Vec<f64> = (0..norm.len())
+        .map(|k| {
+            let rows = gate.chunks(norm.len()).chain(up.chunks(norm.len()));
+            let weight = rows.fold(0f32, |most, row| most.max(row[k].abs()));
+            f64::from(largest.0[k]).powf(alpha.into())
+                / f64::from(weight).powf(1.0 - f64::from(alpha))
+        })
+        .collect();
+    let after = kept.0["blocks.0.norm.weight"]
+        .to_tensor()?
+        .to_vec1::<f32>()?;
+    for ((before, after), factor) in norm.iter().zip(&after).zip(&factor) {
+        let want = f64::from(*before) / factor;
+        assert!(
+            (f64::from(*after) - want).abs() < 1e-5 * want,
+            "{after}, not {want}"
+        );
+    }
+    let Parameter::Codes(codes) = &kept.0["blocks.0.gate.weight"] else {
+        panic!("gate has codes");
+    };
+    assert_eq!(
+        (codes.bits, codes.group_size, codes.groups()),
+        (8, norm.len(), 1)
+    );
+    for (row, weights) in gate.chunks(norm.len()).enumerate() {
+        let scaled: Vec<f64> = weights
+            .iter()
+            .zip(&factor)
+            .map(|(w, s)| f64::from(*w) * s)
+            .collect();
+        let step = scaled.iter().fold(0f64, |most, w| most.max(w.abs())) / 127.0;
+        assert!((f64::from(codes.scales[row]) - step).abs() < 1e-5 * step);
+        for (code, w) in codes.codes[row * norm.len()..].iter().zip(&scaled) {
+            assert!(
+                (f64::from(*code) - 128.0 - w / step).abs() < 0.501,
+                "{code}, {}",
+                w / step
+            );
+        }
+    }
+    for alpha in [-0.1, 1.1, f32::NAN] {
+        let smooth = SmoothConfig::default().with_alpha(alpha);
+        let refused = quantize(
+            &mut toy,
+            &sequences(),
+            &compute,
+            smooth,
+            &mut Kept::default(),
+        );
+        assert!(matches!(refused, Err(Error::Alpha { .. })), "{refused:?}");
+    }
+    let none = quantize(
+        &mut toy,
+        &[],
+        &compute,
+        SmoothConfig::default(),
+        &mut Kept::default(),
+    );
+    assert!(matches!(none, Err(Error::NoCalibration)));
+    Ok(())
+}
+
+/// The largest absolute value of each channel behind the norm.
+struct Largest(Vec<f32>);
+
+impl Tap for Largest {
+    fn input(&mut self, path: &str, x: &candle_core::Tensor) -> Result<()> {
+        if path == "blocks.0.gate" {
+            for row in x.to_vec2::<f32>()? {
+                self.0
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(most, x)| *most = most.max(x.abs()));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[test]
