@@ -171,7 +171,7 @@ fn rounding_alone_needs_no_data() -> Result<()> {
         &mut toy,
         &[vec![]],
         &compute,
-        &config(),
+        config(),
         &mut Kept::default(),
     );
     assert!(matches!(none, Err(Error::NoCalibration)));
@@ -343,7 +343,7 @@ fn bad_groups_and_weights_are_refused() -> Result<()> {
         &mut toy,
         &sequences(),
         &compute,
-        &config(),
+        config(),
         &mut Kept::default(),
     );
     assert!(
