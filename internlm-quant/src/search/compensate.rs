@@ -1,9 +1,10 @@
 //! Rounding that compensates (GPTQ, arXiv 2210.17323; reference `fasterquant` of IST-DASLab/gptq).
 //!
-//! Inputs are rounded in order; what rounding one of them changes in the outputs is taken up by the
-//! inputs that are not rounded yet. The result is an ordinary matrix of codes: groups are of
-//! neighbouring inputs (no act order), and the grid of a group is fixed when its first input is
-//! reached, from its weights as they are then.
+//! Inputs are rounded one after the other; what rounding one of them changes in the outputs is taken up
+//! by the inputs that are not rounded yet. Those with the largest mean square come first, while there are
+//! many left to make up for them ("act order"). Groups are of neighbouring inputs all the same, and their
+//! grids are fixed before the first rounding ("static groups"), so the result is an ordinary matrix of
+//! codes, without an order of its own.
 
 use internlm_kernels::{Activation, Compute, Elements, matmul};
 
@@ -25,6 +26,8 @@ const ROWS: usize = 32;
 pub struct Spread {
     columns: usize,
     group_size: usize,
+    /// The input that is rounded at each turn.
+    order: Vec<usize>,
     blocks: Vec<Block>,
 }
 
@@ -56,11 +59,18 @@ impl Spread {
                 offers: vec![columns],
             });
         }
-        let factor = cholesky::inverse_factor(compute, &gram.square(0, columns), columns, damping)?;
-        // A group is never cut by a block.
-        let size = group_size.max(BLOCK / group_size * group_size);
-        let blocks = (0..columns).step_by(size).map(|first| {
-            let width = size.min(columns - first);
+        let moments = gram.square(0, columns);
+        let mut order = Vec::from_iter(0..columns);
+        let power = |column: usize| moments[column * columns + column];
+        order.sort_by(|&a, &b| power(b).total_cmp(&power(a)));
+        let ordered = order.iter().flat_map(|&row| {
+            let row = &moments[row * columns..][..columns];
+            order.iter().map(|&column| row[column])
+        });
+        let ordered = Vec::from_iter(ordered);
+        let factor = cholesky::inverse_factor(compute, &ordered, columns, damping)?;
+        let blocks = (0..columns).step_by(BLOCK).map(|first| {
+            let width = BLOCK.min(columns - first);
             let row = |j: usize| &factor[(first + j) * columns..][..columns];
             let end = first + width;
             Block {
@@ -78,6 +88,7 @@ impl Spread {
             columns,
             group_size,
             blocks: blocks.collect(),
+            order,
         })
     }
 
@@ -109,17 +120,10 @@ impl Spread {
         check_finite("weight", weight)?;
         let tasks = parallel::map(compute, rows.div_ceil(ROWS), |task| -> Result<_> {
             let range = task * ROWS..rows.min((task + 1) * ROWS);
-            let mut sweep = Sweep {
-                first_row: range.start,
-                weight: weight[range.start * columns..range.end * columns].to_vec(),
-                codes: vec![0; range.len() * columns],
-                grids: Vec::with_capacity(range.len() * columns / grouping.group_size),
-            };
-            sweep
-                .grids
-                .resize(sweep.weight.len() / grouping.group_size, (0.0, 0));
+            let weight = &weight[range.start * columns..range.end * columns];
+            let mut sweep = Sweep::new(self, weight, range.start, clip, grouping);
             for block in &self.blocks {
-                sweep.block(compute, block, columns, clip, grouping)?;
+                sweep.block(compute, block, self, grouping)?;
             }
             Ok((sweep.codes, sweep.grids))
         });
@@ -128,8 +132,8 @@ impl Spread {
         for task in tasks {
             let (task_codes, grids) = task?;
             codes.extend(task_codes);
-            scales.extend(grids.iter().map(|(scale, _)| *scale));
-            zeros.extend(grids.iter().map(|(_, zero)| *zero));
+            scales.extend(grids.iter().map(|grid| grid.scale));
+            zeros.extend(grids.iter().map(|grid| grid.zero as u8));
         }
         check_scales(&scales)?;
         Ok(Codes {
@@ -147,42 +151,63 @@ impl Spread {
 
 /// Some rows on their way.
 struct Sweep {
-    first_row: usize,
-    /// `(rows, columns)`, compensated so far.
+    /// `(rows, columns)` in the order of rounding, compensated so far.
     weight: Vec<f32>,
+    /// `(rows, columns)`
     codes: Vec<u8>,
-    /// Scale and zero, `(rows, groups)`.
-    grids: Vec<(f32, u8)>,
+    /// `(rows, groups)`
+    grids: Vec<Grid>,
 }
 
 impl Sweep {
+    /// Rows of a matrix, `first_row` being the first of them.
+    fn new(
+        spread: &Spread,
+        weight: &[f32],
+        first_row: usize,
+        clip: Option<&Clip>,
+        grouping: Grouping,
+    ) -> Self {
+        let (columns, size) = (spread.columns, grouping.group_size);
+        let groups = columns / size;
+        let grids = weight.chunks_exact(size).enumerate().map(|(index, group)| {
+            let ratio = clip.map_or(1.0, |clip| {
+                clip.ratio(first_row + index / groups, index % groups)
+            });
+            clipped_grid(group, ratio, grouping)
+        });
+        let ordered = weight
+            .chunks_exact(columns)
+            .flat_map(|row| spread.order.iter().map(|&column| row[column]));
+        Self {
+            grids: grids.collect(),
+            weight: ordered.collect(),
+            codes: vec![0; weight.len()],
+        }
+    }
+
+    /// Rounds the inputs of a block, and spreads their errors over those after it.
     fn block(
         &mut self,
         compute: &Compute,
         block: &Block,
-        columns: usize,
-        clip: Option<&Clip>,
+        spread: &Spread,
         grouping: Grouping,
     ) -> Result<()> {
         let &Block { first, width, .. } = block;
+        let columns = spread.columns;
         let (size, groups) = (grouping.group_size, columns / grouping.group_size);
         let rows = self.weight.len() / columns;
         let mut errors = vec![0.0; rows * width];
         for (row, errors) in errors.chunks_exact_mut(width).enumerate() {
             let weight = &mut self.weight[row * columns + first..][..width];
-            let mut grid = Grid::of(&[0.0], grouping.levels());
-            for j in 0..width {
-                if j % size == 0 {
-                    let group = (first + j) / size;
-                    let ratio = clip.map_or(1.0, |clip| clip.ratio(self.first_row + row, group));
-                    grid = clipped_grid(&weight[j..j + size], ratio, grouping);
-                    self.grids[row * groups + group] = (grid.scale, grid.zero as u8);
-                }
+            for (j, &column) in spread.order[first..][..width].iter().enumerate() {
+                let grid = self.grids[row * groups + column / size];
                 let code = grid.code(weight[j]);
-                self.codes[row * columns + first + j] = code as u8;
-                let spread = &block.inside[j * width..][..width];
-                let error = (weight[j] - grid.value(code)) / spread[j];
-                for (w, u) in weight[j + 1..].iter_mut().zip(&spread[j + 1..]) {
+                self.codes[row * columns + column] = code as u8;
+                let factor = &block.inside[j * width..][..width];
+                let error = (weight[j] - grid.value(code)) / factor[j];
+                for (w, u) in weight[j + 1..].iter_mut().zip(&factor[j + 1..]) {
                     *w -= error * u;
                 }
                 errors[j] = error;
