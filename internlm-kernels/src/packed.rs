@@ -6,7 +6,8 @@
 //! | bf16 | as f32 | as f32 | as f32 | [`dot`] of 4-bit codes where `vdpbf16ps` is quick, else as f32 | [`amx`] |
 //! | 8 bits | [`scalar`] | [`scalar`] | [`dot`] | [`dot`], with `vpdpbusd` where it is there | [`amx`] |
 //!
-//! NEON has no kernel of its own: [`wide`] is written once for all vectors, and has not been run there.
+//! NEON has no kernel of its own: [`wide`] is written once for all vectors, and was run there only
+//! under an emulator.
 
 mod activations;
 #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]

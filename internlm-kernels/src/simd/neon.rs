@@ -196,6 +196,6 @@ impl Simd for Neon {
 #[target_feature(enable = "neon")]
 fn pin(mut v: float32x4_t) -> float32x4_t {
     // SAFETY: no instruction at all. It is said to touch memory, which keeps its place.
-    unsafe { asm!("/* {0} */", inout(vreg) v, options(nostack, preserves_flags)) };
+    unsafe { asm!("/* {0:v} */", inout(vreg) v, options(nostack, preserves_flags)) };
     v
 }
