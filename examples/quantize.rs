@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use internlm_examples::model::ModelArgs;
+use internlm_examples::model::{Head, ModelArgs, RuntimeArgs};
 use internlm_examples::output::Output;
 use internlm_examples::{Error, Result, program, progress};
 use internlm_model::ModelDir;
@@ -29,6 +29,9 @@ struct Arguments {
     /// Inputs that share a scale of 4-bit weights; must divide the inputs of every layer [default: 128]
     #[arg(long, value_name = "N")]
     group_size: Option<usize>,
+    /// Leave ranges as they are (awq, awq-gptq)
+    #[arg(long)]
+    no_clip: bool,
     /// How much smoothquant moves from activations to weights, 0 to 1 [default: 0.5]
     #[arg(long, value_name = "A")]
     alpha: Option<f32>,
@@ -177,6 +180,16 @@ fn method(arguments: &Arguments) -> Result<quantize::Method> {
         let what = format!("--alpha {alpha}: only --method smoothquant has it");
         return Err(Error::Input(what));
     }
+    let RuntimeArgs { head, prepared, .. } = &arguments.model.runtime;
+    if *head != Head::Stored || prepared.is_some() {
+        let what =
+            "--head and --prepared say how a model is loaded to run; quantize reads it as stored";
+        return Err(Error::Input(what.to_owned()));
+    }
+    if arguments.no_clip && !matches!(arguments.method, Method::Awq | Method::AwqGptq) {
+        let what = "--no-clip: only --method awq and awq-gptq clip";
+        return Err(Error::Input(what.to_owned()));
+    }
     let awq = match arguments.method {
         Method::Awq => AwqConfig::default(),
         Method::Rtn => AwqConfig::rtn(),
@@ -188,7 +201,8 @@ fn method(arguments: &Arguments) -> Result<quantize::Method> {
         }
     };
     let group_size = arguments.group_size.unwrap_or(awq.group_size);
-    Ok(awq.with_group_size(group_size).into())
+    let clip = awq.clip && !arguments.no_clip;
+    Ok(awq.with_group_size(group_size).with_clip(clip).into())
 }
 
 /// What a checkpoint is run on, in blocks of token ids.

@@ -117,17 +117,27 @@ fn options_of_another_method_are_refused() {
         return;
     };
     let out = scratch.path().join("out");
-    for (arguments, want) in [
+    let cases: [(&[&str], &str); 5] = [
         (
-            ["--method", "smoothquant", "--group-size", "64"],
+            &["--method", "smoothquant", "--group-size", "64"],
             "--group-size",
         ),
-        (["--method", "awq", "--alpha", "0.5"], "--alpha 0.5: only"),
-    ] {
+        (&["--method", "awq", "--alpha", "0.5"], "--alpha 0.5: only"),
+        (&["--method", "rtn", "--no-clip"], "--no-clip: only"),
+        (
+            &["--method", "rtn", "--head", "int8"],
+            "--head and --prepared",
+        ),
+        (&["--method", "rtn", "--prepared"], "--head and --prepared"),
+    ];
+    for (arguments, want) in cases {
         let Some(run) = quantize(&folder, &out) else {
             return;
         };
-        let error = run.args(arguments).error(b"");
+        let run = arguments
+            .iter()
+            .fold(run, |run, argument| run.arg(argument));
+        let error = run.error(b"");
         assert!(error.contains(want), "{error}");
     }
     assert_eq!(
