@@ -236,14 +236,9 @@ impl<const BITS: u32> Dot for Int8<BITS> {
         // SAFETY: both are 16 f32.
         unsafe { transmute(totals) }
     }
-
-    #[inline(always)]
-    fn prefetch(self, address: *const u8, once: bool) {
-        prefetch(address, once);
-    }
 }
 
-/// See [`Dot::prefetch`].
+/// Asks for a cache line, which need not exist; `once` where it will be read once.
 #[inline(always)]
 pub(super) fn prefetch(address: *const u8, once: bool) {
     // SAFETY: a prefetch of any address is allowed.

@@ -3,7 +3,6 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::avx2::prefetch;
 use super::dot::{Dot, run};
 use super::layout::{ScaleType, TILE, ZeroType};
 use super::product::Task;
@@ -211,11 +210,6 @@ impl<const BITS: u32, const VNNI: bool> Dot for Int8<BITS, VNNI> {
         // SAFETY: both are 16 f32.
         unsafe { transmute(totals) }
     }
-
-    #[inline(always)]
-    fn prefetch(self, address: *const u8, once: bool) {
-        prefetch(address, once);
-    }
 }
 
 /// bf16 of the numbers 0 to 15, then -16 to -1: what 5 bits mean with a sign.
@@ -334,10 +328,5 @@ impl Dot for Bf16 {
     fn read(self, totals: __m512) -> [f32; TILE] {
         // SAFETY: both are 16 f32.
         unsafe { transmute(totals) }
-    }
-
-    #[inline(always)]
-    fn prefetch(self, address: *const u8, once: bool) {
-        prefetch(address, once);
     }
 }

@@ -124,9 +124,6 @@ pub(super) trait Dot: Copy {
     ) -> Self::Totals;
 
     fn read(self, totals: Self::Totals) -> [f32; TILE];
-
-    /// Asks for a cache line, which need not exist; `once` where it will be read once.
-    fn prefetch(self, address: *const u8, once: bool);
 }
 
 /// A task, all of it.
@@ -204,7 +201,7 @@ fn block<D: Dot, const M: usize, const N: usize>(
                 let address = headers_of[j]
                     .as_ptr()
                     .wrapping_add(header_at + HEADERS_AHEAD);
-                d.prefetch(address, once);
+                avx2::prefetch(address, once);
             }
             let mut sums = [[d.start(headers[0], *x_sums[0].add(group), minimums); N]; M];
             for i in 0..M {
@@ -220,9 +217,9 @@ fn block<D: Dot, const M: usize, const N: usize>(
                 }
                 for j in 0..N {
                     let address = columns[j].as_ptr().wrapping_add(from + ahead);
-                    d.prefetch(address, once);
+                    avx2::prefetch(address, once);
                     if D::STEP.1 > LINE {
-                        d.prefetch(address.wrapping_add(LINE), once);
+                        avx2::prefetch(address.wrapping_add(LINE), once);
                     }
                 }
                 for i in 0..M {
