@@ -143,6 +143,7 @@ fn default_sampling(model: &TextModel) -> SamplingParams {
             .with_top_p(0.8)
             .with_top_k(40)
             .with_repetition_penalty(1.005),
-        _ => params.with_temperature(0.7),
+        // Model card of SmolLM2-Instruct. A small model needs its unlikely tokens cut off.
+        _ => params.with_temperature(0.2).with_top_p(0.9),
     }
 }
