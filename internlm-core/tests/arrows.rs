@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Which of our crates each may use.
-const ARROWS: [(&str, &[&str]); 5] = [
+const ARROWS: [(&str, &[&str]); 6] = [
     ("internlm-core", &[]),
     ("internlm-kernels", &[]),
     ("internlm-tokenize", &["internlm-core"]),
@@ -15,6 +15,16 @@ const ARROWS: [(&str, &[&str]); 5] = [
         &[
             "internlm-core",
             "internlm-kernels",
+            "internlm-quant",
+            "internlm-tokenize",
+        ],
+    ),
+    (
+        "internlm-serve",
+        &[
+            "internlm-core",
+            "internlm-kernels",
+            "internlm-model",
             "internlm-quant",
             "internlm-tokenize",
         ],

@@ -1,0 +1,20 @@
+//! A continuous-batching inference engine for the InternLM family, and a server over it.
+//!
+//! [`Engine`] owns a model and a thread. Requests join and leave its batch at every step; what comes of them are
+//! [`Response`]s, each an iterator and a stream of events.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod metrics;
+pub mod request;
+pub mod response;
+
+pub use config::EngineConfig;
+pub use engine::Engine;
+pub use error::{Error, Result};
+pub use metrics::Metrics;
+pub use request::Request;
+pub use response::{Answer, Response};
