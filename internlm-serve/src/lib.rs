@@ -5,12 +5,20 @@
 
 #![forbid(unsafe_code)]
 
+mod blocks;
 pub mod config;
 pub mod engine;
 pub mod error;
+mod inbox;
+mod memory;
 pub mod metrics;
 pub mod request;
 pub mod response;
+mod schedule;
+mod sequence;
+mod step;
+mod text;
+mod worker;
 
 pub use config::EngineConfig;
 pub use engine::Engine;
