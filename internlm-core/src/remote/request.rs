@@ -1,0 +1,331 @@
+//! Requests as servers want them.
+//!
+//! What a server can't keep is refused here rather than left out: an answer that was drawn
+//! otherwise than asked would look like any other.
+
+use std::collections::VecDeque;
+
+use serde_json::{Map, Value, json};
+
+use super::config::Dialect;
+use crate::chat_model::{ChatRequest, Input, ResponseFormat};
+use crate::error::{Error, Result};
+use crate::message::{self, Message, Part, Role};
+use crate::sampling::SamplingParams;
+use crate::tool::{ToolCall, ToolChoice, ToolSpec};
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Chat,
+    Completions,
+}
+
+impl Route {
+    pub(super) fn path(self) -> &'static str {
+        match self {
+            Route::Chat => "/chat/completions",
+            Route::Completions => "/completions",
+        }
+    }
+}
+
+fn refuse<T>(field: &'static str, what: impl Into<String>) -> Result<T> {
+    let what = what.into();
+    Err(Error::Request { field, what })
+}
+
+/// The body of a request for a streamed answer. `context_length` is 0 if it is not known.
+pub(super) fn body(
+    request: &ChatRequest,
+    model: &str,
+    dialect: Dialect,
+    context_length: usize,
+) -> Result<(Route, Value)> {
+    let sampling = &request.sampling;
+    sampling.validate()?;
+    let mut body = Map::new();
+    body.insert("model".into(), model.into());
+    let route = match &request.input {
+        Input::Messages(messages) if messages.is_empty() => {
+            return refuse("messages", "there are none");
+        }
+        Input::Messages(messages) => {
+            body.insert("messages".into(), messages_json(messages)?.into());
+            tools(request, &mut body)?;
+            Route::Chat
+        }
+        Input::Prompt(parts) => {
+            body.insert("prompt".into(), message::join(parts).into());
+            Route::Completions
+        }
+        Input::Ids(ids) if ids.is_empty() => return refuse("ids", "there are none"),
+        Input::Ids(ids) => {
+            body.insert("prompt".into(), ids.clone().into());
+            Route::Completions
+        }
+    };
+    if route == Route::Completions && !request.tools.is_empty() {
+        return refuse("tools", "need messages, not a prompt");
+    }
+    body.insert("stream".into(), true.into());
+    body.insert("stream_options".into(), json!({"include_usage": true}));
+    match sampling.max_new_tokens {
+        Some(limit) => body.insert("max_tokens".into(), limit.into()),
+        None if route == Route::Chat => None,
+        None => body.insert(
+            "max_tokens".into(),
+            unlimited(request, dialect, context_length)?,
+        ),
+    };
+    sampling_fields(sampling, dialect, &mut body)?;
+    logprobs(sampling, dialect, route, &mut body)?;
+    match &request.response_format {
+        ResponseFormat::Text => {}
+        ResponseFormat::JsonObject => {
+            body.insert("response_format".into(), json!({"type": "json_object"}));
+        }
+        ResponseFormat::JsonSchema(schema) => {
+            let schema = json!({"name": "answer", "schema": schema, "strict": true});
+            let format = json!({"type": "json_schema", "json_schema": schema});
+            body.insert("response_format".into(), format);
+        }
+    }
+    if request.keep_special_tokens {
+        if body.contains_key("tools") {
+            let what = "the server parses calls of tools, so that their tokens can't stay";
+            return refuse("keep_special_tokens", what);
+        }
+        if dialect == Dialect::LlamaCpp {
+            return refuse(
+                "keep_special_tokens",
+                "llama.cpp has it for all requests or none",
+            );
+        }
+        body.insert("skip_special_tokens".into(), false.into());
+    }
+    if matches!(dialect, Dialect::Vllm | Dialect::LmDeploy) {
+        body.insert("return_token_ids".into(), true.into());
+    }
+    Ok((route, body.into()))
+}
+
+/// `max_tokens` of a completion without a limit: servers take 16 where it is left out.
+fn unlimited(request: &ChatRequest, dialect: Dialect, context_length: usize) -> Result<Value> {
+    match &request.input {
+        _ if dialect != Dialect::OpenAi => Ok(Value::Null),
+        Input::Ids(ids) if context_length > ids.len() => Ok((context_length - ids.len()).into()),
+        _ => refuse(
+            "max_new_tokens",
+            "is needed: this server's completions have 16 tokens without a limit",
+        ),
+    }
+}
+
+/// A number as it is written: 0.7, not the 0.699999988079071 that widening makes of it.
+fn number(value: f32) -> Value {
+    value
+        .to_string()
+        .parse::<f64>()
+        .unwrap_or(f64::from(value))
+        .into()
+}
+
+/// What says how tokens are drawn.
+///
+/// A server whose extensions are known is told all of it: left out, vLLM takes what the model's
+/// `generation_config.json` recommends, LMDeploy a top-k of 40 and llama.cpp a min-p of 0.05.
+fn sampling_fields(
+    p: &SamplingParams,
+    dialect: Dialect,
+    body: &mut Map<String, Value>,
+) -> Result<()> {
+    let known = dialect != Dialect::OpenAi;
+    let mut set = |name: &str, value: Value, always: bool, off: bool| {
+        if always || !off {
+            body.insert(name.to_owned(), value);
+        }
+    };
+    set("temperature", number(p.temperature), true, false);
+    set("top_p", number(p.top_p), true, false);
+    let (frequency, presence) = (p.frequency_penalty, p.presence_penalty);
+    set(
+        "frequency_penalty",
+        number(frequency),
+        known,
+        frequency == 0.0,
+    );
+    set("presence_penalty", number(presence), known, presence == 0.0);
+    let top_k = match p.top_k {
+        0 if dialect == Dialect::Vllm => (-1).into(),
+        top_k => top_k.into(),
+    };
+    set("top_k", top_k, known, p.top_k == 0);
+    set("min_p", number(p.min_p), known, p.min_p == 0.0);
+    let repetition = p.repetition_penalty;
+    let name = match dialect {
+        Dialect::LlamaCpp => "repeat_penalty",
+        _ => "repetition_penalty",
+    };
+    set(name, number(repetition), known, repetition == 1.0);
+    if dialect == Dialect::LlamaCpp {
+        // The whole context, not only its last 64 tokens.
+        set("repeat_last_n", (-1).into(), false, repetition == 1.0);
+    }
+    if let Some(seed) = p.seed {
+        set("seed", seed.into(), true, false);
+    }
+    set("stop", p.stop.clone().into(), false, p.stop.is_empty());
+    set("ignore_eos", true.into(), false, !p.ignore_eos);
+    if !p.logit_bias.is_empty() {
+        // OpenAI's range ends at ±100, and -100 forbids a token.
+        let bias = p
+            .logit_bias
+            .iter()
+            .map(|&(id, bias)| (id.to_string(), number(bias.max(-100.0))));
+        set(
+            "logit_bias",
+            bias.collect::<Map<_, _>>().into(),
+            true,
+            false,
+        );
+    }
+    if !p.stop_token_ids.is_empty() {
+        if matches!(dialect, Dialect::LmDeploy | Dialect::LlamaCpp) {
+            return refuse("stop_token_ids", "the server's interface has no such field");
+        }
+        set(
+            "stop_token_ids",
+            p.stop_token_ids.clone().into(),
+            true,
+            false,
+        );
+    }
+    Ok(())
+}
+
+fn logprobs(
+    p: &SamplingParams,
+    dialect: Dialect,
+    route: Route,
+    body: &mut Map<String, Value>,
+) -> Result<()> {
+    let Some(top) = p.logprobs else {
+        return Ok(());
+    };
+    if matches!(dialect, Dialect::OpenAi | Dialect::LmDeploy) {
+        let what = "the server names tokens by their text, from which their ids can't be told";
+        return refuse("logprobs", what);
+    }
+    match route {
+        Route::Chat => {
+            body.insert("logprobs".into(), true.into());
+            body.insert("top_logprobs".into(), top.into());
+        }
+        Route::Completions => {
+            body.insert("logprobs".into(), top.into());
+        }
+    }
+    if dialect == Dialect::Vllm {
+        body.insert("return_tokens_as_token_ids".into(), true.into());
+    }
+    Ok(())
+}
+
+fn tools(request: &ChatRequest, body: &mut Map<String, Value>) -> Result<()> {
+    let choice = match &request.tool_choice {
+        // The tools are left out.
+        ToolChoice::None => return Ok(()),
+        ToolChoice::Auto => None,
+        ToolChoice::Required => Some(json!("required")),
+        ToolChoice::Tool(name) if request.tools.iter().all(|tool| tool.name != *name) => {
+            return refuse("tool_choice", format!("there is no tool `{name}`"));
+        }
+        ToolChoice::Tool(name) => Some(json!({"type": "function", "function": {"name": name}})),
+    };
+    if request.tools.is_empty() {
+        return match choice {
+            None => Ok(()),
+            Some(_) => refuse("tool_choice", "asks for a call, but there are no tools"),
+        };
+    }
+    body.insert("tools".into(), tools_json(&request.tools));
+    if let Some(choice) = choice {
+        body.insert("tool_choice".into(), choice);
+    }
+    Ok(())
+}
+
+pub(super) fn tools_json(tools: &[ToolSpec]) -> Value {
+    let tools = tools.iter().map(|tool| {
+        let mut function = json!({"name": tool.name, "description": tool.description});
+        if !tool.parameters.is_null() {
+            function["parameters"] = tool.parameters.clone();
+        }
+        json!({"type": "function", "function": function})
+    });
+    tools.collect::<Vec<_>>().into()
+}
+
+/// Messages in OpenAI's form. There each call has an id, and each result names its call: where
+/// they have none, calls are numbered, and results belong to the calls in order.
+pub(super) fn messages_json(messages: &[Message]) -> Result<Vec<Value>> {
+    let mut open: VecDeque<String> = VecDeque::new();
+    let mut calls = 0;
+    messages
+        .iter()
+        .map(|message| {
+            if message
+                .content
+                .iter()
+                .any(|part| matches!(part, Part::Marker { .. }))
+            {
+                let what = "hold a marker, which can't be told from text in a request";
+                return refuse("messages", what);
+            }
+            let mut json = json!({"content": message.text()});
+            if let Some(name) = &message.name {
+                json["name"] = name.as_str().into();
+            }
+            if message.role == Role::Environment {
+                json["role"] = "tool".into();
+                let id = match &message.tool_call_id {
+                    Some(id) => {
+                        open.retain(|other| other != id);
+                        Some(id.clone())
+                    }
+                    None => open.pop_front(),
+                };
+                if let Some(id) = id {
+                    json["tool_call_id"] = id.into();
+                }
+                return Ok(json);
+            }
+            json["role"] = message.role.as_str().into();
+            open.clear();
+            if !message.tool_calls.is_empty() {
+                let mut list = Vec::new();
+                for call in &message.tool_calls {
+                    let id = call.id.clone().unwrap_or_else(|| format!("call_{calls}"));
+                    calls += 1;
+                    list.push(call_json(call, &id));
+                    open.push_back(id);
+                }
+                json["tool_calls"] = list.into();
+                if message.content.is_empty() {
+                    json["content"] = Value::Null;
+                }
+            }
+            Ok(json)
+        })
+        .collect()
+}
+
+fn call_json(call: &ToolCall, id: &str) -> Value {
+    let arguments = match &call.arguments {
+        // What a model wrote that is not JSON goes back as it was.
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    json!({"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
+}
