@@ -38,6 +38,7 @@
 //! [`SamplingParams`]: crate::SamplingParams
 //! [`Event::Delta`]: crate::Event::Delta
 
+mod address;
 mod answer;
 mod client;
 mod config;

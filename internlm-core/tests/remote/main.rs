@@ -1,0 +1,9 @@
+//! The remote model against a scripted server on loopback: what is sent, and what is made of every
+//! kind of answer.
+
+mod calls;
+mod failures;
+mod requests;
+mod scores;
+mod server;
+mod streams;
