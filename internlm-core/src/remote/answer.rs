@@ -126,6 +126,8 @@ pub(super) struct Assembler {
     places: BTreeMap<u64, usize>,
     reason: Option<FinishReason>,
     usage: Usage,
+    has_text: bool,
+    has_logprobs: bool,
 }
 
 impl Assembler {
@@ -136,6 +138,8 @@ impl Assembler {
             places: BTreeMap::new(),
             reason: None,
             usage: Usage::default(),
+            has_text: false,
+            has_logprobs: false,
         }
     }
 
@@ -191,6 +195,8 @@ impl Assembler {
         if ids.is_empty() {
             ids = logprobs.iter().map(|token| token.id).collect();
         }
+        self.has_text |= !text.is_empty();
+        self.has_logprobs |= !logprobs.is_empty();
         let empty = text.is_empty() && ids.is_empty() && logprobs.is_empty();
         Ok((!empty).then_some(Event::Delta {
             text,
@@ -242,6 +248,10 @@ impl Assembler {
             let what = "the stream ended before the answer did";
             return Err(Fault::Protocol(what.to_owned()));
         };
+        if self.top.is_some() && self.has_text && !self.has_logprobs {
+            let what = "the answer has no log-probabilities, which were asked for";
+            return Err(Fault::Protocol(what.to_owned()));
+        }
         let mut events = Vec::new();
         for call in std::mem::take(&mut self.calls) {
             if call.name.is_empty() {

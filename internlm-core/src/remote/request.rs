@@ -217,6 +217,11 @@ fn logprobs(
         let what = "the server names tokens by their text, from which their ids can't be told";
         return refuse("logprobs", what);
     }
+    // To llama.cpp 0 means none at all, not even the chosen token's.
+    let top = match dialect {
+        Dialect::LlamaCpp => top.max(1),
+        _ => top,
+    };
     match route {
         Route::Chat => {
             body.insert("logprobs".into(), true.into());

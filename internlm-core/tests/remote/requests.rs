@@ -129,6 +129,10 @@ fn every_sampling_parameter_is_sent() {
     let want = json!({"repeat_penalty": 1.1, "repeat_last_n": -1, "logprobs": true,
         "top_logprobs": 3});
     check(Dialect::LlamaCpp, &request, chat, full_json(want));
+    request.sampling.logprobs = Some(0);
+    let got = sent(Dialect::LlamaCpp, &request).body["top_logprobs"].clone();
+    assert_eq!(got, 1, "0 would be none");
+    request.sampling.logprobs = Some(3);
     request.sampling.stop_token_ids = vec![2, 92542];
     let want = json!({"repetition_penalty": 1.1, "return_token_ids": true, "logprobs": true,
         "top_logprobs": 3, "return_tokens_as_token_ids": true, "stop_token_ids": [2, 92542]});

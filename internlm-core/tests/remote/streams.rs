@@ -274,6 +274,12 @@ fn token_ids_and_logprobs_are_read_where_a_server_gives_them() {
         assert_eq!(got.unwrap(), want);
     }
     // Asked for and not given as promised.
+    let stream = events(&[text("x"), end("stop")]);
+    let got = ask(Dialect::Vllm, &asked, Answer::stream(&stream));
+    assert!(
+        matches!(&got[..], [Ok(_), Err(Error::Protocol { .. })]),
+        "{got:?}"
+    );
     let named = json!({"index": 0, "delta": {"content": "x"},
         "logprobs": {"content": [{"token": "x", "logprob": -0.5, "top_logprobs": []}]}});
     let stream = events(&[json!({"choices": [named]}), end("stop")]);
