@@ -16,9 +16,10 @@ pub enum Dialect {
     OpenAi,
     /// vLLM, and servers that follow it, this workspace's among them.
     Vllm,
-    /// LMDeploy's `api_server`.
+    /// LMDeploy's `api_server`. It reads several fields without keeping to them; requests that need
+    /// these are refused.
     LmDeploy,
-    /// llama.cpp's `llama-server`.
+    /// llama.cpp's `llama-server`, whose frequency and presence penalties count the prompt too.
     LlamaCpp,
 }
 

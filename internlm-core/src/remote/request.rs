@@ -52,7 +52,7 @@ pub(super) fn body(
         }
         Input::Messages(messages) => {
             body.insert("messages".into(), messages_json(messages)?.into());
-            tools(request, &mut body)?;
+            tools(request, dialect, &mut body)?;
             Route::Chat
         }
         Input::Prompt(parts) => {
@@ -60,6 +60,9 @@ pub(super) fn body(
             Route::Completions
         }
         Input::Ids(ids) if ids.is_empty() => return refuse("ids", "there are none"),
+        Input::Ids(_) if dialect == Dialect::LmDeploy => {
+            return refuse("ids", "LMDeploy's completions take texts only");
+        }
         Input::Ids(ids) => {
             body.insert("prompt".into(), ids.clone().into());
             Route::Completions
@@ -78,18 +81,16 @@ pub(super) fn body(
             unlimited(request, dialect, context_length)?,
         ),
     };
+    if dialect == Dialect::LmDeploy {
+        check_lmdeploy(sampling, route)?;
+    }
     sampling_fields(sampling, dialect, &mut body)?;
     logprobs(sampling, dialect, route, &mut body)?;
-    match &request.response_format {
-        ResponseFormat::Text => {}
-        ResponseFormat::JsonObject => {
-            body.insert("response_format".into(), json!({"type": "json_object"}));
+    if let Some(format) = response_format(&request.response_format) {
+        if route == Route::Completions && dialect != Dialect::Vllm {
+            return refuse("response_format", "the server has it for messages only");
         }
-        ResponseFormat::JsonSchema(schema) => {
-            let schema = json!({"name": "answer", "schema": schema, "strict": true});
-            let format = json!({"type": "json_schema", "json_schema": schema});
-            body.insert("response_format".into(), format);
-        }
+        body.insert("response_format".into(), format);
     }
     if request.keep_special_tokens {
         if body.contains_key("tools") {
@@ -110,14 +111,26 @@ pub(super) fn body(
     Ok((route, body.into()))
 }
 
-/// `max_tokens` of a completion without a limit: servers take 16 where it is left out.
+fn response_format(format: &ResponseFormat) -> Option<Value> {
+    match format {
+        ResponseFormat::Text => None,
+        ResponseFormat::JsonObject => Some(json!({"type": "json_object"})),
+        ResponseFormat::JsonSchema(schema) => {
+            let schema = json!({"name": "answer", "schema": schema, "strict": true});
+            Some(json!({"type": "json_schema", "json_schema": schema}))
+        }
+    }
+}
+
+/// `max_tokens` of a completion without a limit: left out, it is 16. Null is none to vLLM and
+/// llama.cpp, but 512 to LMDeploy.
 fn unlimited(request: &ChatRequest, dialect: Dialect, context_length: usize) -> Result<Value> {
     match &request.input {
-        _ if dialect != Dialect::OpenAi => Ok(Value::Null),
+        _ if matches!(dialect, Dialect::Vllm | Dialect::LlamaCpp) => Ok(Value::Null),
         Input::Ids(ids) if context_length > ids.len() => Ok((context_length - ids.len()).into()),
         _ => refuse(
             "max_new_tokens",
-            "is needed: this server's completions have 16 tokens without a limit",
+            "is needed: this server's completions have a limit of their own",
         ),
     }
 }
@@ -157,6 +170,8 @@ fn sampling_fields(
     );
     set("presence_penalty", number(presence), known, presence == 0.0);
     let top_k = match p.top_k {
+        // LMDeploy always samples; of one token there is nothing to draw.
+        _ if dialect == Dialect::LmDeploy && p.temperature == 0.0 => 1.into(),
         0 if dialect == Dialect::Vllm => (-1).into(),
         top_k => top_k.into(),
     };
@@ -169,8 +184,9 @@ fn sampling_fields(
     };
     set(name, number(repetition), known, repetition == 1.0);
     if dialect == Dialect::LlamaCpp {
-        // The whole context, not only its last 64 tokens.
-        set("repeat_last_n", (-1).into(), false, repetition == 1.0);
+        // All penalties look at the whole context, not only at its last 64 tokens.
+        let off = repetition == 1.0 && frequency == 0.0 && presence == 0.0;
+        set("repeat_last_n", (-1).into(), false, off);
     }
     if let Some(seed) = p.seed {
         set("seed", seed.into(), true, false);
@@ -200,6 +216,24 @@ fn sampling_fields(
             true,
             false,
         );
+    }
+    Ok(())
+}
+
+/// What LMDeploy's interface has no field for, or reads and passes over
+/// (`lmdeploy/serve/openai/api_server.py`).
+fn check_lmdeploy(p: &SamplingParams, route: Route) -> Result<()> {
+    if p.frequency_penalty != 0.0 {
+        return refuse("frequency_penalty", "LMDeploy passes it over");
+    }
+    if p.presence_penalty != 0.0 {
+        return refuse("presence_penalty", "LMDeploy passes it over");
+    }
+    if !p.logit_bias.is_empty() && route == Route::Completions {
+        return refuse("logit_bias", "LMDeploy has it for messages only");
+    }
+    if p.seed == Some(0) {
+        return refuse("seed", "is 0, which LMDeploy takes for none");
     }
     Ok(())
 }
@@ -237,24 +271,31 @@ fn logprobs(
     Ok(())
 }
 
-fn tools(request: &ChatRequest, body: &mut Map<String, Value>) -> Result<()> {
+fn tools(request: &ChatRequest, dialect: Dialect, body: &mut Map<String, Value>) -> Result<()> {
+    let mut tools = request.tools.clone();
     let choice = match &request.tool_choice {
         // The tools are left out.
         ToolChoice::None => return Ok(()),
+        ToolChoice::Auto if tools.is_empty() => return Ok(()),
         ToolChoice::Auto => None,
+        _ if tools.is_empty() => {
+            return refuse("tool_choice", "asks for a call, but there are no tools");
+        }
+        _ if dialect == Dialect::LmDeploy => {
+            return refuse("tool_choice", "LMDeploy does not force calls");
+        }
         ToolChoice::Required => Some(json!("required")),
-        ToolChoice::Tool(name) if request.tools.iter().all(|tool| tool.name != *name) => {
+        ToolChoice::Tool(name) if tools.iter().all(|tool| tool.name != *name) => {
             return refuse("tool_choice", format!("there is no tool `{name}`"));
+        }
+        ToolChoice::Tool(name) if dialect == Dialect::LlamaCpp => {
+            // It takes no name, but if there is just one tool it needs none.
+            tools.retain(|tool| tool.name == *name);
+            Some(json!("required"))
         }
         ToolChoice::Tool(name) => Some(json!({"type": "function", "function": {"name": name}})),
     };
-    if request.tools.is_empty() {
-        return match choice {
-            None => Ok(()),
-            Some(_) => refuse("tool_choice", "asks for a call, but there are no tools"),
-        };
-    }
-    body.insert("tools".into(), tools_json(&request.tools));
+    body.insert("tools".into(), tools_json(&tools));
     if let Some(choice) = choice {
         body.insert("tool_choice".into(), choice);
     }

@@ -18,6 +18,8 @@ use crate::message::Message;
 use crate::scorer::{ModelFacts, ScoreRequest, Scorer, TokenScore, Tokens};
 use crate::tool::ToolSpec;
 
+const PROMPT_LOGPROBS: &str = "log-probabilities of a prompt";
+
 /// Token ids, and how many of the last ones are scored.
 type Span = (Vec<u32>, usize);
 
@@ -187,6 +189,11 @@ impl RemoteModel {
 
     fn score_batch(&self, spans: &[Span]) -> Result<Vec<Vec<TokenScore>>> {
         let url = self.client.api("/completions");
+        if matches!(self.dialect, Dialect::LmDeploy | Dialect::LlamaCpp) {
+            // Neither echoes log-probabilities, and LMDeploy takes ids for texts.
+            let what = PROMPT_LOGPROBS;
+            return Err(Error::NotOffered { url, what });
+        }
         let prompts: Vec<&[u32]> = spans.iter().map(|(ids, _)| ids.as_slice()).collect();
         let mut body = json!({
             "model": self.name,
@@ -215,7 +222,7 @@ impl RemoteModel {
             });
             let Some(logprobs) = logprobs else {
                 let url = url.clone();
-                let what = "log-probabilities of a prompt";
+                let what = PROMPT_LOGPROBS;
                 return Err(Error::NotOffered { url, what });
             };
             echoed(ids, *scored, &logprobs).map_err(malformed)

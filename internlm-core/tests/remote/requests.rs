@@ -123,8 +123,13 @@ fn every_sampling_parameter_is_sent() {
     let mut request = full();
     let plain = json!({"repetition_penalty": 1.1});
     check(Dialect::OpenAi, &request, chat, full_json(plain.clone()));
-    let ids = json!({"repetition_penalty": 1.1, "return_token_ids": true});
-    check(Dialect::LmDeploy, &request, chat, full_json(ids));
+    // LMDeploy keeps to all but two.
+    let mut lmdeploy = request.clone();
+    lmdeploy.sampling.frequency_penalty = 0.0;
+    lmdeploy.sampling.presence_penalty = 0.0;
+    let want = json!({"repetition_penalty": 1.1, "return_token_ids": true,
+        "frequency_penalty": 0.0, "presence_penalty": 0.0});
+    check(Dialect::LmDeploy, &lmdeploy, chat, full_json(want));
     request.sampling.logprobs = Some(3);
     let want = json!({"repeat_penalty": 1.1, "repeat_last_n": -1, "logprobs": true,
         "top_logprobs": 3});
@@ -161,10 +166,15 @@ fn a_known_server_is_told_what_is_off() {
     let path = "/v1/completions";
     let want = json!({"top_k": -1, "repetition_penalty": 1.0, "return_token_ids": true});
     check(Dialect::Vllm, &request, path, common(want));
-    let want = json!({"top_k": 0, "repetition_penalty": 1.0, "return_token_ids": true});
-    check(Dialect::LmDeploy, &request, path, common(want));
     let want = json!({"top_k": 0, "repeat_penalty": 1.0});
     check(Dialect::LlamaCpp, &request, path, common(want));
+    let mut request = ChatRequest::prompt("x");
+    request.sampling.max_new_tokens = Some(4);
+    let want = json!({"prompt": "x", "max_tokens": 4, "top_k": 1, "repetition_penalty": 1.0,
+        "return_token_ids": true});
+    check(Dialect::LmDeploy, &request, path, common(want));
+    request.sampling.temperature = 0.5;
+    assert_eq!(sent(Dialect::LmDeploy, &request).body["top_k"], 0);
 }
 
 #[test]
@@ -241,18 +251,30 @@ fn tools_and_formats() {
     ];
     let request = hi().with_tools(tools);
     let body = |request: &ChatRequest| sent(Dialect::OpenAi, request).body;
-    let want = json!([
+    let tools_json = json!([
         {"type": "function",
             "function": {"name": "f", "description": "Does f.", "parameters": {"type": "object"}}},
         {"type": "function", "function": {"name": "g", "description": ""}},
     ]);
     let auto = body(&request);
-    assert_eq!((&auto["tools"], auto.get("tool_choice")), (&want, None));
+    assert_eq!(
+        (&auto["tools"], auto.get("tool_choice")),
+        (&tools_json, None)
+    );
     let choice = |choice| body(&request.clone().with_tool_choice(choice));
     assert_eq!(choice(ToolChoice::Required)["tool_choice"], "required");
     let named = choice(ToolChoice::Tool("g".into()));
     let want = json!({"type": "function", "function": {"name": "g"}});
     assert_eq!(named["tool_choice"], want);
+    // llama.cpp takes no names.
+    let request_g = request
+        .clone()
+        .with_tool_choice(ToolChoice::Tool("g".into()));
+    let named = sent(Dialect::LlamaCpp, &request_g).body;
+    assert_eq!(
+        (&named["tool_choice"], &named["tools"]),
+        (&json!("required"), &json!([tools_json[1]]))
+    );
     let none = choice(ToolChoice::None);
     assert!(none.get("tools").is_none() && none.get("tool_choice").is_none());
 
@@ -292,13 +314,39 @@ fn what_a_server_cannot_keep_is_refused() {
     let bad = SamplingParams::greedy().with_temperature(-1.0);
     open_ai(&hi().with_sampling(bad), "temperature");
 
+    let object = ChatRequest::prompt("x")
+        .with_sampling(SamplingParams::greedy().with_max_new_tokens(1))
+        .with_response_format(ResponseFormat::JsonObject);
+    open_ai(&object, "response_format");
     let logprobs = hi().with_sampling(SamplingParams::greedy().with_logprobs(1));
-    refused(Dialect::OpenAi, &logprobs, "logprobs");
-    refused(Dialect::LmDeploy, &logprobs, "logprobs");
-    let mut stop = hi();
-    stop.sampling.stop_token_ids = vec![2];
-    refused(Dialect::LmDeploy, &stop, "stop_token_ids");
-    refused(Dialect::LlamaCpp, &stop, "stop_token_ids");
-    let kept = hi().with_keep_special_tokens(true);
-    refused(Dialect::LlamaCpp, &kept, "keep_special_tokens");
+    open_ai(&logprobs, "logprobs");
+
+    let llama = |request: &ChatRequest, field| refused(Dialect::LlamaCpp, request, field);
+    let with = |set: fn(&mut SamplingParams)| {
+        let mut request = hi();
+        set(&mut request.sampling);
+        request
+    };
+    llama(&with(|p| p.stop_token_ids = vec![2]), "stop_token_ids");
+    llama(&hi().with_keep_special_tokens(true), "keep_special_tokens");
+    llama(&object, "response_format");
+
+    let lmdeploy = |request: &ChatRequest, field| refused(Dialect::LmDeploy, request, field);
+    lmdeploy(&logprobs, "logprobs");
+    lmdeploy(&with(|p| p.stop_token_ids = vec![2]), "stop_token_ids");
+    lmdeploy(&with(|p| p.frequency_penalty = 1.0), "frequency_penalty");
+    lmdeploy(&with(|p| p.presence_penalty = 1.0), "presence_penalty");
+    lmdeploy(&with(|p| p.seed = Some(0)), "seed");
+    lmdeploy(
+        &hi()
+            .with_tools(tool())
+            .with_tool_choice(ToolChoice::Required),
+        "tool_choice",
+    );
+    lmdeploy(&ChatRequest::prompt("x"), "max_new_tokens");
+    lmdeploy(&ChatRequest::new(Input::Ids(vec![1])), "ids");
+    lmdeploy(&object, "response_format");
+    let mut biased = object.with_response_format(ResponseFormat::Text);
+    biased.sampling.logit_bias = vec![(1, 1.0)];
+    lmdeploy(&biased, "logit_bias");
 }

@@ -207,8 +207,9 @@ fn what_a_server_lacks_is_said() {
             .render_chat(&[Message::user("x")], &[], true)
             .unwrap_err()
     ));
-    // Servers that do not echo leave log-probabilities out, or have those of the answer only.
     let ids = [request(vec![1], vec![3, 4])];
+    assert!(not_offered(model.score(&ids).unwrap_err()));
+    // Servers that do not echo leave log-probabilities out, or have those of the answer only.
     for logprobs in [
         Value::Null,
         json!({"content": [{"token": "x", "logprob": -1.0}]}),
