@@ -44,6 +44,7 @@ mod client;
 mod config;
 mod request;
 mod retry;
+mod sampling;
 mod scorer;
 mod sse;
 mod stream;

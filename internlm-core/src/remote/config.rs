@@ -19,7 +19,8 @@ pub enum Dialect {
     /// LMDeploy's `api_server`. It reads several fields without keeping to them; requests that need
     /// these are refused.
     LmDeploy,
-    /// llama.cpp's `llama-server`, whose frequency and presence penalties count the prompt too.
+    /// llama.cpp's `llama-server`. Its frequency and presence penalties count the prompt too, and it
+    /// leaves out log-probabilities of tokens that have no text of their own.
     LlamaCpp,
 }
 

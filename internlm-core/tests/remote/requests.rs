@@ -131,7 +131,7 @@ fn every_sampling_parameter_is_sent() {
         "frequency_penalty": 0.0, "presence_penalty": 0.0});
     check(Dialect::LmDeploy, &lmdeploy, chat, full_json(want));
     request.sampling.logprobs = Some(3);
-    let want = json!({"repeat_penalty": 1.1, "repeat_last_n": -1, "logprobs": true,
+    let want = json!({"repeat_penalty": 1.1, "repeat_last_n": 131_072, "logprobs": true,
         "top_logprobs": 3});
     check(Dialect::LlamaCpp, &request, chat, full_json(want));
     request.sampling.logprobs = Some(0);
@@ -328,6 +328,7 @@ fn what_a_server_cannot_keep_is_refused() {
         request
     };
     llama(&with(|p| p.stop_token_ids = vec![2]), "stop_token_ids");
+    llama(&with(|p| p.seed = Some(u64::from(u32::MAX))), "seed");
     llama(&hi().with_keep_special_tokens(true), "keep_special_tokens");
     llama(&object, "response_format");
 
