@@ -108,7 +108,8 @@ fn the_deadline_ends_a_request() {
     let limit = |answer: Answer, set: fn(RemoteConfig) -> RemoteConfig| {
         let (answer, _closed) = answer.held();
         let (outcome, tries) = try_with([answer, good()], set);
-        assert_eq!(tries, 1);
+        // On a busy machine the server may not have looked yet.
+        assert!(tries <= 1);
         match outcome {
             Err(Error::Timeout { limit, .. }) => limit,
             other => panic!("{other:?}"),
