@@ -1,16 +1,14 @@
 // Headless Chromium on a new, empty profile, and a small runner: no test leaves anything to the next.
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 export async function open() {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
   if (!existsSync(executablePath)) throw new Error(`no Chromium at ${executablePath}; set CHROMIUM`);
-  const profile = mkdtempSync(join(tmpdir(), "chat-page-"));
+  // Playwright gives every launch a new profile directory and removes it.
   const browser = await chromium.launch({ executablePath, headless: true, args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", `--disk-cache-dir=${profile}`] });
-  return { browser, close: async () => { await browser.close(); rmSync(profile, { recursive: true, force: true }); } };
+    "--disable-background-networking", "--disable-component-update", "--disable-sync"] });
+  return { browser, close: () => browser.close() };
 }
 
 /** The page in a context of its own; `problems` gathers what a policy blocked and what the script threw. */

@@ -1,4 +1,5 @@
 // Tests of the chat page in headless Chromium against a scripted server.
+//   npm install --no-package-lock    (playwright-core alone, of one exact version; it brings no browser)
 //   node run.mjs [--screenshots FOLDER] [--only PART-OF-A-NAME]
 import { parseArgs } from "node:util";
 import { open, runAll } from "./browser.mjs";

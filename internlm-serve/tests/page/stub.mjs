@@ -83,7 +83,7 @@ export async function serve() {
       response.write(event(chunk({ tool_calls: [{ index: 0, id: "call_1", type: "function", function: { name: "weather", arguments: "" } }] })));
       for (const part of ['{"city":', '"上海",', '"html":"<img src=x onerror=window.hacked=11>"}']) response.write(event(chunk({ tool_calls: [{ index: 0, function: { arguments: part } }] })));
       response.write(event(chunk({}, "tool_calls")) + event(usage(12)) + event("[DONE]"));
-    } else for (const e of whole(`You said: ${body.messages.at(-1).content}`)) { response.write(e); await sleep(2); }
+    } else for (const e of whole(`You said: ${body.messages.at(-1).content}`)) { response.write(e); await sleep(25); }
     response.end();
   }
 
