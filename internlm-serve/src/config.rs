@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+pub use crate::speculate::PromptLookup;
 
 /// How keys and values are held in the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct EngineConfig {
     pub max_context: Option<usize>,
     /// The deadline of requests that name none.
     pub deadline: Option<Duration>,
+    /// Guesses at what follows, out of prompt and answer; answers don't change by it.
+    pub prompt_lookup: Option<PromptLookup>,
 }
 
 impl Default for EngineConfig {
@@ -63,6 +66,7 @@ impl Default for EngineConfig {
             prefix_caching: true,
             max_context: None,
             deadline: None,
+            prompt_lookup: None,
         }
     }
 }
@@ -98,6 +102,8 @@ impl EngineConfig {
         with_max_context: max_context, Option<usize>;
         /// Sets the deadline of requests that name none.
         with_deadline: deadline, Option<Duration>;
+        /// Sets whether and how what follows is guessed.
+        with_prompt_lookup: prompt_lookup, Option<PromptLookup>;
     }
 
     /// Checks every number on its own.

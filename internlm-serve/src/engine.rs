@@ -140,6 +140,7 @@ impl Engine {
             text: answer_text,
             siblings,
             computed: 0,
+            draft: Vec::new(),
             blocks: Vec::new(),
             published: 0,
             content: ContentId::root(0),

@@ -16,6 +16,7 @@ pub mod request;
 pub mod response;
 mod schedule;
 mod sequence;
+mod speculate;
 mod step;
 mod text;
 mod worker;

@@ -32,6 +32,10 @@ pub struct Metrics {
     pub cached_tokens: u64,
     /// Tokens of answers.
     pub completion_tokens: u64,
+    /// Tokens that were guessed ahead of the model.
+    pub drafted_tokens: u64,
+    /// Those of them that turned out right.
+    pub accepted_tokens: u64,
     /// Passes of the model.
     pub steps: u64,
     /// Time from a request's arrival to its first token.
@@ -52,6 +56,8 @@ impl Metrics {
             (&mut self.prompt_tokens, other.prompt_tokens),
             (&mut self.cached_tokens, other.cached_tokens),
             (&mut self.completion_tokens, other.completion_tokens),
+            (&mut self.drafted_tokens, other.drafted_tokens),
+            (&mut self.accepted_tokens, other.accepted_tokens),
             (&mut self.steps, other.steps),
         ] {
             *total += more;

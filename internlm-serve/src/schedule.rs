@@ -65,8 +65,31 @@ impl Worker {
             if at >= self.running.len() {
                 return;
             }
+            self.guess(at);
             self.grow(at);
             at += 1;
+        }
+    }
+
+    /// Guesses what a sequence that decodes will say next, where guesses are asked for and there is room.
+    fn guess(&mut self, at: usize) {
+        let sequence = &mut self.running[at];
+        sequence.draft.clear();
+        let Some(lookup) = self.config.prompt_lookup else {
+            return;
+        };
+        // A guess is not worth a block: it ends with the one that is being filled.
+        let room = sequence
+            .blocks
+            .len()
+            .max(sequence.tokens.len().div_ceil(BLOCK_SIZE))
+            * BLOCK_SIZE;
+        let limit = (sequence.max_new_tokens - sequence.generated())
+            .saturating_sub(1)
+            .min(room - sequence.tokens.len());
+        if sequence.pending() == 1 {
+            let draft = lookup.draft(&sequence.tokens, limit).to_vec();
+            sequence.draft = draft;
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Sequence {
     pub(crate) siblings: Vec<Sibling>,
     /// Tokens whose keys and values are in the cache.
     pub(crate) computed: usize,
+    /// Guesses at the tokens after the last one, computed with it.
+    pub(crate) draft: Vec<u32>,
     pub(crate) blocks: Vec<u32>,
     /// Full blocks that can be found by their tokens, from the first on.
     pub(crate) published: usize,

@@ -7,6 +7,7 @@ use std::time::Instant;
 use candle_core::{Device, Storage, Tensor};
 use internlm_core::chat_model::FinishReason;
 use internlm_model::batch::{Batch, Logits};
+use internlm_model::sampler::Choice;
 use internlm_model::{Context, Error as ModelError};
 
 use crate::error::{Error, Result};
@@ -60,18 +61,20 @@ impl Worker {
     /// The pass.
     ///
     /// # Shapes
-    /// - out: a row for each part that reaches the end of its tokens, `(rows, vocab_size)`
+    /// - out: for each part that reaches the end of its tokens a row, and one for each guess,
+    ///   `(rows, vocab_size)`
     fn forward(&mut self, parts: &[Part]) -> Result<Tensor> {
         let mut batch = Batch::new();
         for (slot, part) in parts.iter().enumerate() {
             let sequence = &self.running[part.at];
             self.cache.set(slot, &sequence.blocks, sequence.computed);
-            let ids = &sequence.tokens[sequence.computed..][..part.len];
+            let mut ids = sequence.tokens[sequence.computed..][..part.len].to_vec();
             let logits = match part.len == sequence.pending() {
-                true => Logits::Last,
+                true => Logits::LastRows(1 + sequence.draft.len()),
                 false => Logits::None,
             };
-            batch.push(slot, ids, sequence.computed, sequence.prompt_len, logits)?;
+            ids.extend_from_slice(&sequence.draft);
+            batch.push(slot, &ids, sequence.computed, sequence.prompt_len, logits)?;
         }
         let text = self.text.clone();
         let cache = &mut self.cache;
@@ -95,7 +98,7 @@ impl Worker {
             sequence.computed += part.len;
             if sequence.pending() == 0 {
                 chosen.push(((sequence.request, sequence.index), row));
-                row += 1;
+                row += 1 + sequence.draft.len();
             }
             self.publish(part.at);
         }
@@ -152,6 +155,7 @@ impl Worker {
                 text: sibling.text,
                 siblings: Vec::new(),
                 computed: leader.computed,
+                draft: Vec::new(),
                 blocks: leader.blocks.clone(),
                 published: leader.published,
                 content: leader.content,
@@ -166,12 +170,8 @@ impl Worker {
     }
 
     /// Chooses tokens, on all threads where there are several to choose. `rows` says for each running sequence
-    /// which row of the logits is its own, if any.
-    fn sample(
-        &mut self,
-        logits: &Tensor,
-        rows: &[Option<usize>],
-    ) -> Result<Vec<((RequestId, usize), Result<bool>)>> {
+    /// which row of the logits is its first, if any.
+    fn sample(&mut self, logits: &Tensor, rows: &[Option<usize>]) -> Result<Vec<(Name, Outcome)>> {
         let text = self.text.clone();
         let vocab_size = text.model().config().vocab_size;
         let (storage, layout) = logits.storage_and_layout();
@@ -182,7 +182,7 @@ impl Worker {
             });
         };
         let logits = &cpu.as_slice::<f32>().map_err(ModelError::from)?[start..end];
-        type Slot<'a> = Mutex<(&'a mut Sequence, usize, Option<Result<bool>>)>;
+        type Slot<'a> = Mutex<(&'a mut Sequence, usize, Option<Outcome>)>;
         let slots: Vec<Slot<'_>> = self
             .running
             .iter_mut()
@@ -192,9 +192,10 @@ impl Worker {
         let task = |index: usize| {
             let mut slot = slots[index].lock().unwrap_or_else(PoisonError::into_inner);
             let (sequence, row, outcome) = &mut *slot;
-            let logits = &logits[*row * vocab_size..][..vocab_size];
+            let logits = &logits[*row * vocab_size..];
             // A sequence that panics is failed, and not looked at again.
-            let done = catch_unwind(AssertUnwindSafe(|| sequence.next_token(logits)));
+            let next = || sequence.next_tokens(logits.chunks_exact(vocab_size));
+            let done = catch_unwind(AssertUnwindSafe(next));
             *outcome = Some(done.unwrap_or_else(|panic| Err(panicked(&*panic))));
         };
         match slots.len() {
@@ -211,34 +212,80 @@ impl Worker {
             .collect())
     }
 
-    /// Delivers what a sequence's new token brought.
-    fn settle(&mut self, name: (RequestId, usize), outcome: Result<bool>) {
+    /// Delivers what a sequence's new tokens brought.
+    fn settle(&mut self, name: Name, outcome: Outcome) {
         let is = |s: &Sequence| (s.request, s.index) == name;
         let Some(at) = self.running.iter().position(is) else {
             return;
         };
+        let next = match outcome {
+            Ok(next) => next,
+            Err(error) => return self.fail(name.0, error),
+        };
         let now = Instant::now();
-        self.counts.completion_tokens += 1;
-        let sequence = &mut self.running[at];
-        match sequence.last_token_at.replace(now) {
-            Some(last) => self.counts.time_per_token.record(now - last),
+        self.counts.completion_tokens += next.tokens as u64;
+        self.counts.drafted_tokens += next.drafted as u64;
+        self.counts.accepted_tokens += (next.tokens - 1) as u64;
+        match self.running[at].last_token_at.replace(now) {
+            Some(last) => {
+                for _ in 0..next.tokens {
+                    let time = (now - last) / next.tokens as u32;
+                    self.counts.time_per_token.record(time);
+                }
+            }
             None => {
                 if let Some(active) = self.requests.get(&name.0) {
-                    self.counts.time_to_first_token.record(now - active.arrived);
+                    let time = now - active.arrived;
+                    self.counts.time_to_first_token.record(time);
                 }
             }
         }
-        match outcome {
-            Ok(done) => self.deliver(at, done),
-            Err(error) => self.fail(name.0, error),
-        }
+        self.deliver(at, next.done);
     }
 }
 
+/// Which sequence: its request, and which of its answers.
+type Name = (RequestId, usize);
+
+type Outcome = Result<Next>;
+
+/// What a step brought to a sequence.
+struct Next {
+    /// New tokens, an end token included; at least one.
+    tokens: usize,
+    /// Guesses that were checked.
+    drafted: usize,
+    /// Whether the answer is done.
+    done: bool,
+}
+
 impl Sequence {
-    /// Chooses the next token from `(vocab_size)` logits. Whether the answer is done.
-    fn next_token(&mut self, logits: &[f32]) -> Result<bool> {
-        let choice = self.sampler.sample(logits)?;
+    /// Chooses the next token from the first row of logits, and goes on to the next row as long as the guesses
+    /// are what was chosen.
+    fn next_tokens<'a>(&mut self, mut rows: impl Iterator<Item = &'a [f32]>) -> Outcome {
+        let draft = std::mem::take(&mut self.draft);
+        let mut next = Next {
+            tokens: 0,
+            drafted: draft.len(),
+            done: false,
+        };
+        let mut guesses = draft.into_iter();
+        while let Some(logits) = rows.next() {
+            let choice = self.sampler.sample(logits)?;
+            next.tokens += 1;
+            let id = choice.id;
+            next.done = self.take(choice)?;
+            if next.done || guesses.next() != Some(id) {
+                break;
+            }
+            // The guess was right: what was computed for it holds.
+            self.computed += 1;
+        }
+        Ok(next)
+    }
+
+    /// Takes a token that was chosen. Whether the answer is done.
+    fn take(&mut self, choice: Choice) -> Result<bool> {
         if self.stop_token_ids.contains(&choice.id) {
             self.finish(FinishReason::Stop, false, 1);
             return Ok(true);

@@ -72,7 +72,7 @@ pub fn model(model_type: &str, seed: u64) -> TextModel {
     let json = serde_json::json!({
         "model_type": model_type, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": if model_type == "internlm2" { 2 } else { 4 },
-        "vocab_size": 272, "bias": model_type == "internlm", "max_position_embeddings": 100,
+        "vocab_size": 265, "bias": model_type == "internlm", "max_position_embeddings": 100,
         "rope_scaling": {"type": "dynamic", "factor": 6.0}, "rotary": {"type": "dynamic", "base": 10000},
         "eos_token_id": 258, "bos_token_id": 257, "tie_word_embeddings": false,
     });

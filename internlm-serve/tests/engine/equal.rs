@@ -2,9 +2,9 @@
 //! own length, where dynamic NTK changes the base.
 
 use internlm_core::ChatModel;
-use internlm_core::Scorer;
 use internlm_core::scorer::{ScoreRequest, Tokens};
-use internlm_serve::config::KvCacheDtype;
+use internlm_core::{SamplingParams, Scorer};
+use internlm_serve::config::{KvCacheDtype, PromptLookup};
 use internlm_serve::{Engine, EngineConfig, Request};
 
 use crate::common::{alone, blocks, engine, ids, model, request, sampled};
@@ -109,7 +109,10 @@ fn preempted_sequences_say_the_same() {
             .with_prefix_caching(prefix_caching);
         let engine = engine(config);
         let requests: Vec<_> = (0..8)
-            .map(|i| request(&ids(40 + 9 * i, i as u64), sampled(i as u64, 120)))
+            .map(|i| {
+                let sampling = sampled(i as u64, 120).with_ignore_eos(true);
+                request(&ids(40 + 9 * i, i as u64), sampling)
+            })
             .collect();
         let running: Vec<_> = requests
             .iter()
@@ -191,4 +194,44 @@ fn scores_are_those_of_the_model_also_while_others_run() {
         reference.score_rolling(&texts).unwrap()
     );
     assert_eq!(running.complete().unwrap(), alone(&reference, &chat));
+}
+
+/// Answers that repeat themselves: guesses are right often, and change nothing.
+#[test]
+fn guesses_change_nothing() {
+    let config = EngineConfig::default()
+        .with_prompt_lookup(Some(PromptLookup::default().with_ngrams(1, 3)))
+        .with_max_batch(5);
+    for model_type in ["internlm2", "internlm"] {
+        let reference = model(model_type, 7);
+        let engine = Engine::new(model(model_type, 7), config.clone()).unwrap();
+        let pattern = ids(7, 1).repeat(12);
+        let requests: Vec<_> = (0..10)
+            .map(|i| {
+                let sampling = match i % 2 {
+                    0 => SamplingParams::greedy().with_max_new_tokens(30 + i),
+                    _ => sampled(i as u64, 50 + i).with_temperature(0.7),
+                };
+                request(&pattern[..20 + 6 * i], sampling)
+            })
+            .collect();
+        let running: Vec<_> = requests
+            .iter()
+            .map(|r| engine.submit(r.clone()).unwrap())
+            .collect();
+        for (request, response) in requests.iter().zip(running) {
+            assert_eq!(
+                response.complete().unwrap(),
+                alone(&reference, request),
+                "{model_type}"
+            );
+        }
+        let metrics = engine.metrics();
+        assert!(metrics.accepted_tokens > 0, "{metrics:?}");
+        assert!(
+            metrics.accepted_tokens < metrics.drafted_tokens,
+            "{metrics:?}"
+        );
+        assert_eq!(metrics.blocks_in_use, 0);
+    }
 }
