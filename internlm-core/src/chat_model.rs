@@ -157,6 +157,13 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Tokens generated, the end token included.
     pub completion_tokens: usize,
+    /// Tokens of the prompt that were not computed, because an earlier request had them computed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cached_tokens: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Usage {
@@ -326,6 +333,7 @@ mod tests {
         let usage = Usage {
             prompt_tokens: 1,
             completion_tokens: 2,
+            ..Usage::default()
         };
         let reason = FinishReason::ToolCalls;
         round(
@@ -359,6 +367,7 @@ mod tests {
         let usage = Usage {
             prompt_tokens: 4,
             completion_tokens: 3,
+            ..Usage::default()
         };
         let reason = FinishReason::ToolCalls;
         completion.push(Event::Finish { reason, usage });

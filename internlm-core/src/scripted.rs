@@ -201,6 +201,7 @@ impl ChatModel for ScriptedModel {
         let usage = reply.usage.unwrap_or(Usage {
             prompt_tokens: self.prompt_tokens(request),
             completion_tokens: events.len(),
+            ..Usage::default()
         });
         let reason = reply.finish_reason.unwrap_or(match &reply.tool_calls[..] {
             [] => FinishReason::Stop,
@@ -375,6 +376,7 @@ mod tests {
             usage: Usage {
                 prompt_tokens,
                 completion_tokens,
+                ..Usage::default()
             },
         };
         let two = ScriptedModel::new(["书é!"]).with_delta_chars(2);
@@ -440,6 +442,7 @@ mod tests {
         let usage = Usage {
             prompt_tokens: 7,
             completion_tokens: 5,
+            ..Usage::default()
         };
         let reply = Reply::text("a")
             .with_finish_reason(FinishReason::Length)

@@ -98,6 +98,7 @@ impl<C: KvCache> Generation<'_, C> {
         Usage {
             prompt_tokens: self.prompt.len(),
             completion_tokens: self.generated,
+            ..Usage::default()
         }
     }
 

@@ -14,6 +14,7 @@ use internlm_model::{CausalLm, KvDtype, LoadConfig, PagedCache, TextModel};
 use internlm_tokenize::{ChatTemplate, Tokenizer};
 
 use crate::blocks::ContentId;
+use crate::chat::Chat;
 use crate::config::{CacheBudget, EngineConfig, KvCacheDtype};
 use crate::error::{Error, Result};
 use crate::inbox::{Closing, Inbox, Job};
@@ -66,6 +67,13 @@ impl Engine {
             KvCacheDtype::Int8 => KvDtype::Int8,
             KvCacheDtype::Int4 => KvDtype::Int4,
         };
+        if config.kv_cache != KvCacheDtype::Auto && !model.device().is_cpu() {
+            return Err(Error::Config {
+                field: "kv_cache",
+                what: "int8 and int4 are read on the CPU only; use auto on other devices"
+                    .to_owned(),
+            });
+        }
         let num_blocks = num_blocks(&config, PagedCache::bytes_per_block(model.config(), dtype))?;
         let cache = PagedCache::new(model.config(), dtype, num_blocks);
         let context_length = model
@@ -163,6 +171,11 @@ impl Engine {
             }
         })?;
         Ok(response)
+    }
+
+    /// A conversation that begins.
+    pub fn chat(&self) -> Chat {
+        Chat::new(self.clone())
     }
 
     fn check(&self, request: &Request) -> Result<()> {
@@ -301,6 +314,14 @@ fn num_blocks(config: &EngineConfig, bytes_per_block: usize) -> Result<usize> {
         });
     }
     Ok(blocks)
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("model", &self.model().name())
+            .finish_non_exhaustive()
+    }
 }
 
 impl ChatModel for Engine {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod blocks;
+pub mod chat;
 pub mod config;
 pub mod engine;
 pub mod error;
@@ -21,6 +22,7 @@ mod step;
 mod text;
 mod worker;
 
+pub use chat::Chat;
 pub use config::EngineConfig;
 pub use engine::Engine;
 pub use error::{Error, Result};

@@ -69,6 +69,7 @@ impl Sequence {
         Usage {
             prompt_tokens: self.prompt_len,
             completion_tokens: self.generated() + end_tokens,
+            cached_tokens: self.cached_tokens.unwrap_or(0),
         }
     }
 

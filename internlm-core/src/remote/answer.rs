@@ -161,6 +161,7 @@ impl Assembler {
             self.usage = Usage {
                 prompt_tokens: usage.prompt_tokens.unwrap_or_default(),
                 completion_tokens: usage.completion_tokens.unwrap_or_default(),
+                ..Usage::default()
             };
         }
         let choices = chunk.choices.unwrap_or_default();

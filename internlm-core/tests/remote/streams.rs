@@ -60,6 +60,7 @@ fn an_answer_comes_as_it_is_sent() {
     let usage = Usage {
         prompt_tokens: 5,
         completion_tokens: 4,
+        ..Usage::default()
     };
     let reason = FinishReason::Stop;
     let want = [

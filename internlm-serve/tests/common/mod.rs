@@ -118,6 +118,12 @@ pub fn request(ids: &[u32], sampling: SamplingParams) -> ChatRequest {
     ChatRequest::new(Input::Ids(ids.to_vec())).with_sampling(sampling)
 }
 
+/// An answer without what it took to make it.
+pub fn said(mut completion: Completion) -> Completion {
+    completion.usage.cached_tokens = 0;
+    completion
+}
+
 /// What the model says without an engine.
 pub fn alone(model: &TextModel, request: &ChatRequest) -> Completion {
     model.complete(request).expect("an answer")

@@ -7,7 +7,7 @@ use internlm_core::{SamplingParams, Scorer};
 use internlm_serve::config::{KvCacheDtype, PromptLookup};
 use internlm_serve::{Engine, EngineConfig, Request};
 
-use crate::common::{alone, blocks, engine, ids, model, request, sampled};
+use crate::common::{alone, blocks, engine, ids, model, request, said, sampled};
 
 /// Prompts around blocks and the length at which dynamic NTK begins.
 const LENGTHS: [usize; 10] = [1, 5, 63, 64, 65, 90, 99, 130, 200, 333];
@@ -19,7 +19,7 @@ fn one_answer_is_that_of_the_model() {
         let reference = model(model_type, 7);
         for (seed, len) in LENGTHS.into_iter().enumerate() {
             let request = request(&ids(len, 1), sampled(seed as u64, 40));
-            let got = engine.complete(&request).unwrap();
+            let got = said(engine.complete(&request).unwrap());
             assert_eq!(got, alone(&reference, &request), "{model_type}, {len}");
         }
     }
@@ -49,7 +49,10 @@ fn a_batch_gives_the_answers_that_each_has_alone() {
                 .map(|r| engine.submit(r.clone()).unwrap())
                 .collect();
             for (request, response) in requests.iter().zip(running) {
-                assert_eq!(response.complete().unwrap(), alone(&reference, request));
+                assert_eq!(
+                    said(response.complete().unwrap()),
+                    alone(&reference, request)
+                );
             }
             assert_eq!(engine.metrics().blocks_in_use, 0);
         }
@@ -79,7 +82,7 @@ fn a_cached_prefix_changes_nothing_but_the_work() {
         let request = request(&prompt, sampled(4, 10));
         let before = engine.metrics().cached_tokens;
         assert_eq!(
-            engine.complete(&request).unwrap(),
+            said(engine.complete(&request).unwrap()),
             alone(&reference, &request)
         );
         let cached = engine.metrics().cached_tokens - before;
@@ -91,7 +94,7 @@ fn a_cached_prefix_changes_nothing_but_the_work() {
         let request = request(&long[..len], sampled(4, 10));
         let before = engine.metrics().cached_tokens;
         assert_eq!(
-            engine.complete(&request).unwrap(),
+            said(engine.complete(&request).unwrap()),
             alone(&reference, &request),
             "{len}"
         );
@@ -119,7 +122,10 @@ fn preempted_sequences_say_the_same() {
             .map(|r| engine.submit(r.clone()).unwrap())
             .collect();
         for (request, response) in requests.iter().zip(running) {
-            assert_eq!(response.complete().unwrap(), alone(&reference, request));
+            assert_eq!(
+                said(response.complete().unwrap()),
+                alone(&reference, request)
+            );
         }
         let metrics = engine.metrics();
         assert!(metrics.preemptions > 0, "{metrics:?}");
@@ -138,7 +144,11 @@ fn answers_of_one_prompt_are_those_of_seeds_in_a_row() {
         assert_eq!(answers.len(), 5);
         for (i, answer) in answers.iter().enumerate() {
             let alone_request = request(&ids(len, 2), sampled(100 + i as u64, 30));
-            assert_eq!(answer, &alone(&reference, &alone_request), "{len}: {i}");
+            assert_eq!(
+                &said(answer.clone()),
+                &alone(&reference, &alone_request),
+                "{len}: {i}"
+            );
         }
     }
     assert_eq!(engine.metrics().blocks_in_use, 0);
@@ -159,9 +169,9 @@ fn quantized_caches_are_near_and_do_not_depend_on_the_batch() {
             .map(|r| engine.submit(r.clone()).unwrap())
             .collect();
         for (request, response) in requests.iter().zip(running) {
-            let got = response.complete().unwrap();
+            let got = said(response.complete().unwrap());
             let alone_here = Engine::new(model("internlm2", 7), config.clone()).unwrap();
-            assert_eq!(got, alone_here.complete(request).unwrap());
+            assert_eq!(got, said(alone_here.complete(request).unwrap()));
             let want = alone(&reference, request);
             let (got, want) = (got.logprobs[0].top[0].1, want.logprobs[0].top[0].1);
             assert!((got - want).abs() < near, "{kv_cache:?}: {got} and {want}");
@@ -221,7 +231,7 @@ fn guesses_change_nothing() {
             .collect();
         for (request, response) in requests.iter().zip(running) {
             assert_eq!(
-                response.complete().unwrap(),
+                said(response.complete().unwrap()),
                 alone(&reference, request),
                 "{model_type}"
             );

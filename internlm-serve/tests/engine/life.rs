@@ -6,7 +6,7 @@ use internlm_core::chat_model::{Event, FinishReason};
 use internlm_core::{ChatModel, ChatRequest, Message};
 use internlm_serve::{EngineConfig, Error, Request};
 
-use crate::common::{alone, blocks, engine, ids, model, request, sampled};
+use crate::common::{alone, blocks, engine, ids, model, request, said, sampled};
 
 /// Waits until nothing runs or waits.
 fn settle(engine: &internlm_serve::Engine) -> internlm_serve::Metrics {
@@ -100,7 +100,7 @@ fn what_was_asked_is_answered_though_the_handle_is_gone() {
     let chat = request(&ids(30, 1), sampled(1, 50));
     let response = engine.submit(chat.clone()).unwrap();
     drop(engine);
-    assert_eq!(response.complete().unwrap(), alone(&reference, &chat));
+    assert_eq!(said(response.complete().unwrap()), alone(&reference, &chat));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_conversation_is_rendered_and_ends_where_it_should() {
     let text = engine.complete(&free).unwrap().text;
     let stop: String = text.chars().skip(3).take(2).collect();
     let stopped = request(&ids(9, 1), sampled(8, 40).with_stop(stop.clone()));
-    let got = engine.complete(&stopped).unwrap();
+    let got = said(engine.complete(&stopped).unwrap());
     assert_eq!(got, alone(&reference, &stopped));
     assert_eq!(got.finish_reason, Some(FinishReason::Stop));
     assert_eq!(got.text, text[..text.find(&stop).unwrap()]);
@@ -177,7 +177,7 @@ fn survivors_of_a_crowd_hear_the_same() {
                     let chat = request(&ids(len, seed % 5), sampled(seed, 60));
                     let mut response = engine.submit(chat.clone()).unwrap();
                     if seed % 3 == 0 {
-                        assert_eq!(response.complete().unwrap(), alone(reference, &chat));
+                        assert_eq!(said(response.complete().unwrap()), alone(reference, &chat));
                     } else {
                         let heard = response.by_ref().take((seed % 7) as usize);
                         for answer in heard {
@@ -195,4 +195,37 @@ fn survivors_of_a_crowd_hear_the_same() {
     assert_eq!(metrics.blocks_in_use, 0, "{metrics:?}");
     assert_eq!(metrics.requests, metrics.finished + metrics.cancelled);
     assert_eq!(metrics.failed, 0);
+}
+
+#[test]
+fn a_chat_remembers_what_was_said() {
+    let engine = engine(EngineConfig::default());
+    let mut chat = engine
+        .chat()
+        .with_system("Be brief.")
+        .with_sampling(sampled(5, 12));
+    let first: String = chat
+        .say("One?")
+        .unwrap()
+        .map(|delta| delta.unwrap().text)
+        .collect();
+    let messages = chat.messages();
+    assert_eq!(
+        messages[1..],
+        [Message::user("One?"), Message::assistant(&first)]
+    );
+    let mut asked = messages.clone();
+    asked.push(Message::user("Two?"));
+    let want = engine
+        .complete(&ChatRequest::messages(asked).with_sampling(sampled(5, 12)))
+        .unwrap();
+    let mut reply = chat.say("Two?").unwrap();
+    assert!(reply.by_ref().all(|delta| delta.is_ok()));
+    assert_eq!(said(reply.completion().clone()), said(want));
+    drop(reply);
+    // A question that nobody waits for is not asked.
+    drop(chat.say("Three?").unwrap());
+    assert_eq!(chat.messages().len(), 5);
+    chat.clear();
+    assert_eq!(chat.messages(), [Message::system("Be brief.")]);
 }
