@@ -12,6 +12,7 @@ use internlm_examples::sampling::SamplingArgs;
 use internlm_examples::{Error, Result, program, progress};
 use internlm_model::generate::TokenEvent;
 use internlm_model::{CausalLm, TextModel};
+use internlm_serve::{Engine, EngineConfig};
 use serde::{Deserialize, Serialize};
 
 /// Continue a text or token ids.
@@ -64,7 +65,7 @@ struct Generated {
 
 /// A model, with a tokenizer where its folder has one.
 enum Model {
-    Text(TextModel),
+    Text(Engine),
     Ids(CausalLm),
 }
 
@@ -81,7 +82,10 @@ fn run(arguments: Arguments) -> Result<()> {
     params.stop.clone_from(&arguments.stop);
     params.ignore_eos = arguments.ignore_eos;
     let model = match tokenizer {
-        Some(tokenizer) => Model::Text(TextModel::new(model, tokenizer)?),
+        Some(tokenizer) => {
+            let text = TextModel::new(model, tokenizer)?;
+            Model::Text(Engine::new(text, EngineConfig::default())?)
+        }
         None => Model::Ids(model),
     };
     let mut output = Output::new(arguments.json);
@@ -151,7 +155,7 @@ impl Model {
     }
 }
 
-fn text(model: &TextModel, request: &ChatRequest, output: &mut Output) -> Result<Generated> {
+fn text(model: &Engine, request: &ChatRequest, output: &mut Output) -> Result<Generated> {
     let spinner = progress::spinner("reading the prompt");
     let mut completion = Completion::default();
     for event in model.generate(request)? {

@@ -9,7 +9,7 @@ use internlm_examples::input::lines;
 use internlm_examples::model::ModelArgs;
 use internlm_examples::output::Output;
 use internlm_examples::{Error, Result, program};
-use internlm_model::TextModel;
+use internlm_serve::Engine;
 use serde::Serialize;
 
 /// Score continuations by lm-evaluation-harness's rules.
@@ -50,12 +50,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let model = arguments.model.text_model()?;
+    let engine = arguments.model.engine()?;
     let mut output = Output::new(arguments.json);
     let mut lines = lines::<ScoreRequest>(r#"{"context": "…", "continuation": "…"}"#);
     while let Some(batch) = lines.batch(arguments.batch) {
         let (numbers, requests): (Vec<_>, Vec<_>) = batch?.into_iter().unzip();
-        match model.score(&requests) {
+        match engine.score(&requests) {
             Ok(scores) => {
                 for tokens in &scores {
                     write(&mut output, tokens)?;
@@ -64,7 +64,7 @@ fn run(arguments: Arguments) -> Result<()> {
             // One by one, to answer the good ones and to name the line of the other.
             Err(_) => {
                 for (number, request) in numbers.into_iter().zip(requests) {
-                    let tokens = score_one(&model, request).map_err(|e| e.at_line(number))?;
+                    let tokens = score_one(&engine, request).map_err(|e| e.at_line(number))?;
                     write(&mut output, &tokens)?;
                 }
             }
@@ -73,8 +73,8 @@ fn run(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-fn score_one(model: &TextModel, request: ScoreRequest) -> Result<Vec<TokenScore>> {
-    let scores = model.score(&[request])?;
+fn score_one(engine: &Engine, request: ScoreRequest) -> Result<Vec<TokenScore>> {
+    let scores = engine.score(&[request])?;
     scores
         .into_iter()
         .next()

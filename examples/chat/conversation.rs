@@ -1,41 +1,30 @@
-//! A conversation that fits the context, and the cache that carries over from turn to turn.
+//! A conversation that fits the context. What of it was computed before, the engine's cache finds again.
 
 use std::path::Path;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use indicatif::ProgressBar;
-use internlm_core::chat_model::Usage;
-use internlm_core::{Message, SamplingParams};
+use internlm_core::chat_model::{Completion, Event, Usage};
+use internlm_core::{ChatRequest, Message, SamplingParams};
 use internlm_examples::{Error, Result, progress};
-use internlm_model::batch::Logits;
 use internlm_model::config::RopeScaling;
-use internlm_model::generate::TokenEvent;
-use internlm_model::{Batch, Context, ContiguousCache, TextModel};
+use internlm_serve::Engine;
 use serde::Serialize;
 
 use super::interrupt::Answering;
 
-/// Tokens of the prompt that are read between two looks at Ctrl-C.
-const CHUNK: usize = 256;
+/// Time between two looks at Ctrl-C while nothing comes.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What was said, and what the model remembers of it.
-pub(crate) struct Conversation<'m> {
-    model: &'m TextModel,
+pub(crate) struct Conversation {
+    engine: Engine,
     sampling: SamplingParams,
     /// Most tokens of prompt and answer.
     context: usize,
     system: Option<String>,
     /// User and assistant by turns.
     messages: Vec<Message>,
-    cached: Option<Cached>,
-}
-
-/// A cache and the tokens in it.
-struct Cached {
-    cache: ContiguousCache,
-    ids: Vec<u32>,
-    /// The longest sequence that any of the cached keys was rotated for.
-    rope_length: usize,
 }
 
 /// An answer and what it took.
@@ -46,8 +35,6 @@ pub(crate) struct Answer {
     pub(crate) interrupted: bool,
     /// Old turns that no longer fit.
     pub(crate) dropped_turns: usize,
-    /// Tokens of the prompt that were not in the cache.
-    pub(crate) read: usize,
     pub(crate) reading: Duration,
     pub(crate) writing: Duration,
 }
@@ -58,25 +45,20 @@ struct Saved<'a> {
     messages: Vec<Message>,
 }
 
-impl<'m> Conversation<'m> {
-    pub(crate) fn new(
-        model: &'m TextModel,
-        sampling: SamplingParams,
-        context: Option<usize>,
-    ) -> Self {
-        let config = model.model().config();
+impl Conversation {
+    pub(crate) fn new(engine: Engine, sampling: SamplingParams, context: Option<usize>) -> Self {
+        let config = engine.model().config();
         let longest = match config.rope.scaling {
             // Beyond the trained length quality falls off, though there is no hard end.
             RopeScaling::Dynamic { .. } => config.max_position_embeddings,
             _ => config.context_length(),
         };
         Self {
-            model,
             sampling,
-            context: context.unwrap_or(longest).min(config.context_length()),
+            context: context.unwrap_or(longest).min(engine.context_length()),
+            engine,
             system: None,
             messages: Vec::new(),
-            cached: None,
         }
     }
 
@@ -103,7 +85,7 @@ impl<'m> Conversation<'m> {
     /// Writes the conversation as JSON; a file of that name is replaced as a whole or not at all.
     pub(crate) fn save(&self, file: &Path) -> Result<()> {
         let saved = Saved {
-            model: self.model.model().name(),
+            model: self.engine.model().name(),
             messages: self.with_system(),
         };
         let mut json =
@@ -151,87 +133,68 @@ impl<'m> Conversation<'m> {
         answering: &Answering<'_>,
         mut on_text: impl FnMut(&str) -> Result<()>,
     ) -> Result<Answer> {
-        let (ids, dropped_turns) = self.fit()?;
-        let model = self.model.model();
+        let (prompt_tokens, dropped_turns) = self.fit()?;
         let mut sampling = self.sampling.clone();
-        let room = self.context - ids.len();
+        let room = self.context - prompt_tokens;
         sampling.max_new_tokens = Some(sampling.max_new_tokens.map_or(room, |max| max.min(room)));
-
-        let begin = Instant::now();
-        let mut cached = self.recall(&ids)?;
+        let request = ChatRequest::messages(self.with_system()).with_sampling(sampling);
         let mut answer = Answer {
             dropped_turns,
-            read: ids.len() - cached.ids.len(),
-            usage: Usage {
-                prompt_tokens: ids.len(),
-                completion_tokens: 0,
-            },
             ..Answer::default()
         };
-        if !self.read(&mut cached, &ids, answering)? {
-            answer.interrupted = true;
-            self.cached = Some(cached);
-            return Ok(answer);
-        }
-        answer.reading = begin.elapsed();
-
         let begin = Instant::now();
-        let mut generation = model.generate_with(cached.cache, &ids, &sampling)?;
-        if let Some(template) = self.model.template() {
-            let tokens = template.stop_tokens().iter();
-            let stops: Vec<_> = tokens
-                .filter_map(|t| self.model.tokenizer().token_to_id(t))
-                .collect();
-            generation.stop_at(&stops);
-        }
-        let mut detokenizer = self.model.tokenizer().detokenizer(true);
-        let mut all_ids = ids;
-        for event in generation.by_ref() {
-            let TokenEvent::Token { id, .. } = event? else {
-                continue;
+        let spinner = progress::spinner("reading");
+        // Dropped when the answer is interrupted, which ends the work.
+        let mut response = self.engine.submit(request)?;
+        let mut completion = Completion::default();
+        loop {
+            let event = match response.next_within(LOOK) {
+                Poll::Ready(Some(event)) => event?.event,
+                Poll::Ready(None) => break,
+                Poll::Pending if answering.stopped() => {
+                    answer.interrupted = true;
+                    break;
+                }
+                Poll::Pending => continue,
             };
-            all_ids.push(id);
-            let text = detokenizer.push(id)?;
-            on_text(&text)?;
-            answer.text.push_str(&text);
+            if completion.ids.is_empty() {
+                spinner.finish_and_clear();
+                answer.reading = begin.elapsed();
+            }
+            if let Event::Delta { text, .. } = &event {
+                on_text(text)?;
+            }
+            completion.push(event);
             answer.interrupted = answering.stopped();
             if answer.interrupted {
                 break;
             }
         }
-        let tail = detokenizer.flush();
-        on_text(&tail)?;
-        answer.text.push_str(&tail);
-        answer.usage = generation.usage();
-        answer.writing = begin.elapsed();
-
-        let cache = generation.into_cache();
-        // The token that was sampled last is not in the cache.
-        all_ids.truncate(internlm_model::KvCache::len(&cache, 0));
-        let rope_length = cached.rope_length.max(all_ids.len());
-        self.cached = Some(Cached {
-            cache,
-            ids: all_ids,
-            rope_length,
-        });
+        spinner.finish_and_clear();
+        answer.writing = begin.elapsed() - answer.reading;
+        answer.usage = completion.usage;
+        if answer.interrupted {
+            answer.usage.prompt_tokens = prompt_tokens;
+            answer.usage.completion_tokens = completion.ids.len();
+        }
+        answer.text = completion.text;
         Ok(answer)
     }
 
-    /// The prompt's ids; the oldest turns are dropped until it leaves room for an answer.
-    fn fit(&mut self) -> Result<(Vec<u32>, usize)> {
+    /// Tokens of the prompt, and turns that were dropped: the oldest are, until there is room for an answer.
+    fn fit(&mut self) -> Result<(usize, usize)> {
         let wanted = self.sampling.max_new_tokens.unwrap_or(self.context);
         let room = wanted.min(self.context / 4).max(1);
         let mut dropped = 0;
         loop {
-            let parts = self.model.render(&self.with_system(), &[], true)?;
-            let tokenizer = self.model.tokenizer();
-            let ids = tokenizer.encode_parts(&parts, tokenizer.adds_bos())?;
-            if ids.len() + room <= self.context {
-                return Ok((ids, dropped));
+            let request = ChatRequest::messages(self.with_system());
+            let prompt_tokens = self.engine.prompt_ids(&request)?.len();
+            if prompt_tokens + room <= self.context {
+                return Ok((prompt_tokens, dropped));
             }
             if self.messages.len() < 3 {
                 return Err(internlm_model::Error::PromptTooLong {
-                    prompt_tokens: ids.len(),
+                    prompt_tokens,
                     context_length: self.context,
                 }
                 .into());
@@ -239,65 +202,5 @@ impl<'m> Conversation<'m> {
             self.messages.drain(..2);
             dropped += 1;
         }
-    }
-
-    /// What the cache holds of the beginning of `ids`; at least the last of them is to be read.
-    fn recall(&mut self, ids: &[u32]) -> Result<Cached> {
-        let config = self.model.model().config();
-        let fresh = || {
-            Ok(Cached {
-                cache: self.model.model().new_cache()?,
-                ids: Vec::new(),
-                rope_length: 0,
-            })
-        };
-        let Some(mut cached) = self.cached.take() else {
-            return fresh();
-        };
-        // Past the trained length dynamic NTK rotates by the length of the whole prompt: keys of a
-        // shorter or longer one are not the ones that a fresh reading would store.
-        let longest = cached.rope_length.max(ids.len());
-        if matches!(config.rope.scaling, RopeScaling::Dynamic { .. })
-            && longest > config.max_position_embeddings
-        {
-            return fresh();
-        }
-        let same = cached
-            .ids
-            .iter()
-            .zip(ids)
-            .take_while(|(a, b)| a == b)
-            .count();
-        let same = same.min(ids.len() - 1);
-        cached.ids.truncate(same);
-        cached.cache.truncate(0, same);
-        Ok(cached)
-    }
-
-    /// Reads all of the prompt that is not in the cache, but for its last token, which generation
-    /// begins with. Returns whether it got that far.
-    fn read(&self, cached: &mut Cached, ids: &[u32], answering: &Answering<'_>) -> Result<bool> {
-        let todo = &ids[cached.ids.len()..ids.len() - 1];
-        let bar = if todo.len() > CHUNK {
-            progress::bar(todo.len() as u64, "reading")
-        } else {
-            ProgressBar::hidden()
-        };
-        cached.rope_length = cached.rope_length.max(ids.len());
-        for chunk in todo.chunks(CHUNK) {
-            let mut batch = Batch::new();
-            batch.push(0, chunk, cached.ids.len(), ids.len(), Logits::None)?;
-            self.model
-                .model()
-                .forward(&batch, &mut Context::new(&mut cached.cache))?;
-            cached.ids.extend_from_slice(chunk);
-            bar.inc(chunk.len() as u64);
-            if answering.stopped() {
-                bar.finish_and_clear();
-                return Ok(false);
-            }
-        }
-        bar.finish_and_clear();
-        Ok(true)
     }
 }

@@ -15,6 +15,7 @@ use internlm_examples::sampling::SamplingArgs;
 use internlm_examples::{Error, Result, program};
 use internlm_model::TextModel;
 use internlm_model::config::Architecture;
+use internlm_serve::{Engine, EngineConfig};
 use internlm_tokenize::ChatTemplate;
 use serde::Serialize;
 
@@ -87,7 +88,8 @@ fn run(arguments: Arguments) -> Result<()> {
     let mut sampling = arguments.sampling.params(default_sampling(&model));
     sampling.max_new_tokens = Some(arguments.max_new_tokens);
     sampling.validate()?;
-    let mut conversation = Conversation::new(&model, sampling, arguments.context);
+    let engine = Engine::new(model, EngineConfig::default())?;
+    let mut conversation = Conversation::new(engine, sampling, arguments.context);
     conversation.set_system(arguments.system);
     let mut output = Output::new(arguments.json);
     match arguments.once {
@@ -97,7 +99,7 @@ fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn once(
-    conversation: &mut Conversation<'_>,
+    conversation: &mut Conversation,
     text: &str,
     interrupt: &Interrupt,
     output: &mut Output,

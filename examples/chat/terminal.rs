@@ -14,7 +14,7 @@ use super::interrupt::Interrupt;
 /// Talks until the input ends or `/exit`. Without a terminal each line is said in turn, and the
 /// first failure ends the program.
 pub(crate) fn talk(
-    conversation: &mut Conversation<'_>,
+    conversation: &mut Conversation,
     interrupt: &Interrupt,
     output: &mut Output,
 ) -> Result<()> {
@@ -46,7 +46,7 @@ pub(crate) fn talk(
 
 fn obey(
     command: Command,
-    conversation: &mut Conversation<'_>,
+    conversation: &mut Conversation,
     interrupt: &Interrupt,
     output: &mut Output,
 ) -> Result<()> {
@@ -133,11 +133,12 @@ fn default_file() -> PathBuf {
 fn summary(answer: &Answer) -> String {
     let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
     let usage = answer.usage;
+    let read = usage.prompt_tokens - usage.cached_tokens;
     let mut summary = format!(
         "({} tokens read, {} of them new at {:.0} tokens/s; {} written at {:.1} tokens/s)",
         usage.prompt_tokens,
-        answer.read,
-        rate(answer.read, answer.reading),
+        read,
+        rate(read, answer.reading),
         usage.completion_tokens,
         rate(usage.completion_tokens, answer.writing),
     );

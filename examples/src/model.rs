@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use internlm_model::candle::{DType, Device};
 use internlm_model::load::{Activation, HeadWeights, Prepared};
 use internlm_model::{CausalLm, LoadConfig, ModelDir, TextModel};
+use internlm_serve::{Engine, EngineConfig};
 use internlm_tokenize::Tokenizer;
 
 use crate::error::{Error, Result};
@@ -218,6 +219,14 @@ impl ModelArgs {
         let dir = self.dir()?;
         let tokenizer = Tokenizer::load(dir.path())?;
         Ok(TextModel::new(load(&dir, config)?, tokenizer)?)
+    }
+
+    /// Loads model and tokenizer, and starts an engine over them.
+    ///
+    /// # Errors
+    /// Whatever the checkpoint's files lack, or a cache that does not fit the memory.
+    pub fn engine(&self) -> Result<Engine> {
+        Ok(Engine::new(self.text_model()?, EngineConfig::default())?)
     }
 
     /// Loads the model, and the tokenizer if the folder has one.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use internlm_core::chat_model::{Completion, Event};
@@ -93,6 +94,32 @@ impl Drop for Sender {
 }
 
 impl Response {
+    /// Waits for the next event, but not for longer than this; [`Poll::Pending`] where none came.
+    pub fn next_within(&mut self, time: Duration) -> Poll<Option<Result<Answer>>> {
+        let begin = Instant::now();
+        let mut queue = self.channel.queue();
+        loop {
+            if let Some(item) = queue.items.pop_front() {
+                return Poll::Ready(Some(item));
+            }
+            if queue.closed {
+                return Poll::Ready(None);
+            }
+            let Some(left) = time
+                .checked_sub(begin.elapsed())
+                .filter(|left| !left.is_zero())
+            else {
+                return Poll::Pending;
+            };
+            queue = self
+                .channel
+                .arrived
+                .wait_timeout(queue, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
     /// Waits for the end and collects the first answer.
     ///
     /// # Errors
@@ -229,6 +256,23 @@ mod tests {
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
         assert!(matches!(
             Pin::new(&mut response).poll_next(&mut cx),
+            Poll::Ready(None)
+        ));
+    }
+
+    #[test]
+    fn waiting_ends() {
+        let (sender, mut response) = channel();
+        assert!(response.next_within(Duration::ZERO).is_pending());
+        assert!(response.next_within(Duration::from_millis(1)).is_pending());
+        sender.send(delta(0, "x"));
+        assert!(matches!(
+            response.next_within(Duration::ZERO),
+            Poll::Ready(Some(Ok(_)))
+        ));
+        drop(sender);
+        assert!(matches!(
+            response.next_within(Duration::MAX),
             Poll::Ready(None)
         ));
     }
