@@ -301,7 +301,7 @@ fn cut_and_absent_files_are_errors() {
 fn another_base_is_refused_while_loading() {
     let at = tempfile::tempdir().unwrap();
     let folder = write(at.path(), &peft(), &tensors(), Dtype::F32);
-    let wider = family("internlm2", json!({"hidden_size": 48}));
+    let wider = family("internlm2", json!({"hidden_size": 48, "head_dim": 12}));
     let result = LoraAdapter::load(&folder, &wider);
     assert!(
         matches!(result, Err(Error::TensorShape { .. })),

@@ -362,7 +362,7 @@ fn logits_of_some_rows_go_through_the_adapters_of_theirs() {
         (2, Logits::LastRows(2)),
     ] {
         batch.push(slot, &IDS[..4], 0, 4, logits).unwrap();
-        let adapter = (slot < 2).then_some(1 - slot);
+        let adapter = [Some(1), Some(0), None][slot];
         batch.set_adapter(slot, adapter).unwrap();
     }
     let mut cache = model.new_cache().unwrap();

@@ -158,12 +158,13 @@ fn target_modules_are_ends_of_paths_at_a_dot() {
     assert_eq!(paths(named(&["output"])).unwrap(), ["output"]);
     let second = named(&["wo", "output", "model.layers.0.attention.wqkv"]);
     let got = paths(second.with_layers_to_transform([1])).unwrap();
-    // The head is in no layer; what is named in full is in whatever layer it is.
+    // What is named in full, as the head is, is meant in whatever layer it is.
     assert_eq!(
         got,
         [
             "model.layers.0.attention.wqkv",
-            "model.layers.1.attention.wo"
+            "model.layers.1.attention.wo",
+            "output"
         ]
     );
     let all = paths(LoraConfig::default()).unwrap();
