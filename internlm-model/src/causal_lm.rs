@@ -1,5 +1,7 @@
 //! A loaded model: embedding, layers, head.
 
+mod merge;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use internlm_kernels::{Activation, Compute};
 use internlm_quant::Weight;
 
-use crate::adapter::{Base, LoraAdapter, RowAdapters};
+use crate::adapter::{Base, RowAdapters};
 use crate::batch::{Batch, Logits};
 use crate::config::{Config, GenerationConfig, Head};
 use crate::context::{AttentionGeometry, Context, Mode, Step};
@@ -368,24 +370,6 @@ impl CausalLm {
             tensors.extend(self.head.tensors()?);
         }
         Ok(tensors)
-    }
-
-    /// Adds an adapter to the weights for good: afterwards the base computes what it computed with
-    /// the adapter, up to rounding. Weights keep their dtype, so those of bf16 and f16 are rounded again.
-    ///
-    /// # Errors
-    /// An adapter of another network, or one of a module that is packed
-    /// ([`LoadConfig::with_packed`] loads it dense); nothing is changed then. A failed operation.
-    pub fn merge(&mut self, adapter: &LoraAdapter) -> Result<()> {
-        adapter.expect_base(&Base::of(&self.config))?;
-        for linear in self.layers.iter().flat_map(Layer::linears) {
-            linear.expect_mergeable(adapter)?;
-        }
-        self.head.expect_mergeable(adapter)?;
-        for layer in &mut self.layers {
-            layer.merge(adapter)?;
-        }
-        self.head.merge(adapter)
     }
 
     fn step<'a>(
