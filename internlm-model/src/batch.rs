@@ -26,6 +26,7 @@ pub struct Batch {
     rope_lengths: Vec<u32>,
     cu_seqlens: Vec<usize>,
     slots: Vec<usize>,
+    adapters: Vec<Option<usize>>,
     logit_rows: Vec<u32>,
 }
 
@@ -87,6 +88,7 @@ impl Batch {
             self.rope_lengths.push(prompt_len.max(position + 1));
         }
         self.slots.push(slot);
+        self.adapters.push(None);
         self.cu_seqlens.push(self.input_ids.len());
         let rows = first_row as u32..self.input_ids.len() as u32;
         match logits {
@@ -99,6 +101,23 @@ impl Batch {
             Logits::All => self.logit_rows.extend(rows),
         }
         Ok(())
+    }
+
+    /// Sends a sequence through an adapter, an index into [`Context::adapters`](crate::Context::adapters).
+    /// Without a call it goes through none.
+    ///
+    /// # Errors
+    /// A slot that is not in the batch.
+    pub fn set_adapter(&mut self, slot: usize, adapter: Option<usize>) -> Result<()> {
+        match self.slots.iter().position(|&s| s == slot) {
+            Some(sequence) => {
+                self.adapters[sequence] = adapter;
+                Ok(())
+            }
+            None => Err(Error::Batch {
+                what: format!("slot {slot} is to have an adapter, but has no tokens"),
+            }),
+        }
     }
 
     /// Token ids, `(num_tokens)`.
@@ -119,6 +138,11 @@ impl Batch {
     /// Where sequences begin and end in the rows, `(num_seqs + 1)`.
     pub fn cu_seqlens(&self) -> &[usize] {
         &self.cu_seqlens
+    }
+
+    /// Adapters of the sequences, `(num_seqs)`.
+    pub fn adapters(&self) -> &[Option<usize>] {
+        &self.adapters
     }
 
     /// Rows that get logits, rising.
@@ -173,5 +197,10 @@ mod tests {
         );
         assert!(batch.push(1, &[1], usize::MAX, 1, Logits::All).is_err());
         assert_eq!(batch.num_tokens(), 1);
+        assert!(matches!(
+            batch.set_adapter(7, Some(0)),
+            Err(Error::Batch { .. })
+        ));
+        assert_eq!(batch.adapters(), [None]);
     }
 }

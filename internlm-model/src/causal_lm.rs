@@ -1,11 +1,15 @@
 //! A loaded model: embedding, layers, head.
 
+mod merge;
+
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use internlm_kernels::{Activation, Compute};
 use internlm_quant::Weight;
 
+use crate::adapter::{Base, RowAdapters};
 use crate::batch::{Batch, Logits};
 use crate::config::{Config, GenerationConfig, Head};
 use crate::context::{AttentionGeometry, Context, Mode, Step};
@@ -237,10 +241,11 @@ impl CausalLm {
     /// - out: `(batch.logit_rows(), vocab_size)`, f32; for a reward head `(batch.logit_rows(), 1)`
     ///
     /// # Errors
-    /// Ids outside of the vocabulary, a sequence that does not join its cache, a failed operation.
+    /// Ids outside of the vocabulary, a sequence that does not join its cache, an adapter that is
+    /// not there or is another network's, a failed operation.
     pub fn forward(&self, batch: &Batch, ctx: &mut Context<'_>) -> Result<Tensor> {
         let hidden = self.hidden_states(batch, ctx)?;
-        self.head_of(&hidden, ctx.mode)
+        self.batch_logits(&hidden, batch, 0..batch.logit_rows().len(), ctx)
     }
 
     /// Hidden states after the final norm, of the rows that the batch asks for.
@@ -252,9 +257,10 @@ impl CausalLm {
     /// As [`forward`](CausalLm::forward).
     pub fn hidden_states(&self, batch: &Batch, ctx: &mut Context<'_>) -> Result<Tensor> {
         self.check_ids(batch.input_ids())?;
+        let adapters = RowAdapters::of_tokens(batch, ctx.adapters, || Base::of(&self.config))?;
         ctx.cache.begin(batch)?;
         let rope = RopeTable::new(&self.rope, batch, self.geometry.keeps_raw_keys);
-        let step = self.step(batch, &rope, ctx.mode);
+        let step = self.step(batch, &rope, ctx.mode, adapters.as_ref());
         let eps = self.config.rms_norm_eps as f32;
         let mut residual = Residual {
             x: self
@@ -280,7 +286,7 @@ impl CausalLm {
         residual.norm(&step, &self.norm, eps)
     }
 
-    /// The head over hidden states.
+    /// The head over hidden states, without adapters; see [`batch_logits`](CausalLm::batch_logits).
     ///
     /// # Shapes
     /// - hidden: `(rows, hidden_size)`
@@ -289,10 +295,46 @@ impl CausalLm {
     /// # Errors
     /// A failed operation.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        self.head_of(hidden, Mode::Infer)
+        self.head_of(hidden, Mode::Infer, None)
     }
 
-    fn head_of(&self, hidden: &Tensor, mode: Mode) -> Result<Tensor> {
+    /// The head over the [hidden states](CausalLm::hidden_states) of some of a batch's logit rows, in
+    /// the context's mode and with the adapters of their sequences.
+    ///
+    /// # Shapes
+    /// - hidden: `(rows.len(), hidden_size)`
+    /// - rows: indexes of `batch.logit_rows()`
+    /// - out: `(rows.len(), vocab_size)` or `(rows.len(), 1)`, f32
+    ///
+    /// # Errors
+    /// Another number of rows, an adapter that is not there or is another network's, a failed operation.
+    pub fn batch_logits(
+        &self,
+        hidden: &Tensor,
+        batch: &Batch,
+        rows: Range<usize>,
+        ctx: &Context<'_>,
+    ) -> Result<Tensor> {
+        if rows.end > batch.logit_rows().len() || hidden.dim(0)? != rows.len() {
+            return Err(Error::Batch {
+                what: format!(
+                    "{} hidden states for rows {rows:?} of {} that get logits",
+                    hidden.dim(0)?,
+                    batch.logit_rows().len()
+                ),
+            });
+        }
+        let base = || Base::of(&self.config);
+        let adapters = RowAdapters::of_logits(batch, rows, ctx.adapters, base)?;
+        self.head_of(hidden, ctx.mode, adapters.as_ref())
+    }
+
+    fn head_of(
+        &self,
+        hidden: &Tensor,
+        mode: Mode,
+        adapters: Option<&RowAdapters<'_>>,
+    ) -> Result<Tensor> {
         let columns = match self.config.head {
             Head::Lm => self.config.vocab_size,
             Head::Reward { .. } => 1,
@@ -301,7 +343,7 @@ impl CausalLm {
             return Ok(Tensor::zeros((0, columns), DType::F32, &self.device)?);
         }
         let (batch, rope) = (Batch::new(), RopeTable::default());
-        let step = self.step(&batch, &rope, mode);
+        let step = self.step(&batch, &rope, mode, adapters);
         let hidden = hidden.contiguous()?;
         Ok(self.head.forward(&step, &hidden)?.to_dtype(DType::F32)?)
     }
@@ -365,7 +407,13 @@ impl CausalLm {
         Ok(tensors)
     }
 
-    fn step<'a>(&'a self, batch: &'a Batch, rope: &'a RopeTable, mode: Mode) -> Step<'a> {
+    fn step<'a>(
+        &'a self,
+        batch: &'a Batch,
+        rope: &'a RopeTable,
+        mode: Mode,
+        adapters: Option<&'a RowAdapters<'a>>,
+    ) -> Step<'a> {
         Step {
             batch,
             rope,
@@ -377,6 +425,7 @@ impl CausalLm {
             },
             packed_activation: self.packed_activation,
             mode,
+            adapters,
         }
     }
 

@@ -9,7 +9,7 @@ mod check;
 mod generation;
 mod gguf;
 mod hugging_face;
-mod keys;
+pub(crate) mod keys;
 mod names;
 
 pub use generation::GenerationConfig;

@@ -3,6 +3,7 @@
 use candle_core::Device;
 use internlm_kernels::{Activation, Compute};
 
+use crate::adapter::{AdapterSet, RowAdapters};
 use crate::batch::Batch;
 use crate::kv_cache::KvCache;
 use crate::rope::RopeTable;
@@ -24,6 +25,8 @@ pub struct Context<'a> {
     pub cache: &'a mut dyn KvCache,
     /// Which operations to use.
     pub mode: Mode,
+    /// The adapters that the batch's sequences choose from.
+    pub adapters: Option<&'a AdapterSet>,
 }
 
 impl<'a> Context<'a> {
@@ -32,6 +35,7 @@ impl<'a> Context<'a> {
         Self {
             cache,
             mode: Mode::Infer,
+            adapters: None,
         }
     }
 
@@ -39,6 +43,13 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn with_mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
+        self
+    }
+
+    /// Sets the adapters that sequences choose from by [`Batch::set_adapter`].
+    #[must_use]
+    pub fn with_adapters(mut self, adapters: &'a AdapterSet) -> Self {
+        self.adapters = Some(adapters);
         self
     }
 }
@@ -131,6 +142,8 @@ pub struct Step<'a> {
     pub packed_activation: Activation,
     /// Which operations to use.
     pub mode: Mode,
+    /// Adapters by row; none where no row has one.
+    pub(crate) adapters: Option<&'a RowAdapters<'a>>,
 }
 
 impl Step<'_> {

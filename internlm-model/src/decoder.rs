@@ -3,6 +3,7 @@
 use candle_core::{DType, Tensor};
 use internlm_quant::calibrate::Tap;
 
+use crate::adapter::LoraAdapter;
 use crate::config::{Config, WeightNames};
 use crate::context::Step;
 use crate::error::Result;
@@ -202,12 +203,7 @@ impl Layer {
                 return Ok(true);
             }
         }
-        for linear in [
-            &mut self.wqkv,
-            &mut self.wo,
-            &mut self.gate_up,
-            &mut self.down,
-        ] {
+        for linear in self.linears_mut() {
             if linear.set(path, tensor)? {
                 return Ok(true);
             }
@@ -218,6 +214,21 @@ impl Layer {
     /// The matrix products.
     pub(crate) fn linears(&self) -> [&Linear; 4] {
         [&self.wqkv, &self.wo, &self.gate_up, &self.down]
+    }
+
+    fn linears_mut(&mut self) -> [&mut Linear; 4] {
+        [
+            &mut self.wqkv,
+            &mut self.wo,
+            &mut self.gate_up,
+            &mut self.down,
+        ]
+    }
+
+    /// Adds an adapter to the weights.
+    pub(crate) fn merge(&mut self, adapter: &LoraAdapter) -> Result<()> {
+        let mut linears = self.linears_mut().into_iter();
+        linears.try_for_each(|linear| linear.merge(adapter))
     }
 
     /// Tensors by checkpoint path.

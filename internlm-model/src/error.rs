@@ -145,6 +145,44 @@ pub enum Error {
         /// The shape that the configuration implies.
         want: Vec<usize>,
     },
+    /// A file of an adapter holds a tensor that is no adapter of the base model.
+    #[error("{}: tensor `{name}` {what}", file.display())]
+    AdapterTensor {
+        /// The file that holds it.
+        file: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// What it is, and what was expected.
+        what: &'static str,
+    },
+    /// An adapter was made for another network than the one it is used with.
+    #[error("adapter `{name}`: made for {field} {got}, the model has {want}")]
+    AdapterBase {
+        /// The adapter.
+        name: String,
+        /// What differs, as the configuration calls it.
+        field: &'static str,
+        /// The value that the adapter was made for.
+        got: String,
+        /// The model's value.
+        want: String,
+    },
+    /// A sequence asks for an adapter that the context does not have.
+    #[error("a sequence asks for adapter {index}, the context has {count}")]
+    AdapterIndex {
+        /// The index in the batch.
+        index: usize,
+        /// Adapters of the context.
+        count: usize,
+    },
+    /// An adapter can't be merged into packed weights.
+    #[error(
+        "`{at}` is packed, an adapter can only be merged into dense weights: load with `packed` off"
+    )]
+    PackedMerge {
+        /// The first module's checkpoint path.
+        at: String,
+    },
     /// A batch can't be run: the field and what was expected.
     #[error("batch: {what}")]
     Batch {

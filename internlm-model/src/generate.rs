@@ -1,9 +1,12 @@
 //! Generation as an iterator over tokens.
 
+use std::sync::Arc;
+
 use candle_core::Device;
 use internlm_core::SamplingParams;
 use internlm_core::chat_model::{FinishReason, TokenLogprob, Usage};
 
+use crate::adapter::{AdapterSet, LoraAdapter};
 use crate::batch::{Batch, Logits};
 use crate::causal_lm::CausalLm;
 use crate::context::Context;
@@ -40,6 +43,8 @@ pub struct Generation<'m, C: KvCache = ContiguousCache> {
     model: &'m CausalLm,
     cache: C,
     slot: usize,
+    /// At most one.
+    adapters: AdapterSet,
     prompt: Vec<u32>,
     sampler: Sampler,
     stop_token_ids: Vec<u32>,
@@ -81,6 +86,7 @@ impl CausalLm {
             model: self,
             cache,
             slot: 0,
+            adapters: AdapterSet::default(),
             prompt: prompt.to_vec(),
             sampler: Sampler::new(params.clone(), prompt)?,
             stop_token_ids,
@@ -105,6 +111,13 @@ impl<C: KvCache> Generation<'_, C> {
     /// Gives the cache back. It holds the prompt and all tokens that were returned but the last.
     pub fn into_cache(self) -> C {
         self.cache
+    }
+
+    /// Goes through an adapter. What the cache holds of the prompt must have gone through it too.
+    #[must_use]
+    pub fn with_adapter(mut self, adapter: impl Into<Arc<LoraAdapter>>) -> Self {
+        self.adapters = AdapterSet::from_iter([adapter]);
+        self
     }
 
     /// Adds tokens that end the answer.
@@ -135,7 +148,9 @@ impl<C: KvCache> Generation<'_, C> {
             let mut batch = Batch::new();
             batch.push(self.slot, ids, start, prompt_len, wanted)?;
             start += ids.len();
-            let mut context = Context::new(&mut self.cache);
+            let adapter = (!self.adapters.adapters().is_empty()).then_some(0);
+            batch.set_adapter(self.slot, adapter)?;
+            let mut context = Context::new(&mut self.cache).with_adapters(&self.adapters);
             self.model.forward(&batch, &mut context)
         };
         let chunk_size = self.model.prefill_chunk();

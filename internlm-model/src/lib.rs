@@ -7,6 +7,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod adapter;
 pub mod batch;
 pub mod causal_lm;
 pub mod config;
@@ -30,6 +31,7 @@ pub mod text;
 
 pub use candle_core as candle;
 
+pub use adapter::{AdapterSet, LoraAdapter, LoraConfig};
 pub use batch::Batch;
 pub use causal_lm::CausalLm;
 pub use config::Config;

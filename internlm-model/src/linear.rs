@@ -4,6 +4,7 @@ use candle_core::{DType, Tensor};
 use internlm_quant::Weight;
 use internlm_quant::calibrate::Tap;
 
+use crate::adapter::LoraAdapter;
 use crate::context::{Mode, Step};
 use crate::error::{Error, Result};
 
@@ -58,12 +59,23 @@ impl Linear {
         Ok(Self { segments })
     }
 
-    /// `x · weightᵀ + bias`.
+    /// `x · weightᵀ + bias`, and what the rows' adapters add.
     ///
     /// # Shapes
     /// - x: `(num_tokens, in_features)`
     /// - out: `(num_tokens, out_features)`
     pub(crate) fn forward(&self, step: &Step<'_>, x: &Tensor) -> Result<Tensor> {
+        let out = self.product(step, x)?;
+        match step.adapters {
+            None => Ok(out),
+            Some(adapters) => {
+                let parts = self.parts().map(|(path, rows)| (path.as_str(), *rows));
+                adapters.add(step, x, out, parts)
+            }
+        }
+    }
+
+    fn product(&self, step: &Step<'_>, x: &Tensor) -> Result<Tensor> {
         if let [segment] = self.segments.as_slice() {
             return segment.forward(step, x);
         }
@@ -78,7 +90,7 @@ impl Linear {
         x: &Tensor,
         tap: &mut dyn Tap,
     ) -> Result<Tensor> {
-        for (path, _) in self.segments.iter().flat_map(|segment| &segment.parts) {
+        for (path, _) in self.parts() {
             let at = |source| Error::Weight {
                 at: path.clone(),
                 source,
@@ -99,8 +111,32 @@ impl Linear {
 
     /// Whether this is the layer of one checkpoint path.
     pub(crate) fn is(&self, path: &str) -> bool {
-        let mut parts = self.segments.iter().flat_map(|segment| &segment.parts);
+        let mut parts = self.parts();
         parts.next().is_some_and(|(only, _)| only == path) && parts.next().is_none()
+    }
+
+    /// Paths and rows of all parts.
+    fn parts(&self) -> impl Iterator<Item = &(String, usize)> {
+        self.segments.iter().flat_map(|segment| &segment.parts)
+    }
+
+    /// Refuses an adapter of a part that is packed.
+    pub(crate) fn expect_mergeable(&self, adapter: &LoraAdapter) -> Result<()> {
+        for segment in &self.segments {
+            let mut parts = segment.parts.iter();
+            let adapted = parts.find(|(path, _)| adapter.module(path).is_some());
+            if let (Weight::Packed(_), Some((path, _))) = (&segment.weight, adapted) {
+                return Err(Error::PackedMerge { at: path.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an adapter to the weights, which keep their dtype.
+    pub(crate) fn merge(&mut self, adapter: &LoraAdapter) -> Result<()> {
+        self.segments
+            .iter_mut()
+            .try_for_each(|segment| segment.merge(adapter))
     }
 
     /// Replaces a part's weight or bias by full checkpoint path; all parts beside it are f32
@@ -168,6 +204,37 @@ impl Segment {
             at: self.parts[0].0.clone(),
             source,
         })
+    }
+
+    /// See [`Linear::merge`].
+    fn merge(&mut self, adapter: &LoraAdapter) -> Result<()> {
+        let mut parts = self.parts.iter();
+        if !parts.any(|(path, _)| adapter.module(path).is_some()) {
+            return Ok(());
+        }
+        let Weight::Dense(weight) = &self.weight else {
+            return Err(Error::PackedMerge {
+                at: self.parts[0].0.clone(),
+            });
+        };
+        let (mut merged, mut start) = (Vec::with_capacity(self.parts.len()), 0);
+        for (path, rows) in &self.parts {
+            let own = weight.narrow(0, start, *rows)?;
+            merged.push(match adapter.delta(path)? {
+                None => own,
+                // Summed in f32, so that only the result is rounded.
+                Some(delta) => {
+                    let delta = delta.to_device(own.device())?;
+                    (own.to_dtype(DType::F32)? + delta)?.to_dtype(weight.dtype())?
+                }
+            });
+            start += rows;
+        }
+        self.weight = Weight::Dense(match merged.as_slice() {
+            [one] => one.clone(),
+            parts => Tensor::cat(parts, 0)?,
+        });
+        Ok(())
     }
 
     /// See [`Linear::set`].

@@ -20,6 +20,7 @@ mod head;
 mod int8;
 mod loader;
 mod matrix;
+mod named;
 mod packed;
 mod pickle;
 mod prepared;
@@ -42,7 +43,9 @@ use internlm_kernels::Compute;
 
 pub use dir::ModelDir;
 pub(crate) use dir::read_small;
-pub(crate) use loader::Loader;
+pub(crate) use loader::{Loader, linear_modules};
+pub(crate) use named::NamedTensors;
+pub(crate) use random::{seed_of, uniform};
 pub(crate) use safetensors::read_all;
 
 // Stored numbers are little-endian and are copied as they are.

@@ -149,13 +149,13 @@ pub(crate) fn is_taken(target: &Path) -> Result<bool> {
 }
 
 /// A folder beside the target that is removed unless it is finished.
-struct Staging {
-    path: PathBuf,
+pub(crate) struct Staging {
+    pub(crate) path: PathBuf,
     parent: PathBuf,
 }
 
 impl Staging {
-    fn new(target: &Path) -> Result<Self> {
+    pub(crate) fn new(target: &Path) -> Result<Self> {
         let parent = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
@@ -175,7 +175,7 @@ impl Staging {
         Ok(Self { path, parent })
     }
 
-    fn finish(self, target: &Path) -> Result<()> {
+    pub(crate) fn finish(self, target: &Path) -> Result<()> {
         sync_folder(&self.path)?;
         // Windows does not rename onto an empty folder.
         match fs::remove_dir(target) {

@@ -8,15 +8,15 @@ use crate::error::{Error, Result};
 
 /// A JSON object of a file. Keys that hold `null` count as absent unless asked for.
 #[derive(Clone, Copy)]
-pub(super) struct Keys<'a> {
-    pub(super) file: &'a Path,
+pub(crate) struct Keys<'a> {
+    pub(crate) file: &'a Path,
     /// Where the object is, for errors: empty, or `rope_scaling.`.
     prefix: &'static str,
     map: &'a Map<String, Value>,
 }
 
 impl<'a> Keys<'a> {
-    pub(super) fn new(file: &'a Path, map: &'a Map<String, Value>) -> Self {
+    pub(crate) fn new(file: &'a Path, map: &'a Map<String, Value>) -> Self {
         Self {
             file,
             prefix: "",
@@ -24,7 +24,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    pub(super) fn wrong(&self, key: &str, what: impl Into<String>) -> Error {
+    pub(crate) fn wrong(&self, key: &str, what: impl Into<String>) -> Error {
         Error::Config {
             file: self.file.to_path_buf(),
             field: format!("{}{key}", self.prefix),
@@ -33,12 +33,12 @@ impl<'a> Keys<'a> {
     }
 
     /// The value of a key that is there and not null.
-    pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn value(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|v| !v.is_null())
     }
 
     /// Whether the key is there, `null` or not.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
 
@@ -58,32 +58,32 @@ impl<'a> Keys<'a> {
         Ok(converted)
     }
 
-    pub(super) fn size(&self, key: &str) -> Result<Option<usize>> {
+    pub(crate) fn size(&self, key: &str) -> Result<Option<usize>> {
         self.typed(key, "an integer that is not negative", |v| {
             v.as_u64()?.try_into().ok()
         })
     }
 
-    pub(super) fn required_size(&self, key: &str) -> Result<usize> {
+    pub(crate) fn required_size(&self, key: &str) -> Result<usize> {
         match self.size(key)? {
             Some(size) => Ok(size),
             None => Err(self.wrong(key, "is missing, expected an integer")),
         }
     }
 
-    pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a number", Value::as_f64)
     }
 
-    pub(super) fn bool(&self, key: &str) -> Result<Option<bool>> {
+    pub(crate) fn bool(&self, key: &str) -> Result<Option<bool>> {
         self.typed(key, "true or false", Value::as_bool)
     }
 
-    pub(super) fn string(&self, key: &str) -> Result<Option<&'a str>> {
+    pub(crate) fn string(&self, key: &str) -> Result<Option<&'a str>> {
         self.typed(key, "a string", Value::as_str)
     }
 
-    pub(super) fn object(&self, key: &str, prefix: &'static str) -> Result<Option<Keys<'a>>> {
+    pub(crate) fn object(&self, key: &str, prefix: &'static str) -> Result<Option<Keys<'a>>> {
         let map = self.typed(key, "an object", Value::as_object)?;
         Ok(map.map(|map| Keys {
             file: self.file,
@@ -93,13 +93,13 @@ impl<'a> Keys<'a> {
     }
 
     /// A token id; some checkpoints write -1 for none.
-    pub(super) fn token_id(&self, key: &str) -> Result<Option<u32>> {
+    pub(crate) fn token_id(&self, key: &str) -> Result<Option<u32>> {
         let id = self.typed(key, "a token id", id)?;
         Ok(id.flatten())
     }
 
     /// A token id or a list of them.
-    pub(super) fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>> {
+    pub(crate) fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>> {
         self.typed(key, "a token id or a list of token ids", |v| match v {
             Value::Array(ids) => {
                 let ids: Option<Vec<_>> = ids.iter().map(id).collect();

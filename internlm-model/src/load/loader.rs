@@ -339,6 +339,16 @@ fn expected(config: &Config) -> Vec<(String, &'static str, Vec<usize>)> {
     tensors
 }
 
+/// Paths and shapes of the linear modules of a configuration: its matrices but for the embedding.
+pub(crate) fn linear_modules(config: &Config) -> Vec<(String, [usize; 2])> {
+    let embedding = config.weight_names().embed_tokens;
+    let tensors = expected(config).into_iter();
+    tensors
+        .filter(|(path, ..)| path != embedding)
+        .filter_map(|(path, _, shape)| Some((path, <[usize; 2]>::try_from(shape).ok()?)))
+        .collect()
+}
+
 /// Buffers that old checkpoints store and nobody reads.
 fn is_ignored(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq")

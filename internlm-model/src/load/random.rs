@@ -151,10 +151,7 @@ impl RandomTensors {
     }
 
     fn seed_of(&self, name: &str) -> u64 {
-        name.bytes()
-            .fold(self.seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            })
+        seed_of(self.seed, name)
     }
 
     fn fill<T: Element>(&self, parts: &[(String, Vec<usize>)], shape: &[usize]) -> Result<Tensor> {
@@ -193,8 +190,16 @@ impl RandomTensors {
     }
 }
 
+/// The state of the generator for a tensor (the seed and its name by FNV-1a).
+pub(crate) fn seed_of(seed: u64, name: &str) -> u64 {
+    name.bytes()
+        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
 /// The next value in -1..1.
-fn uniform(state: &mut u64) -> f32 {
+pub(crate) fn uniform(state: &mut u64) -> f32 {
     (next(state) >> 40) as f32 / (1 << 23) as f32 - 1.0
 }
 

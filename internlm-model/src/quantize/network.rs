@@ -126,6 +126,7 @@ impl<'a> BlockwiseLm<'a> {
             activation: Activation::F32,
             packed_activation: Activation::F32,
             mode: Mode::Infer,
+            adapters: None,
         }
     }
 

@@ -5,6 +5,7 @@
     reason = "a test panics and prints"
 )]
 
+mod adapters;
 mod bad_input;
 mod blocks;
 mod checkpoint;
