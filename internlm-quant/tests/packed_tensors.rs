@@ -1,4 +1,5 @@
-//! Packed tensors, on the CPU, against the codes that they are made of, packed weights and dense ones.
+//! Packed tensors against the codes that they are made of, packed weights and dense ones. On the CPU, and
+//! with the features `cuda` and `metal` on such a device too, if there is one.
 
 use std::sync::Arc;
 
@@ -79,13 +80,24 @@ fn order(columns: usize) -> Vec<u32> {
 }
 
 fn weight(codes: &Codes) -> Result<Weight, Error> {
-    let packed = PackedTensors::from_codes(codes, &Device::Cpu)?;
+    weight_on(&Device::Cpu, codes)
+}
+
+fn weight_on(device: &Device, codes: &Codes) -> Result<Weight, Error> {
+    let packed = PackedTensors::from_codes(codes, device)?;
     Ok(Weight::PackedTensors(Arc::new(packed)))
+}
+
+/// The CPU, and what else is built in and there.
+fn devices() -> impl Iterator<Item = Device> {
+    let others = [Device::new_cuda(0), Device::new_metal(0)];
+    std::iter::once(Device::Cpu).chain(others.into_iter().flatten())
 }
 
 /// The bits of all elements, exactly.
 fn bits(tensor: &Tensor) -> Vec<u32> {
-    let flat = tensor.flatten_all().expect("flattens");
+    let flat = tensor.flatten_all().and_then(|t| t.to_device(&Device::Cpu));
+    let flat = flat.expect("elements");
     match tensor.dtype() {
         DType::F16 => {
             let values = flat.to_vec1::<f16>().expect("f16");
@@ -119,8 +131,16 @@ fn max_diff(a: &Tensor, b: &Tensor) -> f32 {
 /// Checks values, rows and products against those of the codes.
 #[track_caller]
 fn check(codes: &Codes, m: usize) -> Result<(), Error> {
+    for device in devices() {
+        check_on(&device, codes, m)?;
+    }
+    Ok(())
+}
+
+#[track_caller]
+fn check_on(device: &Device, codes: &Codes, m: usize) -> Result<(), Error> {
     let Codes { rows, columns, .. } = *codes;
-    let weight = weight(codes)?;
+    let weight = weight_on(device, codes)?;
     assert_eq!(weight.shape(), (rows, columns));
     let values = weight.dequantize()?;
     assert_eq!(values.dims(), &[rows, columns]);
@@ -133,9 +153,9 @@ fn check(codes: &Codes, m: usize) -> Result<(), Error> {
     assert_eq!(bits(&weight.rows(&ids)?), bits(&packed.rows(&ids)?));
 
     let dense = Weight::Dense(values);
-    let bias = Tensor::arange(0f32, rows as f32, &Device::Cpu)?;
+    let bias = Tensor::arange(0f32, rows as f32, device)?;
     for (dtype, step) in [(DType::F32, 1e-6), (DType::F16, 1e-3), (DType::BF16, 8e-3)] {
-        let x = x(m, columns).to_dtype(dtype)?;
+        let x = x(m, columns).to_device(device)?.to_dtype(dtype)?;
         for bias in [None, Some(&bias)] {
             let got = weight.matmul_tensor(&x, bias)?;
             let want = dense.matmul_tensor(&x, bias)?;
