@@ -16,7 +16,7 @@ use crate::context::{AttentionGeometry, Context, Mode, Step};
 use crate::decoder::{Layer, Norm, Residual, linear};
 use crate::error::{Error, Result};
 use crate::kv_cache::{ContiguousCache, KvDtype, natural_dtype};
-use crate::linear::Linear;
+use crate::linear::{Linear, is_packed};
 use crate::load::{LoadConfig, Loader, ModelDir, Prepared};
 use crate::rope::{Rope, RopeTable};
 
@@ -209,8 +209,7 @@ impl CausalLm {
     /// Whether weights are packed: all or some of the layers' matrices, or the embedding.
     pub fn is_packed(&self) -> bool {
         let mut linears = self.layers.iter().flat_map(Layer::linears);
-        let packed_embedding = matches!(self.embedding, Weight::Packed(_));
-        packed_embedding || linears.any(Linear::is_packed) || self.head.is_packed()
+        is_packed(&self.embedding) || linears.any(Linear::is_packed) || self.head.is_packed()
     }
 
     /// Bytes of all weights as they lie in memory.
@@ -429,12 +428,12 @@ impl CausalLm {
         }
     }
 
-    /// f32 on the CPU, elsewhere the dtype of the weights.
+    /// f32 on the CPU; elsewhere what was asked for, else the dtype of the head.
     fn activation_dtype(&self) -> DType {
-        if self.device.is_cpu() {
-            DType::F32
-        } else {
-            self.head.dtype()
+        match self.dtype {
+            _ if self.device.is_cpu() => DType::F32,
+            Some(dtype) => dtype,
+            None => self.head.dtype(),
         }
     }
 }

@@ -106,9 +106,7 @@ pub enum Error {
         got: candle_core::DType,
     },
     /// Embedding and head can't be rounded where no matrix is packed.
-    #[error(
-        "embedding and head can't be {got:?} here, expected packed matrices on the CPU, or `Stored`"
-    )]
+    #[error("embedding and head can't be {got:?} here, expected packed matrices, or `Stored`")]
     HeadWeights {
         /// What was asked for.
         got: crate::load::HeadWeights,

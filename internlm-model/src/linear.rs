@@ -19,7 +19,7 @@ pub(crate) struct Linear {
 #[derive(Debug)]
 struct Segment {
     weight: Weight,
-    /// `(out_features)`, f32 on the CPU and the activations' dtype elsewhere.
+    /// `(out_features)`, f32 on the CPU and in the dtype of the weight elsewhere.
     bias: Option<Tensor>,
     /// Module paths as on disk, with their numbers of rows.
     parts: Vec<(String, usize)>,
@@ -152,8 +152,7 @@ impl Linear {
 
     /// Whether any of it is packed.
     pub(crate) fn is_packed(&self) -> bool {
-        let is_packed = |s: &Segment| matches!(s.weight, Weight::Packed(_));
-        self.segments.iter().any(is_packed)
+        self.segments.iter().any(|s| is_packed(&s.weight))
     }
 
     /// Bytes of the weights as they lie in memory.
@@ -190,15 +189,15 @@ impl Linear {
 
 impl Segment {
     fn forward(&self, step: &Step<'_>, x: &Tensor) -> Result<Tensor> {
-        let product = if step.uses_kernels(x.device()) {
-            let activation = match &self.weight {
-                Weight::Dense(_) => step.activation,
-                Weight::Packed(_) => step.packed_activation,
-            };
-            self.weight
-                .matmul(x, self.bias.as_ref(), step.compute, activation)
-        } else {
-            self.weight.matmul_tensor(x, self.bias.as_ref())
+        let activation = match &self.weight {
+            Weight::Dense(_) => Some(step.activation),
+            Weight::Packed(_) => Some(step.packed_activation),
+            Weight::PackedTensors(_) => None, // no kernel reads it
+        };
+        let bias = self.bias.as_ref();
+        let product = match activation.filter(|_| step.uses_kernels(x.device())) {
+            Some(activation) => self.weight.matmul(x, bias, step.compute, activation),
+            None => self.weight.matmul_tensor(x, bias),
         };
         product.map_err(|source| Error::Weight {
             at: self.parts[0].0.clone(),
@@ -264,7 +263,15 @@ impl Segment {
 fn dtype(weight: &Weight) -> DType {
     match weight {
         Weight::Dense(weight) => weight.dtype(),
-        Weight::Packed(_) => DType::F32,
+        Weight::Packed(_) | Weight::PackedTensors(_) => DType::F32,
+    }
+}
+
+/// Whether a weight is held as codes.
+pub(crate) fn is_packed(weight: &Weight) -> bool {
+    match weight {
+        Weight::Dense(_) => false,
+        Weight::Packed(_) | Weight::PackedTensors(_) => true,
     }
 }
 

@@ -5,8 +5,9 @@
 //! them. [`ModelDir`] finds out what a path holds; the decoder takes tensors by checkpoint path from
 //! a `Loader`, which checks names and shapes of the whole checkpoint before it reads the first.
 //!
-//! Matrices of 4 to 8 bits stay packed on the CPU: their codes are put in the order that kernels read,
-//! range of rows by range of rows, and no dense copy is made.
+//! Matrices of 4 to 8 bits stay packed: on the CPU their codes are put in the order that kernels read, on
+//! other devices they are tensors, which each product dequantizes. Either is made range of rows by range of
+//! rows, and no dense copy is.
 //!
 //! Files are mapped a few megabytes or one module at a time, copied out and unmapped, so resident
 //! memory stays near the weights alone. A file that another process cuts while it is mapped ends the program by
@@ -68,21 +69,30 @@ pub struct LoadConfig {
     /// narrow what is wider; on the CPU f32 leaves narrower weights as they are, because the kernels
     /// widen them exactly. Norms and biases are never narrowed.
     ///
+    /// On other devices it is also the dtype of activations; without one that is the dtype of the head, f32
+    /// where the head is packed.
+    ///
     /// Blocks of GGUF become dense if a dtype is given. AWQ and GPTQ stay packed all the same; only what
     /// their files leave dense follows it.
     pub dtype: Option<DType>,
-    /// Whether matrices of 4, 5, 6 and 8 bits stay packed (the default, on the CPU only); otherwise
-    /// they are dequantized to `dtype`, f32 without one.
+    /// Whether matrices of 4, 5, 6 and 8 bits stay packed (the default); otherwise they are dequantized to
+    /// `dtype`, f32 without one. On devices other than the CPU a packed matrix is dequantized for every
+    /// product, which costs time where there would be memory for dense ones.
     pub packed: bool,
-    /// What embedding and head are held as: as stored by default. Rounded ones need `packed` and the CPU.
+    /// Whether packed matrices are [`PackedTensors`](internlm_quant::PackedTensors) on the CPU too, as they
+    /// always are on other devices. It is for tests of that form without such a device: on the CPU the
+    /// kernels are faster, and products in tensors don't round activations.
+    pub packed_tensors: bool,
+    /// What embedding and head are held as: as stored by default. Rounded ones need `packed`.
     pub head: HeadWeights,
-    /// How activations are rounded before a product with a packed matrix: bf16 by default.
-    /// [`Activation::F32`] is exact.
+    /// How activations are rounded before a product of the CPU kernels with a packed matrix: bf16 by
+    /// default. [`Activation::F32`] is exact.
     pub packed_activation: Activation,
     /// Where weights go.
     pub device: Device,
     /// Where packed matrices are kept between runs, so that later ones read them as they lie in
-    /// memory. Without packed matrices, as on other devices, nothing is kept.
+    /// memory. That is the order of the CPU kernels: of what is dense or in tensors, as on other devices,
+    /// nothing is kept.
     pub prepared: Option<Prepared>,
     /// Whether files are mapped or read.
     pub mmap: bool,
@@ -101,6 +111,7 @@ impl Default for LoadConfig {
         Self {
             dtype: None,
             packed: true,
+            packed_tensors: false,
             head: HeadWeights::Stored,
             packed_activation: Activation::Bf16,
             device: Device::Cpu,
@@ -119,6 +130,7 @@ impl fmt::Debug for LoadConfig {
         f.debug_struct("LoadConfig")
             .field("dtype", &self.dtype)
             .field("packed", &self.packed)
+            .field("packed_tensors", &self.packed_tensors)
             .field("head", &self.head)
             .field("packed_activation", &self.packed_activation)
             .field("device", &self.device)
@@ -138,10 +150,18 @@ impl LoadConfig {
         self
     }
 
-    /// Chooses whether matrices stay packed (the default, on the CPU).
+    /// Chooses whether matrices stay packed (the default).
     #[must_use]
     pub fn with_packed(mut self, packed: bool) -> Self {
         self.packed = packed;
+        self
+    }
+
+    /// Chooses whether packed matrices are tensors on the CPU too; see
+    /// [`packed_tensors`](LoadConfig::packed_tensors).
+    #[must_use]
+    pub fn with_packed_tensors(mut self, packed_tensors: bool) -> Self {
+        self.packed_tensors = packed_tensors;
         self
     }
 
@@ -220,14 +240,14 @@ impl LoadConfig {
         }
     }
 
-    /// Whether the words of AWQ and GPTQ stay packed.
-    fn packs_words(&self) -> bool {
-        self.packed && self.device.is_cpu()
-    }
-
     /// Whether the blocks of GGUF stay packed.
     fn packs_blocks(&self) -> bool {
-        self.packs_words() && self.dtype.is_none()
+        self.packed && self.dtype.is_none()
+    }
+
+    /// Whether packed matrices are for the kernels, and not tensors.
+    fn packs_for_kernels(&self) -> bool {
+        self.packed && self.device.is_cpu() && !self.packed_tensors
     }
 
     /// Threads that copy and convert.

@@ -2,7 +2,8 @@
 //! come from.
 //!
 //! [`Weight`] is the matrix of a linear layer together with its product; on the CPU it hands
-//! candle's storage to the kernels of `internlm-kernels`. [`PackedWeight`] is one of 4 or 8 bits.
+//! candle's storage to the kernels of `internlm-kernels`. [`PackedWeight`] is one of 4 or 8 bits for these
+//! kernels, [`PackedTensors`] the same for other devices.
 //!
 //! [`awq`], [`gptq`], [`int8`] and [`ggml`] turn what files hold into [`Codes`]: small integers with a scale and
 //! a zero per group of inputs, from which packed weights are made. [`QuantizationConfig`] says which
@@ -32,6 +33,7 @@ pub mod kv;
 pub mod nf4;
 mod nibbles;
 mod packed;
+mod packed_tensors;
 mod parallel;
 mod quantization_config;
 pub mod quantize;
@@ -47,6 +49,7 @@ pub use candle_core as candle;
 pub use codes::{Codes, Zeros};
 pub use error::{Error, Result};
 pub use packed::{PackedBuilder, PackedWeight};
+pub use packed_tensors::{PackedTensors, PackedTensorsBuilder};
 pub use quantization_config::{QuantizationConfig, QuantizationMethod};
 pub use raw::{RawDtype, RawTensor};
 pub use stream::Stream;

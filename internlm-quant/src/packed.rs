@@ -41,22 +41,7 @@ impl PackedWeight {
     /// # Errors
     /// [`Error::Codes`] for an order that is no permutation.
     pub fn from_matrix(matrix: PackedMatrix, order: Option<Vec<u32>>) -> Result<PackedWeight> {
-        if let Some(order) = &order {
-            let columns = matrix.shape().k;
-            let mut sorted = order.clone();
-            sorted.sort_unstable();
-            let is_permutation = sorted.len() == columns
-                && (0..columns)
-                    .zip(&sorted)
-                    .all(|(k, &column)| column as usize == k);
-            if !is_permutation {
-                let message = format!("no permutation of {columns} columns");
-                return Err(Error::Codes {
-                    what: "order",
-                    message,
-                });
-            }
-        }
+        check_order(order.as_deref(), matrix.shape().k)?;
         Ok(PackedWeight { matrix, order })
     }
 
@@ -168,8 +153,26 @@ impl PackedWeight {
     }
 }
 
+/// Refuses an order that is no permutation.
+pub(crate) fn check_order(order: Option<&[u32]>, columns: usize) -> Result<()> {
+    let Some(order) = order else { return Ok(()) };
+    let mut sorted = order.to_vec();
+    sorted.sort_unstable();
+    let is_permutation = sorted.len() == columns
+        && (0..columns)
+            .zip(&sorted)
+            .all(|(k, &column)| column as usize == k);
+    if is_permutation {
+        return Ok(());
+    }
+    Err(Error::Codes {
+        what: "order",
+        message: format!("no permutation of {columns} columns"),
+    })
+}
+
 /// The form that holds these codes.
-fn shape(codes: &Codes) -> PackedShape {
+pub(crate) fn shape(codes: &Codes) -> PackedShape {
     PackedShape {
         n: codes.rows,
         k: codes.columns,
@@ -251,7 +254,7 @@ impl PackedBuilder {
 }
 
 /// Checks that codes can be rows of a packed matrix of this form and order.
-fn check_form(shape: PackedShape, order: Option<&[u32]>, codes: &Codes) -> Result<()> {
+pub(crate) fn check_form(shape: PackedShape, order: Option<&[u32]>, codes: &Codes) -> Result<()> {
     let differ = |what, got: String, want: String| {
         let message = format!("{got}, the packed matrix has {want}");
         Err(Error::Codes { what, message })

@@ -7,6 +7,7 @@ use internlm_kernels::{Activation, Compute, Elements};
 
 use crate::error::{Error, Result};
 use crate::packed::PackedWeight;
+use crate::packed_tensors::PackedTensors;
 
 /// A matrix `(out_features, in_features)`.
 ///
@@ -16,8 +17,10 @@ use crate::packed::PackedWeight;
 pub enum Weight {
     /// Elements of f32, bf16 or f16, row-major.
     Dense(Tensor),
-    /// Codes of 4 or 8 bits, on the CPU.
+    /// Codes of 4 or 8 bits in the order of the CPU kernels.
     Packed(Arc<PackedWeight>),
+    /// The same as tensors, on any device.
+    PackedTensors(Arc<PackedTensors>),
 }
 
 impl Weight {
@@ -29,6 +32,7 @@ impl Weight {
                 _ => (weight.elem_count(), 1),
             },
             Weight::Packed(weight) => weight.shape(),
+            Weight::PackedTensors(weight) => weight.shape(),
         }
     }
 
@@ -37,6 +41,7 @@ impl Weight {
         match self {
             Weight::Dense(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
             Weight::Packed(weight) => weight.bytes(),
+            Weight::PackedTensors(weight) => weight.bytes(),
         }
     }
 
@@ -51,6 +56,7 @@ impl Weight {
         match self {
             Weight::Dense(weight) => Ok(weight.clone()),
             Weight::Packed(weight) => weight.dequantize(),
+            Weight::PackedTensors(weight) => weight.dequantize(DType::F32),
         }
     }
 
@@ -68,6 +74,7 @@ impl Weight {
                 Ok(weight.index_select(&rows, 0)?)
             }
             Weight::Packed(weight) => weight.rows(rows),
+            Weight::PackedTensors(weight) => weight.rows(rows),
         }
     }
 
@@ -86,6 +93,7 @@ impl Weight {
                 });
             }
             Weight::Packed(weight) => weight.matrix().announce(compute),
+            Weight::PackedTensors(_) => {} // no kernel reads it
         }
     }
 
@@ -102,7 +110,8 @@ impl Weight {
     /// - out: `(num_tokens, out_features)`, f32
     ///
     /// # Errors
-    /// Another shape, dtype or device, or a weight that is not contiguous.
+    /// Another shape, dtype or device, a weight that is not contiguous, and packed tensors: no kernel
+    /// reads those.
     pub fn matmul(
         &self,
         x: &Tensor,
@@ -120,6 +129,7 @@ impl Weight {
                     .map_err(Error::from)
             }),
             Weight::Packed(weight) => weight.matmul(x, bias, compute, activation, &mut out, m),
+            Weight::PackedTensors(_) => Err(Error::Layout { what: "weight" }),
         })?;
         Ok(Tensor::from_vec(out, (m, n), x.device())?)
     }
@@ -127,8 +137,9 @@ impl Weight {
     /// `x · weightᵀ + bias` by candle's operations, on any device, with gradients for x, bias
     /// and a dense weight.
     ///
-    /// Weight and bias are converted to the dtype of x, and a packed weight to its device; this is done
-    /// for every product, so on the CPU it is for training and tests and not for speed.
+    /// Weight and bias are converted to the dtype of x, and a packed weight is dequantized (one of the CPU
+    /// kernels is also copied to the device of x); this is done for every product, so on the CPU it is for
+    /// training and tests and not for speed.
     ///
     /// # Shapes
     /// - x: `(num_tokens, in_features)`
@@ -139,11 +150,14 @@ impl Weight {
     /// Another shape, tensors on different devices, or a failed operation.
     pub fn matmul_tensor(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         self.check(x, bias)?;
-        let weight = match self {
-            Weight::Dense(weight) => weight.clone(),
-            Weight::Packed(weight) => weight.dequantize()?.to_device(x.device())?,
+        let out = match self {
+            Weight::Dense(weight) => x.matmul(&weight.to_dtype(x.dtype())?.t()?)?,
+            Weight::Packed(weight) => {
+                let weight = weight.dequantize()?.to_device(x.device())?;
+                x.matmul(&weight.to_dtype(x.dtype())?.t()?)?
+            }
+            Weight::PackedTensors(weight) => weight.matmul(x)?,
         };
-        let out = x.matmul(&weight.to_dtype(x.dtype())?.t()?)?;
         match bias {
             None => Ok(out),
             Some(bias) => Ok(out.broadcast_add(&bias.to_dtype(x.dtype())?)?),

@@ -220,7 +220,11 @@ impl ModelDir {
     ) -> Result<Loader<'a>> {
         options.head.check(options)?;
         let source = self.source(config)?;
-        let Some(prepared) = options.prepared.as_ref().filter(|_| options.packs_words()) else {
+        let Some(prepared) = options
+            .prepared
+            .as_ref()
+            .filter(|_| options.packs_for_kernels())
+        else {
             return Ok(Loader::new(source, config, options)?.with_head(config));
         };
         // Before anything is read: a file that changes meanwhile makes what is written stale.

@@ -31,7 +31,7 @@ pub enum HeadWeights {
 impl HeadWeights {
     /// Refuses a rounded head where matrices can't be packed.
     pub(super) fn check(self, options: &LoadConfig) -> Result<()> {
-        match self == HeadWeights::Stored || options.packs_words() {
+        match self == HeadWeights::Stored || options.packed {
             true => Ok(()),
             false => Err(Error::HeadWeights { got: self }),
         }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use internlm_kernels::PackedShape;
-use internlm_quant::{PackedBuilder, PackedWeight, Weight};
+use internlm_quant::{PackedBuilder, PackedTensors, PackedTensorsBuilder, PackedWeight, Weight};
 
-use super::matrix::{Form, Matrix, is_mixed};
+use super::matrix::{Form, Matrix, ReadCodes, is_mixed};
 use super::prepared::Store;
 use super::{LoadConfig, read};
 use crate::error::{Error, Result};
@@ -63,6 +63,10 @@ pub(super) fn weights(
         None => dense(run, options).map(Weight::Dense),
         Some(form) => {
             let shape = shape(run, form, columns);
+            if options.packed && !options.packs_for_kernels() {
+                let packed = tensors(run, form, shape, options)?;
+                return Ok(Weight::PackedTensors(Arc::new(packed)));
+            }
             let pack = || packed(run, form, shape, options);
             let packed = match store {
                 None => pack()?,
@@ -72,7 +76,7 @@ pub(super) fn weights(
                     store.weight(&name, shape, order, options.load_threads(), pack)?
                 }
             };
-            if options.packs_words() {
+            if options.packed {
                 return Ok(Weight::Packed(Arc::new(packed)));
             }
             let values = packed.dequantize()?;
@@ -112,28 +116,52 @@ fn shape(run: &[Part<'_>], form: &Form, columns: usize) -> PackedShape {
     }
 }
 
-/// Packs matrices of one form, range of rows by range of rows on all threads.
+/// Packs matrices of one form for the kernels.
 fn packed(
     run: &[Part<'_>],
     form: &Form,
     shape: PackedShape,
     options: &LoadConfig,
 ) -> Result<PackedWeight> {
-    let named = |part: &Part<'_>| {
-        let path = part.path.to_owned();
-        move |error: Error| error.in_tensor(&path)
-    };
-    let new = PackedBuilder::new(shape, form.order.clone()).map_err(Error::from);
-    let mut builder = new.map_err(named(&run[0]))?;
+    let new = PackedBuilder::new(shape, form.order.clone());
+    let mut builder = new.map_err(|e| Error::from(e).in_tensor(run[0].path))?;
+    fill(run, shape, options, |rows, threads, codes| {
+        builder.push_parallel(rows, threads, codes)
+    })?;
+    Ok(builder.finish()?)
+}
+
+/// The same as tensors on the device.
+fn tensors(
+    run: &[Part<'_>],
+    form: &Form,
+    shape: PackedShape,
+    options: &LoadConfig,
+) -> Result<PackedTensors> {
+    let new = PackedTensorsBuilder::new(shape, form.order.clone());
+    let mut builder = new.map_err(|e| Error::from(e).in_tensor(run[0].path))?;
+    fill(run, shape, options, |rows, threads, codes| {
+        builder.push_parallel(rows, threads, codes)
+    })?;
+    Ok(builder.finish(&options.device)?)
+}
+
+/// Gives the codes of all parts to `push`, with the number of threads for each part.
+fn fill(
+    run: &[Part<'_>],
+    shape: PackedShape,
+    options: &LoadConfig,
+    mut push: impl FnMut(usize, usize, &ReadCodes<'_>) -> Result<()>,
+) -> Result<()> {
     for part in run {
         let threads = match part.rows * shape.k {
             0..ALONE => 1,
             _ => options.load_threads(),
         };
-        let fill = part.matrix.with_codes(options, |codes| {
-            builder.push_parallel(part.rows, threads, codes)
-        });
-        fill.map_err(named(part))?;
+        let pushed = part
+            .matrix
+            .with_codes(options, |codes| push(part.rows, threads, codes));
+        pushed.map_err(|error| error.in_tensor(part.path))?;
     }
-    Ok(builder.finish()?)
+    Ok(())
 }

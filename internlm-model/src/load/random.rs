@@ -5,7 +5,10 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};
 use internlm_kernels::{PackedShape, ScaleType, ZeroType};
-use internlm_quant::{Codes, PackedBuilder, QuantizationConfig, QuantizationMethod, Weight, Zeros};
+use internlm_quant::{
+    Codes, PackedBuilder, PackedTensorsBuilder, QuantizationConfig, QuantizationMethod, Weight,
+    Zeros,
+};
 
 use super::elements::{Element, tensor};
 use super::{HeadWeights, LoadConfig};
@@ -23,6 +26,8 @@ pub(super) struct RandomTensors {
     /// Embedding and head, and what they are held as.
     head: ([&'static str; 2], HeadWeights),
     dtype: DType,
+    /// Whether what is packed is for the kernels.
+    for_kernels: bool,
     threads: usize,
     device: candle_core::Device,
 }
@@ -36,9 +41,10 @@ impl RandomTensors {
         match options.dtype.unwrap_or(DType::F32) {
             dtype @ (DType::F32 | DType::BF16 | DType::F16) => Ok(Self {
                 seed,
-                packed: packed.filter(|_| options.packs_words()),
+                packed: packed.filter(|_| options.packed),
                 head: ([names.embed_tokens, names.head], options.head),
                 dtype,
+                for_kernels: options.packs_for_kernels(),
                 threads: options.load_threads(),
                 device: options.device.clone(),
             }),
@@ -145,9 +151,15 @@ impl RandomTensors {
                 order: None,
             })
         };
-        let mut builder = PackedBuilder::new(shape, None)?;
+        if self.for_kernels {
+            let mut builder = PackedBuilder::new(shape, None)?;
+            builder.push_parallel(rows, self.threads, codes)?;
+            return Ok(Weight::Packed(Arc::new(builder.finish()?)));
+        }
+        let mut builder = PackedTensorsBuilder::new(shape, None)?;
         builder.push_parallel(rows, self.threads, codes)?;
-        Ok(Weight::Packed(Arc::new(builder.finish()?)))
+        let packed = builder.finish(&self.device)?;
+        Ok(Weight::PackedTensors(Arc::new(packed)))
     }
 
     fn seed_of(&self, name: &str) -> u64 {

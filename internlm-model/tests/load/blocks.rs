@@ -93,6 +93,10 @@ fn check(config: &Config, type_of: TypeOf, exact: bool) -> (CausalLm, CausalLm) 
     if exact {
         assert!(bits(&packed) == bits(&dense));
     }
+    let tensors = load_with(&file, options().with_packed_tensors(true)).unwrap();
+    assert!(tensors.is_packed() && bits(&tensors) == bits(&packed));
+    let diff = crate::common::max_abs_diff(&logits(&tensors), &want);
+    assert!(diff <= tolerance, "{diff} of {scale}");
     // Maps and threads change nothing.
     let alone = load_with(&file, options().with_mmap(false).with_threads(1)).unwrap();
     assert!(bits(&alone) == bits(&packed));

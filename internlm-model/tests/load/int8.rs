@@ -104,9 +104,16 @@ fn every_class_is_read_in_every_way() {
                 !dense.is_packed() && bits(&dense) == bits(&model),
                 "{class}"
             );
+            let in_tensors = load_with(&folder, exact().with_packed_tensors(true)).unwrap();
+            assert!(
+                in_tensors.is_packed() && bits(&in_tensors) == bits(&model),
+                "{class}"
+            );
             let ids = [1, 7, 20, 3, 39];
             let float = logits(&dense, &ids);
             let most = float.iter().fold(0f32, |m, v| m.max(v.abs()));
+            let diff = max_abs_diff(&logits(&in_tensors, &ids), &float);
+            assert!(diff <= 1e-5 * most, "{class}: {diff} of {most}");
             for (activation, tolerance) in [
                 (Activation::F32, 1e-5),
                 (Activation::Bf16, 3e-2),

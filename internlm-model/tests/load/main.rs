@@ -15,6 +15,7 @@ mod formats;
 mod fuzz;
 mod head;
 mod int8;
+mod packed_tensors;
 mod pickles;
 mod prepared;
 mod saving;

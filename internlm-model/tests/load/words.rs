@@ -97,12 +97,16 @@ fn check(class: &str, more: Value, format: Format, quantization: Value) {
     let dense = load_with(&folder, exact().with_packed(false)).unwrap();
     assert!(!dense.is_packed());
     assert!(bits(&model) == bits(&dense));
+    let in_tensors = load_with(&folder, exact().with_packed_tensors(true)).unwrap();
+    assert!(in_tensors.is_packed() && bits(&in_tensors) == bits(&dense));
     // A dense folder of the same values computes the same.
     let saved = folder_of(&at.path().join("dense"), &config, dense.tensors().unwrap());
     let saved = load(&saved).unwrap();
     assert!(saved.config().quantization.is_none());
     let ids = [1, 7, 20, 3, 39];
-    assert!(max_abs_diff(&logits(&model, &ids), &logits(&saved, &ids)) < 1e-4);
+    for model in [&model, &in_tensors] {
+        assert!(max_abs_diff(&logits(model, &ids), &logits(&saved, &ids)) < 1e-4);
+    }
     // What was rounded is near what it was rounded from.
     let random = random(&config);
     for ((name, ours), (_, from)) in model
