@@ -203,6 +203,9 @@ pub enum Error {
         /// Most tokens of prompt and answer together.
         context_length: usize,
     },
+    /// None of the tokens that may be chosen is in the vocabulary.
+    #[error("no token of the vocabulary may come next")]
+    NoTokenAllowed,
     /// Logits are not finite: the weights or the input are broken.
     #[error("the logits hold {count} values that are not finite")]
     NonFiniteLogits {

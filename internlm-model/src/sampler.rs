@@ -62,15 +62,38 @@ impl Sampler {
     /// # Errors
     /// Logits that are not finite.
     pub fn sample(&mut self, logits: &[f32]) -> Result<Choice> {
+        self.sample_among(logits, None)
+    }
+
+    /// The same among some tokens only: token `i` may be chosen if bit `i % 32` of word `i / 32` is set. A
+    /// reported log-probability is that among all tokens.
+    ///
+    /// # Errors
+    /// Logits that are not finite; words in which no token of the vocabulary is allowed.
+    pub fn sample_among(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> Result<Choice> {
         let count = logits.iter().filter(|x| !x.is_finite()).count();
         if count > 0 || logits.is_empty() {
             return Err(Error::NonFiniteLogits { count });
         }
-        let id = if self.adjusts() {
+        let id = if self.adjusts() || allowed.is_some() {
             let mut adjusted = std::mem::take(&mut self.adjusted);
             adjusted.clear();
             adjusted.extend_from_slice(logits);
             self.adjust(&mut adjusted);
+            if let Some(allowed) = allowed {
+                let is_allowed =
+                    |id: usize| allowed.get(id / 32).is_some_and(|w| w >> (id % 32) & 1 == 1);
+                let forbidden = adjusted.iter_mut().enumerate();
+                let forbidden = forbidden.filter(|(id, _)| !is_allowed(*id));
+                let mut count = 0;
+                for (_, x) in forbidden {
+                    *x = f32::NEG_INFINITY;
+                    count += 1;
+                }
+                if count == adjusted.len() {
+                    return Err(Error::NoTokenAllowed);
+                }
+            }
             let id = self.choose(&adjusted);
             self.adjusted = adjusted;
             id
@@ -305,6 +328,20 @@ mod tests {
         params.logit_bias = vec![(0, f32::NEG_INFINITY), (1, f32::NEG_INFINITY)];
         assert_eq!(draws(params.clone(), &[1.0, 2.0], 3), [0, 0, 0]);
         assert_eq!(draws(params, &[1.0, 2.0, 0.0], 3), [2, 2, 2]);
+    }
+
+    #[test]
+    fn only_allowed_tokens_are_chosen() {
+        let logits: Vec<f32> = (0..40).map(|i| i as f32).collect();
+        let mut sampler = Sampler::new(sampled(), &[]).expect("valid parameters");
+        for _ in 0..50 {
+            let choice = sampler.sample_among(&logits, Some(&[0b1010, 0b1]));
+            assert!([1, 3, 32].contains(&choice.expect("finite").id));
+        }
+        let mut greedy = Sampler::new(SamplingParams::greedy(), &[]).expect("valid parameters");
+        assert_eq!(greedy.sample_among(&logits, Some(&[0b1010])).expect("finite").id, 3);
+        let none = greedy.sample_among(&logits, Some(&[0, 0]));
+        assert!(matches!(none, Err(Error::NoTokenAllowed)));
     }
 
     #[test]

@@ -20,9 +20,9 @@ struct Content {
 pub(crate) struct ContentId(u64);
 
 impl ContentId {
-    /// Before the first token, computed with an adapter or (0) without.
-    pub(crate) fn root(adapter: u32) -> Self {
-        ContentId(u64::from(adapter))
+    /// Before the first token, computed with an adapter or without.
+    pub(crate) fn root(adapter: Option<usize>) -> Self {
+        ContentId(adapter.map_or(0, |index| 1 + index as u64))
     }
 
     /// The first that is no root.
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn content_is_found_until_its_block_is_needed() {
         let mut blocks = Blocks::new(2);
-        let root = ContentId::root(0);
+        let root = ContentId::root(None);
         let a = blocks.take().unwrap();
         let id = blocks.publish(root, 1e4, &[1, 2], a);
         let b = blocks.take().unwrap();
@@ -188,7 +188,7 @@ mod tests {
         assert!(blocks.take().is_none());
         assert_eq!(blocks.find(root, 1e4, &[1, 2]), Some((a, id)));
         assert!(blocks.find(root, 2e4, &[1, 2]).is_none());
-        assert!(blocks.find(ContentId::root(1), 1e4, &[1, 2]).is_none());
+        assert!(blocks.find(ContentId::root(Some(0)), 1e4, &[1, 2]).is_none());
         assert!(blocks.find(id, 1e4, &[1, 2]).is_none());
         blocks.release(&[a, b]);
         assert_eq!((blocks.available(), blocks.idle()), (2, 2));
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn equal_content_has_one_identity() {
         let mut blocks = Blocks::new(2);
-        let root = ContentId::root(0);
+        let root = ContentId::root(None);
         let (a, b) = (blocks.take().unwrap(), blocks.take().unwrap());
         let id = blocks.publish(root, 1.0, &[1], a);
         assert_eq!(blocks.publish(root, 1.0, &[1], b), id);
@@ -229,7 +229,7 @@ mod tests {
                         }
                     }
                     1 => {
-                        if let Some((block, _)) = blocks.find(ContentId::root(0), 1.0, &[token])
+                        if let Some((block, _)) = blocks.find(ContentId::root(None), 1.0, &[token])
                             && !sequences[sequence].contains(&block)
                         {
                             blocks.share(block);
@@ -240,7 +240,7 @@ mod tests {
                         if let Some(&block) = sequences[sequence].first()
                             && blocks.blocks[block as usize].content.is_none()
                         {
-                            blocks.publish(ContentId::root(0), 1.0, &[token], block);
+                            blocks.publish(ContentId::root(None), 1.0, &[token], block);
                         }
                     }
                     _ => {

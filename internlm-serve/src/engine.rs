@@ -1,22 +1,22 @@
 //! The engine: a model, a thread that runs it, and the handle that applications hold.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use internlm_core::chat_model::{Events, ResponseFormat};
+use internlm_core::chat_model::Events;
 use internlm_core::scorer::{ModelFacts, ScoreRequest, TokenScore, Tokens};
-use internlm_core::tool::ToolChoice;
 use internlm_core::{ChatModel, ChatRequest, Message, Scorer, ToolSpec};
 use internlm_model::sampler::Sampler;
 use internlm_model::text::ScoredIds;
-use internlm_model::{CausalLm, KvDtype, LoadConfig, PagedCache, TextModel};
+use internlm_model::{AdapterSet, CausalLm, KvDtype, LoadConfig, LoraAdapter, PagedCache, TextModel};
 use internlm_tokenize::{ChatTemplate, Tokenizer};
 
 use crate::blocks::ContentId;
 use crate::chat::Chat;
 use crate::config::{CacheBudget, EngineConfig, KvCacheDtype};
 use crate::error::{Error, Result};
+use crate::guide::{self, Guide, GuideFactory};
 use crate::inbox::{Closing, Inbox, Job};
 use crate::memory;
 use crate::metrics::Metrics;
@@ -38,6 +38,10 @@ struct Handle {
     config: EngineConfig,
     inbox: Arc<Inbox>,
     context_length: usize,
+    /// Names of the adapters, in the order of the worker's set.
+    adapters: Vec<String>,
+    /// Made when the first answer of a certain form is asked for.
+    guides: OnceLock<GuideFactory>,
 }
 
 impl Drop for Handle {
@@ -60,7 +64,26 @@ impl Engine {
     /// # Errors
     /// A configuration out of range, a cache that does not hold one block, a thread that can't be started.
     pub fn new(text: TextModel, config: EngineConfig) -> Result<Self> {
+        Self::with_adapters(text, Vec::new(), config)
+    }
+
+    /// Starts an engine over a model and LoRA adapters of it, which requests choose by their names.
+    ///
+    /// # Errors
+    /// As [`new`](Engine::new); two adapters of one name.
+    pub fn with_adapters(
+        text: TextModel,
+        adapters: Vec<LoraAdapter>,
+        config: EngineConfig,
+    ) -> Result<Self> {
         config.validate()?;
+        let names: Vec<String> = adapters.iter().map(|a| a.name().to_owned()).collect();
+        if let Some((i, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+            return Err(Error::Config {
+                field: "adapters",
+                what: format!("adapter {i} is called `{name}` as one before it"),
+            });
+        }
         let model = text.model();
         let dtype = match config.kv_cache {
             KvCacheDtype::Auto => model.kv_dtype()?,
@@ -82,7 +105,8 @@ impl Engine {
             .min(config.max_context.unwrap_or(usize::MAX))
             .min(num_blocks * PagedCache::BLOCK_SIZE);
         let (text, inbox) = (Arc::new(text), Arc::new(Inbox::default()));
-        let worker = Worker::new(text.clone(), config.clone(), inbox.clone(), cache);
+        let adapters = AdapterSet::from_iter(adapters);
+        let worker = Worker::new(text.clone(), config.clone(), inbox.clone(), cache, adapters);
         std::thread::Builder::new()
             .name("internlm-engine".to_owned())
             .spawn(move || worker.run())
@@ -92,6 +116,8 @@ impl Engine {
             config,
             inbox,
             context_length,
+            adapters: names,
+            guides: OnceLock::new(),
         };
         Ok(Self {
             handle: Arc::new(handle),
@@ -106,36 +132,41 @@ impl Engine {
     pub fn submit(&self, request: impl Into<Request>) -> Result<Response> {
         let request = request.into();
         let arrived = Instant::now();
-        self.check(&request)?;
+        let adapter = self.check(&request)?;
         let Handle {
             text,
             config,
             inbox,
             context_length,
+            ..
         } = &*self.handle;
         let params = &request.chat.sampling;
         let tokens = text.prompt_ids(&request.chat)?;
         let room = text.model().check_prompt(&tokens, *context_length)?;
+        let mut stop_token_ids = text.model().generation_config().eos_token_ids.clone();
+        stop_token_ids.extend_from_slice(text.stop_token_ids());
+        let guide = self.guide(&request.chat, &stop_token_ids)?;
         let answer = |index: usize| -> Result<Sibling> {
             let mut params = params.clone();
             params.seed = params.seed.map(|seed| seed.wrapping_add(index as u64));
             Ok(Sibling {
                 index,
                 sampler: Sampler::new(params, &tokens)?,
+                guide: guide.clone(),
                 text: AnswerText::new(text.tokenizer(), &request.chat)?,
             })
         };
         let Sibling {
             index,
             sampler,
+            guide,
             text: answer_text,
         } = answer(0)?;
         let siblings = (1..request.n).map(answer).collect::<Result<_>>()?;
-        let mut stop_token_ids = params.stop_token_ids.clone();
-        if !params.ignore_eos {
-            stop_token_ids.extend_from_slice(&text.model().generation_config().eos_token_ids);
-            stop_token_ids.extend_from_slice(text.stop_token_ids());
+        if params.ignore_eos {
+            stop_token_ids.clear();
         }
+        stop_token_ids.extend_from_slice(&params.stop_token_ids);
         let mut sequence = Sequence {
             request: 0,
             index,
@@ -145,13 +176,15 @@ impl Engine {
             max_new_tokens: params.max_new_tokens.map_or(room, |max| max.min(room)),
             stop_token_ids,
             sampler,
+            guide,
             text: answer_text,
+            adapter,
             siblings,
             computed: 0,
             draft: Vec::new(),
             blocks: Vec::new(),
             published: 0,
-            content: ContentId::root(0),
+            content: ContentId::root(adapter),
             cached_tokens: None,
             last_token_at: None,
         };
@@ -178,29 +211,40 @@ impl Engine {
         Chat::new(self.clone())
     }
 
-    fn check(&self, request: &Request) -> Result<()> {
+    /// The index of the adapter that a request asks for.
+    fn check(&self, request: &Request) -> Result<Option<usize>> {
         let max_batch = self.handle.config.max_batch;
         if request.n == 0 || request.n > max_batch {
             let what = format!("{} answers, expected 1 to {max_batch}", request.n);
             return Err(Error::request("n", what));
         }
-        if let Some(adapter) = &request.adapter {
-            return Err(Error::request(
-                "adapter",
-                format!("no adapter is called `{adapter}`"),
-            ));
+        let Some(name) = &request.adapter else {
+            return Ok(None);
+        };
+        match self.handle.adapters.iter().position(|adapter| adapter == name) {
+            Some(index) => Ok(Some(index)),
+            None => {
+                let what = format!("no adapter is called `{name}`; there are {:?}", self.handle.adapters);
+                Err(Error::request("adapter", what))
+            }
         }
-        if request.chat.response_format != ResponseFormat::Text {
-            let what = "this engine can't constrain its answer; use text";
-            return Err(Error::request("response_format", what));
+    }
+
+    /// What keeps an answer to the form that a request asks for, if it asks for one.
+    fn guide(&self, request: &ChatRequest, end_tokens: &[u32]) -> Result<Option<Guide>> {
+        if !guide::is_asked_for(request) {
+            return Ok(None);
         }
-        match request.chat.tool_choice {
-            ToolChoice::Required | ToolChoice::Tool(_) => Err(Error::request(
-                "tool_choice",
-                "this engine can't be forced to call a tool; use auto or none",
-            )),
-            _ => Ok(()),
-        }
+        let Handle { text, guides, .. } = &*self.handle;
+        let factory = match guides.get() {
+            Some(factory) => factory,
+            None => {
+                let vocab_size = text.model().config().vocab_size;
+                let made = GuideFactory::new(text.tokenizer(), vocab_size, end_tokens)?;
+                guides.get_or_init(|| made)
+            }
+        };
+        factory.guide(request)
     }
 
     /// Takes no more requests, and waits for those that run until they are done or `grace` is over; what is
@@ -259,7 +303,7 @@ impl Engine {
 
     /// The names of the adapters that requests may choose.
     pub fn adapters(&self) -> Vec<String> {
-        Vec::new()
+        self.handle.adapters.clone()
     }
 }
 

@@ -100,7 +100,7 @@ impl Worker {
         };
         tracing::debug!(request = sequence.request, "preempted");
         self.counts.preemptions += 1;
-        sequence.release(&mut self.blocks, ContentId::root(0));
+        sequence.release(&mut self.blocks);
         self.wait(sequence);
     }
 

@@ -7,6 +7,7 @@ use internlm_model::PagedCache;
 use internlm_model::sampler::Sampler;
 
 use crate::blocks::{Blocks, ContentId};
+use crate::guide::Guide;
 use crate::response::{Answer, Sender};
 use crate::text::AnswerText;
 
@@ -30,7 +31,11 @@ pub(crate) struct Sequence {
     pub(crate) max_new_tokens: usize,
     pub(crate) stop_token_ids: Vec<u32>,
     pub(crate) sampler: Sampler,
+    /// What form the answer must have, if any.
+    pub(crate) guide: Option<Guide>,
     pub(crate) text: AnswerText,
+    /// Which of the engine's adapters it goes through, if any.
+    pub(crate) adapter: Option<usize>,
     /// Answers of the same prompt that begin when this one has read it.
     pub(crate) siblings: Vec<Sibling>,
     /// Tokens whose keys and values are in the cache.
@@ -51,6 +56,7 @@ pub(crate) struct Sequence {
 pub(crate) struct Sibling {
     pub(crate) index: usize,
     pub(crate) sampler: Sampler,
+    pub(crate) guide: Option<Guide>,
     pub(crate) text: AnswerText,
 }
 
@@ -78,13 +84,18 @@ impl Sequence {
         len.div_ceil(BLOCK_SIZE).saturating_sub(self.blocks.len())
     }
 
+    /// What comes before the first token: what is computed with one adapter is nothing for another.
+    pub(crate) fn root(&self) -> ContentId {
+        ContentId::root(self.adapter)
+    }
+
     /// Gives all blocks back. What was computed is computed again, unless its blocks are found.
-    pub(crate) fn release(&mut self, blocks: &mut Blocks, root: ContentId) {
+    pub(crate) fn release(&mut self, blocks: &mut Blocks) {
         blocks.release(&self.blocks);
         self.blocks.clear();
         self.computed = 0;
         self.published = 0;
-        self.content = root;
+        self.content = self.root();
     }
 
     /// Answers a request for no tokens at all.

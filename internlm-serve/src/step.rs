@@ -11,6 +11,7 @@ use internlm_model::sampler::Choice;
 use internlm_model::{Context, Error as ModelError};
 
 use crate::error::{Error, Result};
+use crate::guide::Guide;
 use crate::schedule::Part;
 use crate::sequence::{RequestId, Sequence};
 use crate::worker::Worker;
@@ -75,11 +76,12 @@ impl Worker {
             };
             ids.extend_from_slice(&sequence.draft);
             batch.push(slot, &ids, sequence.computed, sequence.prompt_len, logits)?;
+            batch.set_adapter(slot, sequence.adapter)?;
         }
         let text = self.text.clone();
-        let cache = &mut self.cache;
+        let mut context = Context::new(&mut self.cache).with_adapters(&self.adapters);
         // The cache holds nothing that a broken pass could leave behind: it is written anew.
-        let pass = AssertUnwindSafe(|| text.model().forward(&batch, &mut Context::new(cache)));
+        let pass = AssertUnwindSafe(|| text.model().forward(&batch, &mut context));
         match catch_unwind(pass) {
             Ok(logits) => {
                 let logits = logits?.to_device(&Device::Cpu).map_err(ModelError::from)?;
@@ -152,7 +154,9 @@ impl Worker {
                 max_new_tokens: leader.max_new_tokens,
                 stop_token_ids: leader.stop_token_ids.clone(),
                 sampler: sibling.sampler,
+                guide: sibling.guide,
                 text: sibling.text,
+                adapter: leader.adapter,
                 siblings: Vec::new(),
                 computed: leader.computed,
                 draft: Vec::new(),
@@ -271,7 +275,11 @@ impl Sequence {
         };
         let mut guesses = draft.into_iter();
         while let Some(logits) = rows.next() {
-            let choice = self.sampler.sample(logits)?;
+            let allowed = self.guide.as_mut().map(Guide::mask).transpose()?;
+            let choice = self.sampler.sample_among(logits, allowed)?;
+            if let Some(guide) = &mut self.guide {
+                guide.accept(choice.id)?;
+            }
             next.tokens += 1;
             let id = choice.id;
             next.done = self.take(choice)?;

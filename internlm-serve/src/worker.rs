@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use internlm_model::{CausalLm, PagedCache, TextModel};
+use internlm_model::{AdapterSet, CausalLm, PagedCache, TextModel};
 
-use crate::blocks::{Blocks, ContentId};
+use crate::blocks::Blocks;
 use crate::config::EngineConfig;
 use crate::error::Error;
 use crate::inbox::{Closing, Inbox, Job, Mail};
@@ -29,6 +29,7 @@ pub(crate) struct Worker {
     pub(crate) config: EngineConfig,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) cache: PagedCache,
+    pub(crate) adapters: AdapterSet,
     pub(crate) blocks: Blocks,
     pub(crate) requests: HashMap<RequestId, Active>,
     /// By falling priority, then in the order of arrival.
@@ -50,6 +51,7 @@ impl Worker {
         config: EngineConfig,
         inbox: Arc<Inbox>,
         cache: PagedCache,
+        adapters: AdapterSet,
     ) -> Self {
         Self {
             text,
@@ -57,6 +59,7 @@ impl Worker {
             inbox,
             blocks: Blocks::new(cache.num_blocks()),
             cache,
+            adapters,
             requests: HashMap::new(),
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -183,7 +186,7 @@ impl Worker {
         self.running.retain_mut(|sequence| {
             let stays = sequence.request != id;
             if !stays {
-                sequence.release(blocks, ContentId::root(0));
+                sequence.release(blocks);
             }
             stays
         });
@@ -206,7 +209,7 @@ impl Worker {
                 self.requests.remove(&sequence.request);
             }
             let mut sequence = self.running.remove(at);
-            sequence.release(&mut self.blocks, ContentId::root(0));
+            sequence.release(&mut self.blocks);
         }
     }
 
