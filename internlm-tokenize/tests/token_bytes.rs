@@ -36,10 +36,13 @@ fn check(tokenizer: &Tokenizer, before: &str) {
     runner
         .run(&text, |text| {
             let ids = tokenizer.encode(&text, plain).unwrap();
-            prop_assert_eq!(
-                String::from_utf8(join(tokenizer, &ids, true)).unwrap(),
-                tokenizer.decode(&ids, true).unwrap()
-            );
+            let decoded = tokenizer.decode(&ids, true).unwrap();
+            let joined = join(tokenizer, &ids, true);
+            prop_assert_eq!(String::from_utf8_lossy(&joined), decoded.as_str());
+            // SmolLM2's vocabulary lacks a few bytes, InternLM's normalization changes a few characters.
+            if decoded != text {
+                return Ok(());
+            }
             let whole = match text.is_empty() {
                 true => String::new(),
                 false => format!("{before}{text}"),

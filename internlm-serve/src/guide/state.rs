@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 /// Longest reason that is reported.
 const MAX_REASON_CHARS: usize = 400;
 
+const NO_TOKEN: &str = "the grammar leaves no token to go on with";
+
 /// A grammar's state along one answer. Clones go their own ways, for `n` answers.
 #[derive(Clone)]
 pub(crate) struct Guide {
@@ -71,11 +73,11 @@ impl Guide {
             self.mask = self.vocabulary.trie().eos_token_set();
         } else {
             self.mask = self.run(|parser| said(parser.compute_mask()))?;
-            if let Some(first) = self.vocabulary.first.as_ref().filter(|_| self.first) {
-                for &id in &first.silent {
-                    self.mask.allow_token(id);
-                }
+            let mut mask = std::mem::take(&mut self.mask);
+            for &id in self.silent() {
+                mask.allow_token(id);
             }
+            self.mask = mask;
         }
         if let Some(spelled) = &self.spelled {
             spelled.completions(&self.vocabulary, |id| self.mask.disallow_token(id));
@@ -85,7 +87,7 @@ impl Guide {
             return Err(self.fail("the mask is too short"));
         };
         if mask.iter().all(|&word| word == 0) {
-            return Err(self.fail("the grammar leaves no token to go on with"));
+            return Err(self.fail(NO_TOKEN));
         }
         Ok(&self.mask.as_slice()[..words])
     }
@@ -104,12 +106,7 @@ impl Guide {
             self.ended = true;
             return Ok(());
         }
-        let silent = self.first
-            && self
-                .vocabulary
-                .first
-                .as_ref()
-                .is_some_and(|first| first.silent.contains(&id));
+        let silent = self.silent().contains(&id);
         if silent {
             self.first = false;
             return Ok(());
@@ -133,6 +130,14 @@ impl Guide {
     /// Whether nothing but an end token may follow.
     pub(crate) fn is_complete(&self) -> bool {
         self.complete || self.ended
+    }
+
+    /// Tokens of which the text shows nothing because they come first, such as a lone space.
+    fn silent(&self) -> &[u32] {
+        match &self.vocabulary.first {
+            Some(first) if self.first && !self.form.calls => &first.silent,
+            _ => &[],
+        }
     }
 
     /// Whether a token takes part in the decoded text.
@@ -198,6 +203,8 @@ pub(super) fn reason(error: &impl std::fmt::Display) -> String {
     let text = text.replace("<non-verbose/>", "");
     let text = text.trim();
     match text.strip_prefix("panic: ") {
+        // How the parser says that no token goes on.
+        _ if text == "NoExtensionBias" => NO_TOKEN.to_owned(),
         Some(_) => "a defect of the grammar compiler met it".to_owned(),
         None if text.chars().count() > MAX_REASON_CHARS => {
             let cut: String = text.chars().take(MAX_REASON_CHARS).collect();

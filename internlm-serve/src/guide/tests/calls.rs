@@ -25,7 +25,7 @@ fn tools() -> Vec<ToolSpec> {
         ToolSpec::new(
             "add",
             "",
-            json!({"properties": {"a": {"type": "number"}}, "required": ["a"]}),
+            json!({"properties": {"a": {"type": "integer"}}, "required": ["a"]}),
         ),
     ]
 }
@@ -143,8 +143,8 @@ fn a_model_that_may_call_answers_in_the_form_or_calls() {
 fn markers_are_not_spelled_inside_of_calls() {
     let subject = tokenizers::drops_one();
     let tokenizer = &subject.tokenizer;
-    let mut guide = guide(&subject, &request(ToolChoice::Tool("weather".into())));
-    let mut push = |guide: &mut super::Guide, text: &str| {
+    let mut guide = guide(&subject, &request(ToolChoice::Tool("weather \"now\"".into())));
+    let push = |guide: &mut super::Guide, text: &str| {
         for byte in text.bytes() {
             let id = tokenizer.token_to_id(&format!("<0x{byte:02X}>")).unwrap();
             assert!(allowed(guide).contains(&id), "{text:?}");
@@ -158,7 +158,7 @@ fn markers_are_not_spelled_inside_of_calls() {
     }
     push(
         &mut guide,
-        "\n{\"name\": \"weather\", \"parameters\": {\"city\":\"<|action_end|",
+        "\n{\"name\": \"weather \\\"now\\\"\", \"parameters\": {\"city\":\"<|action_end|",
     );
     let closing = tokenizer.token_to_id("<0x3E>").unwrap();
     assert!(!allowed(&mut guide).contains(&closing));

@@ -8,7 +8,8 @@ use super::{allowed, contextual_refusal, guide, request, text};
 /// Every first token under a grammar of one text, against what the tokenizer decodes.
 #[track_caller]
 fn check(subject: &Subject, answer: &str) {
-    let request = request(ResponseFormat::Regex(answer.into()));
+    let lark = format!("start: {}", serde_json::Value::from(answer));
+    let request = request(ResponseFormat::Lark(lark));
     let tokenizer = &subject.tokenizer;
     let got = allowed(&mut guide(subject, &request));
     let want: Vec<u32> = (0..tokenizer.vocab_size() as u32)
@@ -47,7 +48,7 @@ fn every_first_token_shows_as_the_grammar_has_it() {
         }
     }
     // Bytes are spelled out under this decoder, so it can say less.
-    for answer in ["a", "foo a", "{\" a\":"] {
+    for answer in ["a", "foo a", "{\" a\""] {
         check(&tokenizers::drops_all(), answer);
     }
 }
@@ -75,7 +76,7 @@ fn special_tokens_before_the_text() {
     let foo = subject.tokenizer.token_to_id("\u{2581}foo").unwrap();
     let request = request(ResponseFormat::Lark("start: <|plugin|> \"foo\"".into()));
     let mut skipped = guide(&subject, &request);
-    assert_eq!(allowed(&mut skipped), [plugin]);
+    assert!(allowed(&mut skipped).contains(&plugin));
     skipped.accept(plugin).unwrap();
     assert!(allowed(&mut skipped).contains(&foo));
     let mut kept = guide(&subject, &request.with_keep_special_tokens(true));

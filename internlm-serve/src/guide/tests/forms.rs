@@ -100,8 +100,11 @@ fn any_object() {
     each(|subject| {
         let request = request(ResponseFormat::JsonObject);
         walks(subject, &request, subject.walks, |_, text| {
-            let value: Value = serde_json::from_str(text).unwrap();
-            assert!(value.is_object(), "{text}");
+            match serde_json::from_str::<Value>(text) {
+                Ok(value) => assert!(value.is_object(), "{text}"),
+                // JSON, but `serde_json` reads no number as large as 1e999.
+                Err(error) => assert!(error.to_string().contains("number out of range")),
+            }
         });
     });
 }
