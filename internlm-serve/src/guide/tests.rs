@@ -51,21 +51,16 @@ fn allowed(guide: &mut Guide) -> Vec<u32> {
 fn walk(subject: &Subject, mut guide: Guide, rng: &mut Rng, steps: usize) -> Option<Vec<u32>> {
     let mut ids = Vec::new();
     for step in 0..steps {
-        let ids_allowed = allowed(&mut guide);
-        let closes = |&&id: &&u32| {
-            let token = subject.tokenizer.token_bytes(id).unwrap_or_default();
-            subject.eos.contains(&id) || matches!(token, [b'"' | b'}' | b']', ..] | [])
-        };
+        let mask = guide.mask().unwrap();
+        let is_set = |id: &&u32| mask[**id as usize / 32] >> (**id % 32) & 1 == 1;
         let closers: Vec<u32> = match rng.below(steps) < step || rng.below(4) == 0 {
-            true => ids_allowed.iter().filter(closes).copied().collect(),
+            true => subject.closers.iter().filter(is_set).copied().collect(),
             false => Vec::new(),
         };
-        let from = if closers.is_empty() {
-            &ids_allowed
-        } else {
-            &closers
+        let id = match closers.as_slice() {
+            [] => draw(mask, rng),
+            closers => closers[rng.below(closers.len())],
         };
-        let id = from[rng.below(from.len())];
         if rng.below(16) == 0 {
             // A clone goes the same way.
             guide = guide.clone();
@@ -79,6 +74,20 @@ fn walk(subject: &Subject, mut guide: Guide, rng: &mut Rng, steps: usize) -> Opt
         ids.push(id);
     }
     None
+}
+
+/// One of the set bits.
+fn draw(mask: &[u32], rng: &mut Rng) -> u32 {
+    let set: u32 = mask.iter().map(|word| word.count_ones()).sum();
+    let mut skip = rng.below(set as usize) as u32;
+    for (index, &word) in mask.iter().enumerate() {
+        if skip < word.count_ones() {
+            let mut bits = (0..32).filter(|bit| word >> bit & 1 == 1);
+            return index as u32 * 32 + bits.nth(skip as usize).unwrap();
+        }
+        skip -= word.count_ones();
+    }
+    unreachable!("at least one bit is set")
 }
 
 /// The text that a client sees.

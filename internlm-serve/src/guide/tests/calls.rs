@@ -143,7 +143,10 @@ fn a_model_that_may_call_answers_in_the_form_or_calls() {
 fn markers_are_not_spelled_inside_of_calls() {
     let subject = tokenizers::drops_one();
     let tokenizer = &subject.tokenizer;
-    let mut guide = guide(&subject, &request(ToolChoice::Tool("weather \"now\"".into())));
+    let mut guide = guide(
+        &subject,
+        &request(ToolChoice::Tool("weather \"now\"".into())),
+    );
     let push = |guide: &mut super::Guide, text: &str| {
         for byte in text.bytes() {
             let id = tokenizer.token_to_id(&format!("<0x{byte:02X}>")).unwrap();
