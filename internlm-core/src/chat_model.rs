@@ -31,6 +31,12 @@ pub enum ResponseFormat {
     JsonObject,
     /// JSON that satisfies this schema.
     JsonSchema(Value),
+    /// A text that this regular expression matches as a whole (syntax of Rust's `regex` crate,
+    /// without look-around other than `^` and `$` at the ends).
+    Regex(String),
+    /// A text of this grammar, in the dialect of Lark that `llguidance` reads; its rule `start` is
+    /// the answer.
+    Lark(String),
 }
 
 /// One request to a [`ChatModel`].
@@ -315,6 +321,9 @@ mod tests {
         let prompt = Input::Prompt(vec![Part::text("x")]);
         round(prompt, json!({"prompt": [{"type": "text", "text": "x"}]}));
         round(ResponseFormat::JsonObject, json!("json_object"));
+        round(ResponseFormat::Regex("a+".into()), json!({"regex": "a+"}));
+        let lark = ResponseFormat::Lark("start: \"a\"".into());
+        round(lark, json!({"lark": "start: \"a\""}));
     }
 
     #[test]

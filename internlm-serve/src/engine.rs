@@ -232,7 +232,7 @@ impl Engine {
 
     /// What keeps an answer to the form that a request asks for, if it asks for one.
     fn guide(&self, request: &ChatRequest, end_tokens: &[u32]) -> Result<Option<Guide>> {
-        if !guide::is_asked_for(request) {
+        if guide::demand(request).is_none() {
             return Ok(None);
         }
         let Handle { text, guides, .. } = &*self.handle;

@@ -10,6 +10,7 @@ pub mod chat;
 pub mod config;
 pub mod engine;
 pub mod error;
+mod guide;
 mod inbox;
 mod memory;
 pub mod metrics;

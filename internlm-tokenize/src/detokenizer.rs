@@ -139,11 +139,7 @@ impl Stream {
         match output {
             Output::Text(text) => {
                 self.end_run(out);
-                match first_space {
-                    FirstSpace::Keep => out.push_str(text),
-                    FirstSpace::DropOne => out.push_str(text.strip_prefix(' ').unwrap_or(text)),
-                    FirstSpace::DropAll => out.extend(text.chars().filter(|&c| c != ' ')),
-                }
+                out.push_str(&first_space.of(text));
             }
             Output::Bytes(bytes) => {
                 self.held.extend_from_slice(bytes);

@@ -1,5 +1,6 @@
 //! The tokenizer that users hold.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::load;
 use crate::matcher::{Matcher, is_marker};
 use crate::overlay::Added;
 use crate::spm::Spm;
-use crate::vocabulary::{OutputTable, Vocabulary};
+use crate::vocabulary::{Output, OutputTable, Vocabulary};
 
 /// How to encode a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -297,6 +298,45 @@ impl Tokenizer {
     /// Whether the checkpoint wants BOS before a text.
     pub fn adds_bos(&self) -> bool {
         self.0.roles.add_bos
+    }
+
+    /// The bytes that a token adds to a decoded text; they may be a part of a character. The bytes of
+    /// all tokens of an encoded text join to that text, but for the space that some tokenizers put
+    /// before it: see [`first_token_bytes`](Tokenizer::first_token_bytes).
+    ///
+    /// `None` for [markers](Tokenizer::special_tokens), which are no text; for ids that the
+    /// vocabulary lacks; and for all ids where a `tokenizer.json` asks for a decoder that looks at
+    /// neighbours ([`decodes_by_token`](Tokenizer::decodes_by_token)).
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.0.vocabulary.token(id)?;
+        let markers = &self.0.markers;
+        let is_marker = markers.binary_search_by_key(&id, |marker| marker.1).is_ok();
+        if is_marker || self.is_special(id) {
+            return None;
+        }
+        Some(match self.0.outputs.as_ref()?.get(id)? {
+            Output::Text(text) => text.as_bytes(),
+            Output::Bytes(bytes) => bytes,
+        })
+    }
+
+    /// The same for the first token of a text, from which decoding takes the space that encoding may
+    /// have put there.
+    pub fn first_token_bytes(&self, id: u32) -> Option<Cow<'_, [u8]>> {
+        let bytes = self.token_bytes(id)?;
+        let table = self.0.outputs.as_ref()?;
+        Some(match table.get(id)? {
+            Output::Text(text) => match table.first_space.of(text) {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            },
+            Output::Bytes(_) => Cow::Borrowed(bytes),
+        })
+    }
+
+    /// Whether each token adds the same to a decoded text wherever it stands, except at the beginning.
+    pub fn decodes_by_token(&self) -> bool {
+        self.0.outputs.is_some()
     }
 
     /// Whether decoding may skip a token.

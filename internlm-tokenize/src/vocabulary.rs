@@ -1,5 +1,6 @@
 //! Tokens by id and by spelling, and what each contributes to decoded text.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::sentencepiece::{Kind, PieceModel, byte_value};
@@ -31,6 +32,18 @@ pub(crate) enum FirstSpace {
     DropOne,
     /// All spaces of the first token are dropped, as the Metaspace decoder does.
     DropAll,
+}
+
+impl FirstSpace {
+    /// What the text of the first token adds.
+    pub(crate) fn of(self, text: &str) -> Cow<'_, str> {
+        match self {
+            FirstSpace::Keep => Cow::Borrowed(text),
+            FirstSpace::DropOne => Cow::Borrowed(text.strip_prefix(' ').unwrap_or(text)),
+            FirstSpace::DropAll if !text.contains(' ') => Cow::Borrowed(text),
+            FirstSpace::DropAll => Cow::Owned(text.replace(' ', "")),
+        }
+    }
 }
 
 /// The spelling of all tokens. Ids may have gaps.
