@@ -8,6 +8,8 @@
 pub mod config;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod metrics;
 pub mod request;
 pub mod response;
