@@ -1,5 +1,6 @@
 //! Everything that can go wrong behind the traits of this crate.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -55,6 +56,57 @@ pub enum Error {
         /// The text that was to be a call.
         payload: String,
     },
+    /// A server refused or failed a request, or broke off its answer.
+    #[error("{url}: status {status}: {message}")]
+    Http {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status; 200 if the answer had begun and an error came in its stream.
+        status: u16,
+        /// The server's own text, at most 2,000 characters of it, without control characters.
+        message: String,
+    },
+    /// A server could not be reached, or the connection broke.
+    #[error("{url}: {source}")]
+    Connection {
+        /// What was asked for.
+        url: String,
+        /// What the system or the TLS library said.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// A server did not answer in time.
+    #[error("{url}: {limit}")]
+    Timeout {
+        /// What was asked for.
+        url: String,
+        /// Which limit was passed.
+        limit: TimeLimit,
+    },
+    /// A server's answer is not what its interface promises.
+    #[error("{url}: {what}")]
+    Protocol {
+        /// What was asked for.
+        url: String,
+        /// What was expected and what came.
+        what: String,
+    },
+    /// A server's answer is longer than allowed.
+    #[error("{url}: the answer has more than {limit} bytes")]
+    ResponseTooLarge {
+        /// What was asked for.
+        url: String,
+        /// Most bytes allowed.
+        limit: u64,
+    },
+    /// A server has no way to do this.
+    #[error("{url}: the server does not offer {what}")]
+    NotOffered {
+        /// What was asked for.
+        url: String,
+        /// What is missing.
+        what: &'static str,
+    },
     /// The implementation failed; its own error is the source.
     #[error("{what}: {source}")]
     Backend {
@@ -75,6 +127,28 @@ impl Error {
             what,
             source: Arc::new(source),
         }
+    }
+}
+
+/// A limit of time that a request to a server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimeLimit {
+    /// Until there is a connection.
+    Connect,
+    /// Between two pieces of a request or an answer.
+    Read,
+    /// For the request as a whole.
+    Deadline,
+}
+
+impl fmt::Display for TimeLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TimeLimit::Connect => "no connection in time",
+            TimeLimit::Read => "nothing came for too long",
+            TimeLimit::Deadline => "the deadline passed",
+        })
     }
 }
 

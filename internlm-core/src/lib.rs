@@ -1,7 +1,7 @@
 //! The seam of the InternLM workspace: what a conversation, a request and a scoring job are,
 //! and the traits that engines implement and applications use.
 //!
-//! There are no tensors here and no I/O beyond [`gguf`], so that evaluation and agents compile
+//! There are no tensors here and no I/O beyond [`gguf`] and the feature `remote`, so that evaluation and agents compile
 //! without an inference engine, and any engine (the local one, a remote endpoint, a script in a
 //! test) can stand behind [`ChatModel`] and [`Scorer`].
 //!
@@ -11,6 +11,7 @@
 //! - [`Scorer`] gives log-likelihoods of given texts.
 //! - [`tool_call`] writes and reads InternLM2's protocol of tool calls.
 //! - [`scripted`] has a model and a scorer that follow a script, for tests.
+//! - `remote` (a feature, off by default) has a model and a scorer behind an OpenAI-compatible server.
 //! - [`gguf`] reads the head of GGUF files that are not trusted, and writes such files.
 //!
 //! Errors are one enum, [`Error`]. Every type of a request or an answer is plain data with serde.
@@ -22,6 +23,8 @@ pub mod code_executor;
 pub mod error;
 pub mod gguf;
 pub mod message;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod sampling;
 pub mod scorer;
 pub mod scripted;

@@ -7,9 +7,9 @@
 
 use internlm_kernels::half::bf16;
 use internlm_kernels::{
-    Activation, AttentionSequence, AttentionShape, Compute, Elements, PackedMatrix, PackedRows,
-    PackedShape, PackedZeros, ScaleType, ZeroType, attention, matmul, packed_matmul, rms_norm,
-    silu_mul,
+    Activation, AttentionSequence, AttentionShape, Compute, Elements, KvBlocks, PackedMatrix,
+    PackedRows, PackedShape, PackedZeros, ScaleType, ZeroType, attention, matmul, packed_matmul,
+    rms_norm, silu_mul,
 };
 
 const N: usize = 96;
@@ -98,9 +98,8 @@ fn kernel(case: &str) -> Box<dyn FnMut()> {
                 let sequence = AttentionSequence {
                     q_start: 0,
                     q_len: m,
-                    keys: Elements::Bf16(&cache),
-                    values: Elements::Bf16(&cache),
-                    capacity: LEN,
+                    keys: KvBlocks::contiguous(Elements::Bf16(&cache), LEN),
+                    values: KvBlocks::contiguous(Elements::Bf16(&cache), LEN),
                     len: LEN,
                 };
                 attention(&compute, &x, &[sequence], &shape, &mut out[..m * K]).unwrap();

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use internlm_kernels::half::{bf16, f16};
 use internlm_kernels::{
-    Activation, AttentionSequence, AttentionShape, Compute, Elements, Isa, PackedMatrix,
+    Activation, AttentionSequence, AttentionShape, Compute, Elements, Isa, KvBlocks, PackedMatrix,
     PackedRows, PackedShape, PackedZeros, ScaleType, ZeroType, attention, huge_pages, matmul,
     packed_matmul,
 };
@@ -411,9 +411,8 @@ fn main() {
             let sequence = AttentionSequence {
                 q_start: 0,
                 q_len,
-                keys,
-                values,
-                capacity: 32768,
+                keys: KvBlocks::contiguous(keys, 32768),
+                values: KvBlocks::contiguous(values, 32768),
                 len,
             };
             let (out, q) = (outs.next().unwrap(), &x[..q_len * 2048]);

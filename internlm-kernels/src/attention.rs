@@ -1,11 +1,13 @@
 //! Causal attention over cached keys and values.
 
 mod block;
+mod kv;
 mod scalar;
 mod tasks;
 
+pub use kv::{KvBlocks, KvElements};
+
 use crate::compute::Compute;
-use crate::elements::Elements;
 use crate::error::{Error, Result, check_len};
 use crate::isa::Isa;
 use crate::output::Output;
@@ -26,11 +28,7 @@ pub struct AttentionShape {
 /// One sequence of a batch.
 ///
 /// Its queries are the last `q_len` of its `len` tokens: query row `i` sees keys
-/// `0..=len - q_len + i`.
-///
-/// # Shapes
-/// - keys, values: `(num_key_value_heads, capacity, head_dim)`; the first `len` tokens of each head
-///   are valid, the rest is never read
+/// `0..=len - q_len + i`. Of its blocks the first `len` tokens are valid, the rest is never read.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionSequence<'a> {
     /// First row of `q` that belongs to this sequence.
@@ -38,11 +36,9 @@ pub struct AttentionSequence<'a> {
     /// Number of rows of `q`.
     pub q_len: usize,
     /// Keys, rotated.
-    pub keys: Elements<'a>,
+    pub keys: KvBlocks<'a>,
     /// Values.
-    pub values: Elements<'a>,
-    /// Tokens that each head has room for.
-    pub capacity: usize,
+    pub values: KvBlocks<'a>,
     /// Tokens that each head holds, the queries' own included.
     pub len: usize,
 }
@@ -57,7 +53,8 @@ pub struct AttentionSequence<'a> {
 /// # Errors
 /// [`Error::Heads`] where the heads can't be grouped, [`Error::Shape`] where a slice has another
 /// length than its dimensions say, [`Error::Sequence`] where a sequence's rows are not in `q` or
-/// belong to another sequence too, or where it has more queries than tokens or more tokens than room.
+/// belong to another sequence too, where it has more queries than tokens or more tokens than room, or where
+/// its blocks are not there.
 pub fn attention(
     compute: &Compute,
     q: &[f32],
@@ -112,11 +109,10 @@ fn check(
         };
         at_most("q_start", s.q_start, num_tokens)?;
         at_most("q_len", s.q_len, num_tokens - s.q_start)?;
-        at_most("len", s.len, s.capacity)?;
         at_most("q_len", s.q_len, s.len)?;
-        let dims = [num_key_value_heads, s.capacity, head_dim];
-        check_len("attention", "keys", s.keys.len(), &dims)?;
-        check_len("attention", "values", s.values.len(), &dims)?;
+        for (name, blocks) in [("keys", &s.keys), ("values", &s.values)] {
+            blocks.check(index, name, s.len, num_key_value_heads, head_dim)?;
+        }
         if s.q_len > 0 {
             rows.push((s.q_start, s.q_len, index));
         }

@@ -52,7 +52,7 @@ mod pool;
 mod rope;
 mod simd;
 
-pub use attention::{AttentionSequence, AttentionShape, attention};
+pub use attention::{AttentionSequence, AttentionShape, KvBlocks, KvElements, attention};
 pub use compute::Compute;
 pub use elements::{Elements, to_bf16, to_f16, to_f32};
 pub use error::{Error, Result};

@@ -9,7 +9,8 @@ mod common;
 
 use common::{DTYPES, Dtype, Stored, bits, every_isa, numbers};
 use internlm_kernels::{
-    AttentionSequence, AttentionShape, Compute, Elements, Error, Isa, attention,
+    AttentionSequence, AttentionShape, Compute, Elements, Error, Isa, KvBlocks, KvElements,
+    attention,
 };
 use proptest::prelude::*;
 
@@ -77,9 +78,8 @@ impl Case {
         AttentionSequence {
             q_start,
             q_len: range.len(),
-            keys: self.keys.elements(),
-            values: self.values.elements(),
-            capacity: self.capacity,
+            keys: KvBlocks::contiguous(self.keys.elements(), self.capacity),
+            values: KvBlocks::contiguous(self.values.elements(), self.capacity),
             len: self.len - self.q_len + range.end,
         }
     }
@@ -250,6 +250,132 @@ fn a_row_does_not_depend_on_chunks_neighbours_or_threads() {
     }
 }
 
+fn quantized<'a>(bits: u8, codes: &'a [u8], steps: &'a [[f32; 2]]) -> KvElements<'a> {
+    match bits {
+        8 => KvElements::Int8 { codes, steps },
+        _ => KvElements::Int4 { codes, steps },
+    }
+}
+
+/// `(kv_heads, capacity, row)` as blocks of 64 tokens, `(num_blocks, kv_heads, 64, row)`, in the order of
+/// `table`; what belongs to no token is `fill`.
+fn in_blocks<T: Copy>(
+    x: &[T],
+    kv_heads: usize,
+    row: usize,
+    len: usize,
+    table: &[u32],
+    fill: T,
+) -> Vec<T> {
+    let capacity = x.len() / kv_heads / row;
+    let num_blocks = table.iter().max().map_or(0, |&b| b as usize + 1);
+    let mut out = vec![fill; num_blocks * kv_heads * 64 * row];
+    for head in 0..kv_heads {
+        for token in 0..len {
+            let block = table[token / 64] as usize;
+            let to = ((block * kv_heads + head) * 64 + token % 64) * row;
+            let from = (head * capacity + token) * row;
+            out[to..to + row].copy_from_slice(&x[from..from + row]);
+        }
+    }
+    out
+}
+
+/// Blocks anywhere, in any order: the bits of one contiguous block.
+#[test]
+fn blocks_give_the_bits_of_a_contiguous_cache() {
+    for compute in every_isa() {
+        for dtype in DTYPES {
+            for (q_len, len) in [(1, 1), (1, 64), (3, 65), (1, 700), (130, 200), (2, 1025)] {
+                let case = Case::new(shape(6, 2, 40), (dtype, dtype), q_len, len);
+                let table: Vec<u32> = (0..len.div_ceil(64) as u32)
+                    .map(|i| (7 * i + 3) % 31)
+                    .collect();
+                let blocks = |stored: &Stored| {
+                    Stored::new(
+                        dtype,
+                        &in_blocks(&stored.wide(), 2, 40, len, &table, f32::NAN),
+                    )
+                };
+                let (keys, values) = (blocks(&case.keys), blocks(&case.values));
+                let of = |stored| KvBlocks {
+                    elements: KvElements::Dense(Stored::elements(stored)),
+                    block_table: &table,
+                    block_size: 64,
+                };
+                let sequence = AttentionSequence {
+                    keys: of(&keys),
+                    values: of(&values),
+                    ..case.sequence(0..q_len, 0)
+                };
+                let mut out = vec![0.0; case.q.len()];
+                attention(&compute, &case.q, &[sequence], &case.shape, &mut out).unwrap();
+                assert!(
+                    bits(&out) == bits(&case.run(&compute, 0..q_len)),
+                    "{compute:?} {dtype:?} {q_len} of {len}"
+                );
+            }
+        }
+    }
+}
+
+/// Quantized rows are taken for the f32 values that they stand for, to the bit.
+#[test]
+fn quantized_rows_are_their_values() {
+    for compute in every_isa() {
+        for (bits_of, head_dim) in [(8, 20), (8, 64), (4, 16), (4, 96)] {
+            for (q_len, len) in [(1, 5), (1, 600), (67, 130)] {
+                let (kv_heads, capacity) = (2, len + 3);
+                let mut case = Case::new(
+                    shape(6, kv_heads, head_dim),
+                    (Dtype::F32, Dtype::F32),
+                    q_len,
+                    len,
+                );
+                let row = head_dim * bits_of / 8;
+                let rows = kv_heads * capacity;
+                let codes: Vec<u8> = (0..rows * row).map(|i| (i * 37 % 251) as u8).collect();
+                let steps: Vec<[f32; 2]> = (0..rows)
+                    .map(|i| [0.01 + (i % 7) as f32 / 99.0, (i % 13) as f32 + 0.3])
+                    .collect();
+                let mut values = vec![0.0; rows * head_dim];
+                for r in 0..rows {
+                    for d in 0..head_dim {
+                        let code = match bits_of {
+                            8 => codes[r * row + d],
+                            _ if d < head_dim / 2 => codes[r * row + d] & 15,
+                            _ => codes[r * row + d - head_dim / 2] >> 4,
+                        };
+                        values[r * head_dim + d] = (f32::from(code) - steps[r][1]) * steps[r][0];
+                    }
+                }
+                case.keys = Stored::F32(values.clone());
+                case.values = Stored::F32(values);
+                let table: Vec<u32> = (0..len.div_ceil(64) as u32).rev().collect();
+                let codes = in_blocks(&codes, kv_heads, row, len, &table, 0);
+                let steps = in_blocks(&steps, kv_heads, 1, len, &table, [f32::NAN; 2]);
+                let blocks = KvBlocks {
+                    elements: quantized(bits_of as u8, &codes, &steps),
+                    block_table: &table,
+                    block_size: 64,
+                };
+                let sequence = AttentionSequence {
+                    keys: blocks,
+                    values: blocks,
+                    ..case.sequence(0..q_len, 0)
+                };
+                let mut out = vec![0.0; case.q.len()];
+                attention(&compute, &case.q, &[sequence], &case.shape, &mut out).unwrap();
+                let want = case.run(&compute, 0..q_len);
+                assert!(
+                    bits(&out) == bits(&want),
+                    "{compute:?} {bits_of} {q_len} of {len}"
+                );
+            }
+        }
+    }
+}
+
 /// A token that a row doesn't see can hold anything.
 #[test]
 fn later_tokens_do_not_reach_earlier_rows() {
@@ -317,9 +443,8 @@ fn arguments_that_do_not_fit_are_errors() {
     let good = AttentionSequence {
         q_start: 0,
         q_len: 2,
-        keys: Elements::F32(&cache),
-        values: Elements::F32(&cache),
-        capacity: 5,
+        keys: KvBlocks::contiguous(Elements::F32(&cache), 5),
+        values: KvBlocks::contiguous(Elements::F32(&cache), 5),
         len: 4,
     };
     let run = |sequences: &[AttentionSequence<'_>]| {
@@ -367,7 +492,7 @@ fn arguments_that_do_not_fit_are_errors() {
     };
     assert_eq!(what(&[good, other]), (0, "q_len", 2, 1));
     let short = AttentionSequence {
-        values: Elements::F32(&cache[1..]),
+        values: KvBlocks::contiguous(Elements::F32(&cache[1..]), 5),
         ..good
     };
     assert!(matches!(
@@ -378,7 +503,7 @@ fn arguments_that_do_not_fit_are_errors() {
         })
     ));
     let huge = AttentionSequence {
-        capacity: usize::MAX,
+        keys: KvBlocks::contiguous(Elements::F32(&cache), usize::MAX),
         ..good
     };
     assert!(matches!(
@@ -389,6 +514,32 @@ fn arguments_that_do_not_fit_are_errors() {
             ..
         })
     ));
+    let table = |block_table, block_size| {
+        let keys = KvBlocks {
+            block_table,
+            block_size,
+            ..good.keys
+        };
+        what(&[AttentionSequence { keys, ..good }])
+    };
+    assert_eq!(table(&[1], 5), (0, "block_table", 1, 0));
+    assert_eq!(table(&[], 5), (0, "len", 4, 0));
+    assert_eq!(table(&[0, 0], 5), (0, "block_size % 64", 5, 0));
+    let steps = [[1.0, 0.0]; 10];
+    for (elements, fits) in [
+        (quantized(8, &[0; 80], &steps), true),
+        (quantized(4, &[0; 40], &steps), true),
+        (quantized(8, &[0; 79], &steps), false),
+        (quantized(8, &[0; 80], &steps[1..]), false),
+        (quantized(4, &[0; 80], &steps), false),
+    ] {
+        let keys = KvBlocks {
+            elements,
+            ..good.keys
+        };
+        let got = run(&[AttentionSequence { keys, ..good }]);
+        assert_eq!(got.is_ok(), fits, "{got:?}");
+    }
     for (heads, kv_heads) in [(4, 3), (4, 0), (2, 4)] {
         let shape = AttentionShape {
             num_attention_heads: heads,

@@ -11,7 +11,7 @@ use crate::config::{Config, GenerationConfig, Head};
 use crate::context::{AttentionGeometry, Context, Mode, Step};
 use crate::decoder::{Layer, Norm, Residual, linear};
 use crate::error::{Error, Result};
-use crate::kv_cache::{ContiguousCache, natural_dtype};
+use crate::kv_cache::{ContiguousCache, KvDtype, natural_dtype};
 use crate::linear::Linear;
 use crate::load::{LoadConfig, Loader, ModelDir, Prepared};
 use crate::rope::{Rope, RopeTable};
@@ -165,6 +165,41 @@ impl CausalLm {
     /// None for a model that was loaded.
     pub fn new_cache(&self) -> Result<ContiguousCache> {
         ContiguousCache::new(&self.config, natural_dtype(self.dtype, &self.device))
+    }
+
+    /// How a cache that goes with the weights holds keys and values.
+    ///
+    /// # Errors
+    /// None for a model that was loaded.
+    pub fn kv_dtype(&self) -> Result<KvDtype> {
+        KvDtype::of(natural_dtype(self.dtype, &self.device))
+    }
+
+    /// The RoPE base of a token of this RoPE length (see [`Batch`]): another one for each length under dynamic
+    /// NTK past the model's own length, else always the same.
+    pub fn rope_base(&self, rope_length: usize) -> f64 {
+        self.rope.base(rope_length)
+    }
+
+    /// Checks that a prompt can be continued in a context of this many tokens. How many tokens fit after it.
+    ///
+    /// # Errors
+    /// An empty prompt, one that leaves no room, an id outside of the vocabulary, or a reward head.
+    pub fn check_prompt(&self, prompt: &[u32], context_length: usize) -> Result<usize> {
+        self.expect_head("language model")?;
+        self.check_ids(prompt)?;
+        if prompt.is_empty() {
+            return Err(Error::Batch {
+                what: "the prompt has no tokens".to_owned(),
+            });
+        }
+        match context_length.checked_sub(prompt.len()) {
+            None | Some(0) => Err(Error::PromptTooLong {
+                prompt_tokens: prompt.len(),
+                context_length,
+            }),
+            Some(room) => Ok(room),
+        }
     }
 
     /// Whether weights are packed: all or some of the layers' matrices, or the embedding.

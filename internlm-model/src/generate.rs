@@ -7,7 +7,7 @@ use internlm_core::chat_model::{FinishReason, TokenLogprob, Usage};
 use crate::batch::{Batch, Logits};
 use crate::causal_lm::CausalLm;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kv_cache::{ContiguousCache, KvCache};
 use crate::ops::with_f32;
 use crate::sampler::{Choice, Sampler};
@@ -72,25 +72,11 @@ impl CausalLm {
         prompt: &[u32],
         params: &SamplingParams,
     ) -> Result<Generation<'_, C>> {
-        self.expect_head("language model")?;
-        self.check_ids(prompt)?;
-        let context_length = self.config().context_length();
-        if prompt.is_empty() {
-            return Err(Error::Batch {
-                what: "the prompt has no tokens".to_owned(),
-            });
-        }
-        if prompt.len() >= context_length {
-            return Err(Error::PromptTooLong {
-                prompt_tokens: prompt.len(),
-                context_length,
-            });
-        }
+        let room = self.check_prompt(prompt, self.config().context_length())?;
         let mut stop_token_ids = params.stop_token_ids.clone();
         if !params.ignore_eos {
             stop_token_ids.extend_from_slice(&self.generation_config().eos_token_ids);
         }
-        let room = context_length - prompt.len();
         Ok(Generation {
             model: self,
             cache,

@@ -36,7 +36,7 @@ pub use config::Config;
 pub use context::Context;
 pub use error::{Error, Result};
 pub use internlm_quant::QuantizationConfig;
-pub use kv_cache::{ContiguousCache, KvCache};
+pub use kv_cache::{ContiguousCache, KvCache, KvDtype, PagedCache};
 pub use load::{LoadConfig, ModelDir};
 #[cfg(feature = "text")]
 pub use text::TextModel;

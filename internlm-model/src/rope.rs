@@ -26,7 +26,7 @@ impl Rope {
     ///
     /// Dynamic NTK, as `InternLM2DynamicNTKScalingRotaryEmbedding` computes it: unchanged up to
     /// `max_position_embeddings`, then `theta * (s*L/M - (s-1)) ^ (d/(d-2))`.
-    fn base(&self, rope_length: usize) -> f64 {
+    pub(crate) fn base(&self, rope_length: usize) -> f64 {
         let RopeScaling::Dynamic { factor } = self.scaling else {
             return self.theta;
         };

@@ -15,6 +15,7 @@ use crate::config::Head;
 use crate::error::{Error, Result};
 use crate::load::{LoadConfig, ModelDir};
 use events::TextEvents;
+pub use scorer::ScoredIds;
 
 /// A model that speaks text.
 ///
@@ -100,6 +101,11 @@ impl TextModel {
         self.template.as_ref()
     }
 
+    /// End tokens of the chat template.
+    pub fn stop_token_ids(&self) -> &[u32] {
+        &self.stop_token_ids
+    }
+
     /// Renders a conversation.
     ///
     /// # Errors
@@ -148,6 +154,14 @@ impl TextModel {
     /// # Errors
     /// A model without a reward head, and as [`render`](TextModel::render).
     pub fn reward(&self, messages: &[Message]) -> Result<f32> {
+        self.model.reward(&self.reward_ids(messages)?)
+    }
+
+    /// Token ids of a conversation that a reward model scores at the last of them.
+    ///
+    /// # Errors
+    /// As [`reward`](TextModel::reward).
+    pub fn reward_ids(&self, messages: &[Message]) -> Result<Vec<u32>> {
         let Head::Reward { reward_token_id } = self.model.config().head else {
             return Err(Error::Head {
                 got: "language model",
@@ -159,7 +173,7 @@ impl TextModel {
             .tokenizer
             .encode_parts(&parts, self.tokenizer.adds_bos())?;
         ids.push(reward_token_id);
-        self.model.reward(&ids)
+        Ok(ids)
     }
 
     fn start(&self, request: &ChatRequest) -> Result<TextEvents<'_>> {

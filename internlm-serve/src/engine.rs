@@ -2,25 +2,47 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use internlm_core::chat_model::Events;
+use internlm_core::chat_model::{Events, ResponseFormat};
 use internlm_core::scorer::{ModelFacts, ScoreRequest, TokenScore, Tokens};
+use internlm_core::tool::ToolChoice;
 use internlm_core::{ChatModel, ChatRequest, Message, Scorer, ToolSpec};
-use internlm_model::{CausalLm, LoadConfig, TextModel};
+use internlm_model::sampler::Sampler;
+use internlm_model::text::ScoredIds;
+use internlm_model::{CausalLm, KvDtype, LoadConfig, PagedCache, TextModel};
 use internlm_tokenize::{ChatTemplate, Tokenizer};
 
-use crate::config::EngineConfig;
+use crate::blocks::ContentId;
+use crate::config::{CacheBudget, EngineConfig, KvCacheDtype};
 use crate::error::{Error, Result};
+use crate::inbox::{Closing, Inbox, Job};
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::request::Request;
-use crate::response::{Answer, Response, channel};
+use crate::response::{Response, channel};
+use crate::sequence::{Sequence, Sibling};
+use crate::text::AnswerText;
+use crate::worker::Worker;
 
-/// A model that answers many requests at once. Cheap to clone; all clones are one engine, which ends
-/// with the last of them.
+/// A model that answers many requests at once. Cheap to clone; all clones are one engine, which does what
+/// it was asked and ends when the last of them is dropped.
 #[derive(Clone)]
 pub struct Engine {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
     text: Arc<TextModel>,
+    config: EngineConfig,
+    inbox: Arc<Inbox>,
+    context_length: usize,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inbox.close(Closing::Draining);
+    }
 }
 
 impl Engine {
@@ -35,49 +57,148 @@ impl Engine {
     /// Starts an engine over a model.
     ///
     /// # Errors
-    /// A configuration out of range.
+    /// A configuration out of range, a cache that does not hold one block, a thread that can't be started.
     pub fn new(text: TextModel, config: EngineConfig) -> Result<Self> {
         config.validate()?;
+        let model = text.model();
+        let dtype = match config.kv_cache {
+            KvCacheDtype::Auto => model.kv_dtype()?,
+            KvCacheDtype::Int8 => KvDtype::Int8,
+            KvCacheDtype::Int4 => KvDtype::Int4,
+        };
+        let num_blocks = num_blocks(&config, PagedCache::bytes_per_block(model.config(), dtype))?;
+        let cache = PagedCache::new(model.config(), dtype, num_blocks);
+        let context_length = model
+            .config()
+            .context_length()
+            .min(config.max_context.unwrap_or(usize::MAX))
+            .min(num_blocks * PagedCache::BLOCK_SIZE);
+        let (text, inbox) = (Arc::new(text), Arc::new(Inbox::default()));
+        let worker = Worker::new(text.clone(), config.clone(), inbox.clone(), cache);
+        std::thread::Builder::new()
+            .name("internlm-engine".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|source| Error::Thread { source })?;
+        let handle = Handle {
+            text,
+            config,
+            inbox,
+            context_length,
+        };
         Ok(Self {
-            text: Arc::new(text),
+            handle: Arc::new(handle),
         })
     }
 
-    /// Hands in a request.
+    /// Hands in a request. The prompt is rendered and encoded on the thread that calls.
     ///
     /// # Errors
     /// A request that can't be run (an empty or over-long prompt, an option out of range), a full queue, an
     /// engine that is shut down.
     pub fn submit(&self, request: impl Into<Request>) -> Result<Response> {
         let request = request.into();
+        let arrived = Instant::now();
+        self.check(&request)?;
+        let Handle {
+            text,
+            config,
+            inbox,
+            context_length,
+        } = &*self.handle;
+        let params = &request.chat.sampling;
+        let tokens = text.prompt_ids(&request.chat)?;
+        let room = text.model().check_prompt(&tokens, *context_length)?;
+        let answer = |index: usize| -> Result<Sibling> {
+            let mut params = params.clone();
+            params.seed = params.seed.map(|seed| seed.wrapping_add(index as u64));
+            Ok(Sibling {
+                index,
+                sampler: Sampler::new(params, &tokens)?,
+                text: AnswerText::new(text.tokenizer(), &request.chat)?,
+            })
+        };
+        let Sibling {
+            index,
+            sampler,
+            text: answer_text,
+        } = answer(0)?;
+        let siblings = (1..request.n).map(answer).collect::<Result<_>>()?;
+        let mut stop_token_ids = params.stop_token_ids.clone();
+        if !params.ignore_eos {
+            stop_token_ids.extend_from_slice(&text.model().generation_config().eos_token_ids);
+            stop_token_ids.extend_from_slice(text.stop_token_ids());
+        }
+        let mut sequence = Sequence {
+            request: 0,
+            index,
+            priority: request.priority,
+            prompt_len: tokens.len(),
+            tokens,
+            max_new_tokens: params.max_new_tokens.map_or(room, |max| max.min(room)),
+            stop_token_ids,
+            sampler,
+            text: answer_text,
+            siblings,
+            computed: 0,
+            blocks: Vec::new(),
+            published: 0,
+            content: ContentId::root(0),
+            cached_tokens: None,
+            last_token_at: None,
+        };
         let (sender, response) = channel();
-        let text = self.text.clone();
-        std::thread::spawn(move || {
-            for index in 0..request.n {
-                match text.generate(&request.chat) {
-                    Ok(events) => {
-                        for event in events {
-                            if sender.is_cancelled() {
-                                return;
-                            }
-                            sender.send(
-                                event
-                                    .map(|event| Answer { index, event })
-                                    .map_err(Error::from),
-                            );
-                        }
-                    }
-                    Err(error) => sender.send(Err(error.into())),
-                }
+        if sequence.max_new_tokens == 0 {
+            sequence.finish_unstarted(&sender);
+            return Ok(response);
+        }
+        let deadline = request.deadline.or(config.deadline);
+        inbox.submit(config.max_waiting, |id| {
+            sequence.request = id;
+            Job {
+                sequence,
+                sender,
+                arrived,
+                deadline: deadline.and_then(|deadline| arrived.checked_add(deadline)),
             }
-        });
+        })?;
         Ok(response)
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        let max_batch = self.handle.config.max_batch;
+        if request.n == 0 || request.n > max_batch {
+            let what = format!("{} answers, expected 1 to {max_batch}", request.n);
+            return Err(Error::request("n", what));
+        }
+        if let Some(adapter) = &request.adapter {
+            return Err(Error::request(
+                "adapter",
+                format!("no adapter is called `{adapter}`"),
+            ));
+        }
+        if request.chat.response_format != ResponseFormat::Text {
+            let what = "this engine can't constrain its answer; use text";
+            return Err(Error::request("response_format", what));
+        }
+        match request.chat.tool_choice {
+            ToolChoice::Required | ToolChoice::Tool(_) => Err(Error::request(
+                "tool_choice",
+                "this engine can't be forced to call a tool; use auto or none",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Takes no more requests, and waits for those that run until they are done or `grace` is over; what is
     /// left then ends with [`Error::Closed`].
     pub fn shutdown(&self, grace: Duration) {
-        let _ = grace;
+        let inbox = &self.handle.inbox;
+        inbox.close(Closing::Draining);
+        if !inbox.wait_for_end(grace) {
+            inbox.close(Closing::Now);
+            // A step is short; a thread that does not come back from one must not keep others.
+            inbox.wait_for_end(Duration::from_secs(10));
+        }
     }
 
     /// The reward model's score of a conversation.
@@ -85,32 +206,33 @@ impl Engine {
     /// # Errors
     /// A model without a reward head, a template that refuses the messages.
     pub fn reward(&self, messages: &[Message]) -> Result<f32> {
-        Ok(self.text.reward(messages)?)
+        let ids = self.handle.text.reward_ids(messages)?;
+        Ok(self.handle.inbox.call(move |model| model.reward(&ids))??)
     }
 
     /// What the engine counts.
     pub fn metrics(&self) -> Metrics {
-        Metrics::default()
+        self.handle.inbox.metrics()
     }
 
     /// Most tokens of prompt and answer together.
     pub fn context_length(&self) -> usize {
-        self.text.model().config().context_length()
+        self.handle.context_length
     }
 
     /// The model.
     pub fn model(&self) -> &CausalLm {
-        self.text.model()
+        self.handle.text.model()
     }
 
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
-        self.text.tokenizer()
+        self.handle.text.tokenizer()
     }
 
     /// The chat template, if there is one.
     pub fn template(&self) -> Option<&ChatTemplate> {
-        self.text.template()
+        self.handle.text.template()
     }
 
     /// Token ids of a request's prompt.
@@ -118,13 +240,66 @@ impl Engine {
     /// # Errors
     /// A template that refuses the messages, a text that the tokenizer refuses.
     pub fn prompt_ids(&self, request: &ChatRequest) -> Result<Vec<u32>> {
-        Ok(self.text.prompt_ids(request)?)
+        Ok(self.handle.text.prompt_ids(request)?)
     }
 
     /// The names of the adapters that requests may choose.
     pub fn adapters(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+impl Engine {
+    /// Scores spans in pieces, between which the engine's other requests get their steps.
+    fn score_all(&self, spans: Vec<ScoredIds>) -> Result<Vec<Vec<TokenScore>>> {
+        let mut scores = vec![Vec::new(); spans.len()];
+        let mut spans: Vec<(usize, ScoredIds)> = spans.into_iter().enumerate().collect();
+        // Spans after one context are neighbours, and so in one piece.
+        spans.sort_by(|(_, a), (_, b)| a.ids.cmp(&b.ids));
+        let mut rest = spans.into_iter().peekable();
+        while rest.peek().is_some() {
+            let (mut piece, mut tokens) = (Vec::new(), 0);
+            while let Some(span) = rest.next_if(|(_, span)| {
+                piece.is_empty() || tokens + span.ids.len() <= TOKENS_OF_A_PIECE
+            }) {
+                tokens += span.1.ids.len();
+                piece.push(span);
+            }
+            let done = self.handle.inbox.call(move |model| -> Result<_> {
+                let spans: Vec<_> = piece.iter().map(|(_, span)| span.span()).collect();
+                let done = model.score(&spans)?;
+                Ok(piece
+                    .into_iter()
+                    .map(|(index, _)| index)
+                    .zip(done)
+                    .collect::<Vec<_>>())
+            })??;
+            for (index, done) in done {
+                scores[index] = done;
+            }
+        }
+        Ok(scores)
+    }
+}
+
+/// Tokens that are scored before others get their turn.
+const TOKENS_OF_A_PIECE: usize = 2048;
+
+/// Blocks of a cache of this configuration.
+fn num_blocks(config: &EngineConfig, bytes_per_block: usize) -> Result<usize> {
+    let bytes = match config.cache {
+        CacheBudget::Bytes(bytes) => bytes,
+        CacheBudget::Share(share) => (memory::available() as f64 * share) as usize,
+    };
+    // Block tables hold u32.
+    let blocks = (bytes / bytes_per_block).min(u32::MAX as usize);
+    if blocks == 0 {
+        return Err(Error::Config {
+            field: "cache",
+            what: format!("{bytes} bytes, but one block takes {bytes_per_block}"),
+        });
+    }
+    Ok(blocks)
 }
 
 impl ChatModel for Engine {
@@ -138,15 +313,29 @@ impl ChatModel for Engine {
 
 impl Scorer for Engine {
     fn score(&self, requests: &[ScoreRequest]) -> internlm_core::Result<Vec<Vec<TokenScore>>> {
-        self.text.score(requests)
+        let spans: Result<Vec<_>, _> = requests
+            .iter()
+            .map(|r| self.handle.text.scored_ids(r))
+            .collect();
+        Ok(self.score_all(spans.map_err(Error::from)?)?)
     }
 
     fn score_rolling(&self, texts: &[Tokens]) -> internlm_core::Result<Vec<Vec<TokenScore>>> {
-        self.text.score_rolling(texts)
+        let (mut spans, mut counts) = (Vec::new(), Vec::new());
+        for text in texts {
+            let windows = self.handle.text.rolling_ids(text).map_err(Error::from)?;
+            counts.push(windows.len());
+            spans.extend(windows);
+        }
+        let mut scores = self.score_all(spans)?.into_iter();
+        let joined = counts
+            .into_iter()
+            .map(|count| scores.by_ref().take(count).flatten().collect());
+        Ok(joined.collect())
     }
 
     fn encode(&self, text: &str, add_bos: bool) -> internlm_core::Result<Vec<u32>> {
-        self.text.encode(text, add_bos)
+        self.handle.text.encode(text, add_bos)
     }
 
     fn render_chat(
@@ -155,11 +344,12 @@ impl Scorer for Engine {
         tools: &[ToolSpec],
         add_generation_prompt: bool,
     ) -> internlm_core::Result<String> {
-        self.text
+        self.handle
+            .text
             .render_chat(messages, tools, add_generation_prompt)
     }
 
     fn facts(&self) -> &ModelFacts {
-        self.text.facts()
+        self.handle.text.facts()
     }
 }

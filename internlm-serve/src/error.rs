@@ -45,6 +45,13 @@ pub enum Error {
         /// What the panic said.
         what: String,
     },
+    /// The engine's thread could not be started.
+    #[error("the engine's thread: {source}")]
+    Thread {
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The engine is shut down.
     #[error("the engine is shut down")]
     Closed,

@@ -5,14 +5,22 @@
 
 #![forbid(unsafe_code)]
 
+mod blocks;
 pub mod config;
 pub mod engine;
 pub mod error;
 #[cfg(feature = "http")]
 pub mod http;
+mod inbox;
+mod memory;
 pub mod metrics;
 pub mod request;
 pub mod response;
+mod schedule;
+mod sequence;
+mod step;
+mod text;
+mod worker;
 
 pub use config::EngineConfig;
 pub use engine::Engine;

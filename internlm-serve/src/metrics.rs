@@ -40,6 +40,27 @@ pub struct Metrics {
     pub time_per_token: Histogram,
 }
 
+impl Metrics {
+    /// Adds the totals of another; what is true at one moment stays.
+    pub(crate) fn add(&mut self, other: &Metrics) {
+        for (total, more) in [
+            (&mut self.requests, other.requests),
+            (&mut self.finished, other.finished),
+            (&mut self.cancelled, other.cancelled),
+            (&mut self.failed, other.failed),
+            (&mut self.preemptions, other.preemptions),
+            (&mut self.prompt_tokens, other.prompt_tokens),
+            (&mut self.cached_tokens, other.cached_tokens),
+            (&mut self.completion_tokens, other.completion_tokens),
+            (&mut self.steps, other.steps),
+        ] {
+            *total += more;
+        }
+        self.time_to_first_token.add(&other.time_to_first_token);
+        self.time_per_token.add(&other.time_per_token);
+    }
+}
+
 /// Durations, counted by size.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -63,6 +84,13 @@ impl Histogram {
         let bucket = Self::BOUNDS.iter().position(|&bound| seconds <= bound);
         self.counts[bucket.unwrap_or(Self::BOUNDS.len())] += 1;
         self.sum += seconds;
+    }
+
+    fn add(&mut self, other: &Histogram) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count += more;
+        }
+        self.sum += other.sum;
     }
 
     /// How many there are.

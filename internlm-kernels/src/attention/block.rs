@@ -10,15 +10,13 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
+use crate::attention::kv::{BLOCK, KvBlocks, KvElements};
 use crate::attention::{AttentionSequence, AttentionShape};
 use crate::elements::Elements;
 use crate::matmul::pack::{Pack, stride};
 use crate::matmul::tile::{Panel, add_widened};
 use crate::output::Output;
 use crate::simd::{Kernel, MAX_LANES, Simd, Stored, exp};
-
-/// Keys of one step of the running softmax.
-const BLOCK: usize = 64;
 
 /// Keys after which a running softmax is closed and merged into those before, so that spans may be
 /// computed by several threads.
@@ -95,6 +93,19 @@ impl Rows<'_> {
         (token * self.shape.num_attention_heads + head) * self.shape.head_dim
     }
 
+    /// The row of a token in the cache.
+    #[inline(always)]
+    fn cached(&self, blocks: &KvBlocks<'_>, token: usize) -> usize {
+        blocks.row(self.shape.num_key_value_heads, self.kv_head, token)
+    }
+
+    /// Where it lies.
+    #[inline(always)]
+    fn address(&self, blocks: &KvBlocks<'_>, token: usize) -> *const u8 {
+        let (kv_heads, head_dim) = (self.shape.num_key_value_heads, self.shape.head_dim);
+        blocks.address(kv_heads, self.kv_head, token, head_dim)
+    }
+
     /// The rows as products read them: `(rows, stride(head_dim))`.
     #[inline(always)]
     pub(super) fn pack<S: Simd>(&self, s: S) -> Vec<f32> {
@@ -103,8 +114,10 @@ impl Rows<'_> {
         for (row, to) in packed.chunks_exact_mut(stride(k)).enumerate() {
             let x = &self.q[self.start(row)..][..k];
             let round = false;
-            match self.sequence.keys {
-                Elements::F32(_) => Pack::<f32> {
+            match self.sequence.keys.elements {
+                KvElements::Int8 { .. }
+                | KvElements::Int4 { .. }
+                | KvElements::Dense(Elements::F32(_)) => Pack::<f32> {
                     x,
                     k,
                     to,
@@ -112,7 +125,7 @@ impl Rows<'_> {
                     weights: PhantomData,
                 }
                 .run(s),
-                Elements::F16(_) => Pack::<f16> {
+                KvElements::Dense(Elements::F16(_)) => Pack::<f16> {
                     x,
                     k,
                     to,
@@ -120,7 +133,7 @@ impl Rows<'_> {
                     weights: PhantomData,
                 }
                 .run(s),
-                Elements::Bf16(_) => Pack::<bf16> {
+                KvElements::Dense(Elements::Bf16(_)) => Pack::<bf16> {
                     x,
                     k,
                     to,
@@ -153,19 +166,33 @@ impl Rows<'_> {
         state.reset(rows, width);
         let mut scores = vec![0.0; rows * BLOCK];
         let mut limits = vec![0; rows];
+        // The values of quantized rows.
+        let mut widened = Vec::new();
         let end = self.visible(rows - 1).min((span + 1) * SPAN);
         for start in (span * SPAN..end).step_by(BLOCK) {
             let keys = BLOCK.min(end - start);
-            // Elements of the block in `keys` and `values`.
-            let from = (self.kv_head * self.sequence.capacity + start) * head_dim;
-            let here = || from..from + keys * head_dim;
+            let (k, v) = (&self.sequence.keys, &self.sequence.values);
+            let (k_row, v_row) = (self.cached(k, start), self.cached(v, start));
+            let of = |row: usize| row * head_dim..(row + keys) * head_dim;
             // The keys ask for the values of the block, and those for the next keys.
-            let next = self.sequence.values.address(from);
+            let next = self.address(v, start);
             scores.fill(0.0);
-            match self.sequence.keys {
-                Elements::F32(k) => self.score(s, packed, &k[here()], next, &mut scores),
-                Elements::F16(k) => self.score(s, packed, &k[here()], next, &mut scores),
-                Elements::Bf16(k) => self.score(s, packed, &k[here()], next, &mut scores),
+            match k.elements {
+                KvElements::Dense(Elements::F32(k)) => {
+                    self.score(s, packed, &k[of(k_row)], next, &mut scores);
+                }
+                KvElements::Dense(Elements::F16(k)) => {
+                    self.score(s, packed, &k[of(k_row)], next, &mut scores);
+                }
+                KvElements::Dense(Elements::Bf16(k)) => {
+                    self.score(s, packed, &k[of(k_row)], next, &mut scores);
+                }
+                quantized => {
+                    widened.resize(keys * head_dim, 0.0);
+                    quantized.dequantize(k_row, keys, &mut widened);
+                    let here = widened.as_ptr().cast();
+                    self.score(s, packed, &widened, here, &mut scores);
+                }
             }
             for row in 0..rows {
                 limits[row] = self.visible(row).saturating_sub(start).min(keys);
@@ -176,11 +203,23 @@ impl Rows<'_> {
                     softmax(s, scores, limits[row], self.shape.scale, max, sum, values);
                 }
             }
-            let next = self.sequence.keys.address(from + BLOCK * head_dim);
-            match self.sequence.values {
-                Elements::F32(v) => self.add_values(s, &scores, &limits, &v[here()], next, state),
-                Elements::F16(v) => self.add_values(s, &scores, &limits, &v[here()], next, state),
-                Elements::Bf16(v) => self.add_values(s, &scores, &limits, &v[here()], next, state),
+            let next = self.address(k, start + BLOCK);
+            match v.elements {
+                KvElements::Dense(Elements::F32(v)) => {
+                    self.add_values(s, &scores, &limits, &v[of(v_row)], next, state);
+                }
+                KvElements::Dense(Elements::F16(v)) => {
+                    self.add_values(s, &scores, &limits, &v[of(v_row)], next, state);
+                }
+                KvElements::Dense(Elements::Bf16(v)) => {
+                    self.add_values(s, &scores, &limits, &v[of(v_row)], next, state);
+                }
+                quantized => {
+                    widened.resize(keys * head_dim, 0.0);
+                    quantized.dequantize(v_row, keys, &mut widened);
+                    let here = widened.as_ptr().cast();
+                    self.add_values(s, &scores, &limits, &widened, here, state);
+                }
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use crate::attention::{AttentionSequence, AttentionShape};
 use crate::compute::Compute;
-use crate::elements::{Element, Elements};
 use crate::output::Output;
 
 /// The arguments of [`crate::attention()`], checked.
@@ -45,28 +44,23 @@ fn row(
     out: &mut [f32],
 ) {
     let visible = sequence.len - sequence.q_len + row + 1;
-    let group = shape.num_attention_heads / shape.num_key_value_heads;
-    let start = head / group * sequence.capacity * shape.head_dim;
-    let (start, len) = (start, visible * shape.head_dim);
-    let mut weights = match sequence.keys {
-        Elements::F32(keys) => scores(q, &keys[start..][..len], shape.scale),
-        Elements::F16(keys) => scores(q, &keys[start..][..len], shape.scale),
-        Elements::Bf16(keys) => scores(q, &keys[start..][..len], shape.scale),
-    };
+    let kv_heads = shape.num_key_value_heads;
+    let kv_head = head / (shape.num_attention_heads / kv_heads);
+    let mut cached = vec![0.0; shape.head_dim];
+    let mut weights = Vec::with_capacity(visible);
+    for token in 0..visible {
+        sequence.keys.read(kv_heads, kv_head, token, &mut cached);
+        let dot: f32 = q.iter().zip(&cached).map(|(q, k)| q * k).sum();
+        weights.push(shape.scale * dot);
+    }
     softmax(&mut weights);
     out.fill(0.0);
-    match sequence.values {
-        Elements::F32(values) => weighted_sum(&weights, &values[start..][..len], out),
-        Elements::F16(values) => weighted_sum(&weights, &values[start..][..len], out),
-        Elements::Bf16(values) => weighted_sum(&weights, &values[start..][..len], out),
+    for (token, weight) in weights.iter().enumerate() {
+        sequence.values.read(kv_heads, kv_head, token, &mut cached);
+        for (out, value) in out.iter_mut().zip(&cached) {
+            *out += weight * value;
+        }
     }
-}
-
-fn scores<T: Element>(q: &[f32], keys: &[T], scale: f32) -> Vec<f32> {
-    let dot = |key: &[T]| q.iter().zip(key).map(|(q, k)| q * k.widen()).sum::<f32>();
-    keys.chunks_exact(q.len().max(1))
-        .map(|key| scale * dot(key))
-        .collect()
 }
 
 fn softmax(scores: &mut [f32]) {
@@ -77,12 +71,4 @@ fn softmax(scores: &mut [f32]) {
         sum += *score;
     }
     scores.iter_mut().for_each(|score| *score /= sum);
-}
-
-fn weighted_sum<T: Element>(weights: &[f32], values: &[T], out: &mut [f32]) {
-    for (weight, value) in weights.iter().zip(values.chunks_exact(out.len().max(1))) {
-        for (out, value) in out.iter_mut().zip(value) {
-            *out += weight * value.widen();
-        }
-    }
 }

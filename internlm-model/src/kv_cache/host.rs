@@ -1,66 +1,44 @@
 //! Keys and values on the CPU, read in place by the attention kernel.
 
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
-use candle_core::{DType, Tensor};
-use half::{bf16, f16};
-use internlm_kernels::{AttentionSequence, AttentionShape, Elements, attention, rope};
+use internlm_kernels::{AttentionSequence, AttentionShape, attention, rope};
 
-use crate::context::Step;
+use super::pool::{KvDtype, Pool, RowsMut};
+use crate::context::{AttentionGeometry, Step};
 use crate::error::{Error, Result};
-use crate::ops::{from_rows, with_f32};
 use crate::rope::Rotations;
 
-/// Keys and values of one sequence in one layer, `(num_key_value_heads, capacity, head_dim)` each.
+/// Rows from which on it pays to wake other threads.
+const PARALLEL_ROWS: usize = 16;
+
+/// Keys and values of one layer: of one sequence, or of all that share a pool of blocks.
 #[derive(Debug)]
 pub(super) struct HostLayer {
-    keys: Buffer,
-    values: Buffer,
-    capacity: usize,
+    keys: Pool,
+    values: Pool,
 }
 
-#[derive(Debug)]
-enum Buffer {
-    F32(Vec<f32>),
-    Bf16(Vec<bf16>),
-    F16(Vec<f16>),
-}
-
-/// An element type that a cache may hold.
-trait Element: Copy + Default + Send + Sync + Into<f32> {
-    fn from_f32(x: f32) -> Self;
-}
-
-impl Element for f32 {
-    fn from_f32(x: f32) -> Self {
-        x
-    }
-}
-
-impl Element for bf16 {
-    fn from_f32(x: f32) -> Self {
-        bf16::from_f32(x)
-    }
-}
-
-impl Element for f16 {
-    fn from_f32(x: f32) -> Self {
-        f16::from_f32(x)
-    }
+/// New rows of one sequence, and its blocks.
+#[derive(Clone, Debug)]
+pub(super) struct Place<'a> {
+    pub(super) rows: Range<usize>,
+    pub(super) block_table: &'a [u32],
 }
 
 impl HostLayer {
-    pub(super) fn new(dtype: DType) -> Self {
-        let buffer = || match dtype {
-            DType::BF16 => Buffer::Bf16(Vec::new()),
-            DType::F16 => Buffer::F16(Vec::new()),
-            _ => Buffer::F32(Vec::new()),
-        };
+    pub(super) fn new(
+        dtype: KvDtype,
+        num_blocks: usize,
+        block_size: usize,
+        geometry: &AttentionGeometry,
+    ) -> Self {
+        let (heads, dim) = (geometry.num_key_value_heads, geometry.head_dim);
+        let pool = || Pool::new(dtype, num_blocks, heads, block_size, dim);
         Self {
-            keys: buffer(),
-            values: buffer(),
-            capacity: 0,
+            keys: pool(),
+            values: pool(),
         }
     }
 
@@ -68,176 +46,184 @@ impl HostLayer {
         self.keys.bytes() + self.values.bytes()
     }
 
-    /// Makes room for `len` tokens, doubling, and keeps what is there.
-    fn reserve(&mut self, len: usize, heads: usize, head_dim: usize) {
-        if len <= self.capacity {
-            return;
-        }
-        let capacity = len.max(2 * self.capacity).next_multiple_of(64);
-        self.keys.grow(self.capacity, capacity, heads, head_dim);
-        self.values.grow(self.capacity, capacity, heads, head_dim);
-        self.capacity = capacity;
-    }
-}
-
-impl Buffer {
-    fn bytes(&self) -> usize {
-        match self {
-            Buffer::F32(v) => size_of_val(&v[..]),
-            Buffer::Bf16(v) => size_of_val(&v[..]),
-            Buffer::F16(v) => size_of_val(&v[..]),
-        }
+    /// Tokens of a block.
+    pub(super) fn block_size(&self) -> usize {
+        self.keys.block_size()
     }
 
-    fn elements(&self) -> Elements<'_> {
-        match self {
-            Buffer::F32(v) => Elements::F32(v),
-            Buffer::Bf16(v) => Elements::Bf16(v),
-            Buffer::F16(v) => Elements::F16(v),
+    /// Makes room for `len` tokens in the one block, doubling, and keeps what is there.
+    pub(super) fn reserve(&mut self, len: usize) -> Result<()> {
+        let capacity = self.block_size();
+        if len > capacity {
+            let capacity = len.max(2 * capacity).next_multiple_of(64);
+            self.keys = self.keys.grown(capacity)?;
+            self.values = self.values.grown(capacity)?;
         }
+        Ok(())
     }
 
-    fn grow(&mut self, old: usize, new: usize, heads: usize, head_dim: usize) {
-        fn grow<T: Element>(v: &mut Vec<T>, old: usize, new: usize, heads: usize, dim: usize) {
-            let mut grown = vec![T::default(); heads * new * dim];
-            if old > 0 {
-                for (to, from) in grown
-                    .chunks_exact_mut(new * dim)
-                    .zip(v.chunks_exact(old * dim))
-                {
-                    to[..old * dim].copy_from_slice(from);
-                }
-            }
-            *v = grown;
-        }
-        match self {
-            Buffer::F32(v) => grow(v, old, new, heads, head_dim),
-            Buffer::Bf16(v) => grow(v, old, new, heads, head_dim),
-            Buffer::F16(v) => grow(v, old, new, heads, head_dim),
-        }
+    /// Copies a block over another.
+    pub(super) fn copy_block(&mut self, from: usize, to: usize) {
+        self.keys.copy_block(from, to);
+        self.values.copy_block(from, to);
     }
 
-    /// Stores rows of one kind of head (at `offset` in a row of qkv), rotated where `rotate` says how.
-    fn store(
+    /// Stores the keys and values of new rows, keys rotated unless they are kept raw.
+    pub(super) fn store(
         &mut self,
-        capacity: usize,
         step: &Step<'_>,
         qkv: &[f32],
-        rows: Range<usize>,
-        offset: &(dyn Fn(usize) -> usize + Sync),
-        rotate: bool,
-    ) {
-        fn store<T: Element>(
-            to: &mut [T],
-            step: &Step<'_>,
-            qkv: &[f32],
-            rows: Range<usize>,
-            offset: usize,
-            rotate: bool,
-        ) {
-            let (dim, width) = (step.geometry.head_dim, step.geometry.qkv_dim());
-            let mut rotated = vec![0.0; dim];
-            for row in rows {
-                let from = &qkv[row * width + offset..][..dim];
-                let position = step.batch.positions()[row] as usize;
-                let to = &mut to[position * dim..][..dim];
-                rotated.copy_from_slice(from);
-                if rotate {
-                    let (cos, sin) = step.rope.tokens().row(row);
-                    rope(&mut rotated, cos, sin);
-                }
-                for (to, &from) in to.iter_mut().zip(&rotated) {
-                    *to = T::from_f32(from);
-                }
-            }
-        }
-        fn each<T: Element>(
-            v: &mut [T],
-            capacity: usize,
-            step: &Step<'_>,
-            work: impl Fn(usize, &mut [T]) + Sync,
-            parallel: bool,
-        ) {
-            let heads = v.chunks_exact_mut(capacity * step.geometry.head_dim);
-            if parallel {
-                let heads: Vec<_> = heads.map(Mutex::new).collect();
-                step.compute.run(heads.len(), |head| {
-                    if let Ok(mut to) = heads[head].lock() {
-                        work(head, &mut to);
-                    }
-                });
-            } else {
-                heads.enumerate().for_each(|(head, to)| work(head, to));
-            }
-        }
-        let parallel = rows.len() >= 16;
-        macro_rules! run {
-            ($v:expr) => {
-                each(
-                    $v,
-                    capacity,
-                    step,
-                    |head, to| store(to, step, qkv, rows.clone(), offset(head), rotate),
-                    parallel,
-                )
-            };
-        }
-        match self {
-            Buffer::F32(v) => run!(v),
-            Buffer::Bf16(v) => run!(v),
-            Buffer::F16(v) => run!(v),
-        }
+        places: &[Place<'_>],
+    ) -> Result<()> {
+        let geometry = step.geometry;
+        let rotate = !geometry.keeps_raw_keys;
+        let k_offset = |head| geometry.k_offset(head);
+        let v_offset = |head| geometry.v_offset(head);
+        store(&mut self.keys, step, qkv, places, &k_offset, rotate)?;
+        store(&mut self.values, step, qkv, places, &v_offset, false)
     }
 
-    /// A copy of raw keys with the first `len` positions rotated under one base; same shape and type.
-    fn rotated(&self, step: &Step<'_>, capacity: usize, len: usize, base: f64) -> Result<Self> {
+    /// Raw keys of one sequence with the first `len` positions rotated under one base, in one block. What
+    /// was quantized is f32.
+    fn rotated(&self, step: &Step<'_>, table: &[u32], len: usize, base: f64) -> Result<Pool> {
         let rotations = step.rope.keys(base).ok_or_else(|| Error::Batch {
             what: format!("no rotations of raw keys for base {base}"),
         })?;
-        fn rotate<T: Element>(
-            v: &[T],
-            step: &Step<'_>,
-            rotations: &Rotations,
-            capacity: usize,
-            len: usize,
-        ) -> Vec<T> {
-            let dim = step.geometry.head_dim;
-            let mut out = vec![T::default(); v.len()];
-            let heads: Vec<_> = out
-                .chunks_exact_mut(capacity * dim)
-                .map(Mutex::new)
-                .collect();
-            step.compute.run(heads.len(), |head| {
-                let Ok(mut to) = heads[head].lock() else {
-                    return;
-                };
-                let from = &v[head * capacity * dim..];
-                let mut key = vec![0.0; dim];
-                for position in 0..len {
-                    let at = position * dim..(position + 1) * dim;
-                    for (key, &raw) in key.iter_mut().zip(&from[at.clone()]) {
-                        *key = raw.into();
-                    }
-                    let (cos, sin) = rotations.row(position);
-                    rope(&mut key, cos, sin);
-                    for (to, &key) in to[at].iter_mut().zip(&key) {
-                        *to = T::from_f32(key);
-                    }
-                }
+        let dtype = match self.keys.dtype() {
+            KvDtype::Int8 | KvDtype::Int4 => KvDtype::F32,
+            dtype => dtype,
+        };
+        let (heads, dim) = (step.geometry.num_key_value_heads, step.geometry.head_dim);
+        let mut pool = Pool::new(dtype, 1, heads, len, dim);
+        let work = |head: usize, to: &mut RowsMut<'_>| -> Result<()> {
+            let mut key = vec![0.0; dim];
+            for position in 0..len {
+                let (block, token) = (position / self.block_size(), position % self.block_size());
+                self.keys
+                    .read(table[block] as usize, head, token, &mut key)?;
+                let (cos, sin) = Rotations::row(rotations, position);
+                rope(&mut key, cos, sin);
+                to.write(position, &key)?;
+            }
+            Ok(())
+        };
+        each(step, pool.blocks_mut(&[0]), len >= PARALLEL_ROWS, work)?;
+        Ok(pool)
+    }
+}
+
+/// Rows of the batch that go to one block.
+struct Piece {
+    block: usize,
+    rows: Range<usize>,
+}
+
+/// Where new rows go, by rising blocks.
+fn pieces(step: &Step<'_>, places: &[Place<'_>], block_size: usize) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::with_capacity(places.len());
+    for place in places {
+        let mut rows = place.rows.clone();
+        while !rows.is_empty() {
+            let position = step.batch.positions()[rows.start] as usize;
+            let Some(&block) = place.block_table.get(position / block_size) else {
+                return Err(Error::Batch {
+                    what: format!(
+                        "position {position} is past the {} blocks of its sequence",
+                        place.block_table.len()
+                    ),
+                });
+            };
+            let count = rows.len().min(block_size - position % block_size);
+            pieces.push(Piece {
+                block: block as usize,
+                rows: rows.start..rows.start + count,
             });
-            drop(heads);
-            out
+            rows.start += count;
         }
-        Ok(match self {
-            Buffer::F32(v) => Buffer::F32(rotate(v, step, rotations, capacity, len)),
-            Buffer::Bf16(v) => Buffer::Bf16(rotate(v, step, rotations, capacity, len)),
-            Buffer::F16(v) => Buffer::F16(rotate(v, step, rotations, capacity, len)),
-        })
+    }
+    pieces.sort_unstable_by_key(|piece| piece.block);
+    match pieces
+        .windows(2)
+        .find(|pair| pair[0].block == pair[1].block)
+    {
+        Some(pair) => Err(Error::Batch {
+            what: format!("two sequences write to block {}", pair[0].block),
+        }),
+        None => Ok(pieces),
+    }
+}
+
+/// Stores rows of one kind of head (at `offset` in a row of qkv), rotated where `rotate` says so.
+fn store(
+    pool: &mut Pool,
+    step: &Step<'_>,
+    qkv: &[f32],
+    places: &[Place<'_>],
+    offset: &(dyn Fn(usize) -> usize + Sync),
+    rotate: bool,
+) -> Result<()> {
+    let geometry = step.geometry;
+    let (heads, dim, width) = (
+        geometry.num_key_value_heads,
+        geometry.head_dim,
+        geometry.qkv_dim(),
+    );
+    let block_size = pool.block_size();
+    let pieces = pieces(step, places, block_size)?;
+    let blocks: Vec<usize> = pieces.iter().map(|piece| piece.block).collect();
+    let parts = pool.blocks_mut(&blocks);
+    if parts.len() != pieces.len() * heads {
+        return Err(Error::Batch {
+            what: format!("a block of {blocks:?} is not in the cache"),
+        });
+    }
+    let rows: usize = pieces.iter().map(|piece| piece.rows.len()).sum();
+    each(step, parts, rows >= PARALLEL_ROWS, |part, to| {
+        let (piece, head) = (&pieces[part / heads], part % heads);
+        let mut rotated = vec![0.0; dim];
+        for row in piece.rows.clone() {
+            let from = &qkv[row * width + offset(head)..][..dim];
+            let token = step.batch.positions()[row] as usize % block_size;
+            if rotate {
+                rotated.copy_from_slice(from);
+                let (cos, sin) = step.rope.tokens().row(row);
+                rope(&mut rotated, cos, sin);
+                to.write(token, &rotated)?;
+            } else {
+                to.write(token, from)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Work on each part of a pool, on several threads where it pays.
+fn each<'a>(
+    step: &Step<'_>,
+    mut parts: Vec<RowsMut<'a>>,
+    parallel: bool,
+    work: impl Fn(usize, &mut RowsMut<'a>) -> Result<()> + Sync,
+) -> Result<()> {
+    if !parallel {
+        let mut parts = parts.iter_mut().enumerate();
+        return parts.try_for_each(|(index, part)| work(index, part));
+    }
+    let parts: Vec<_> = parts.into_iter().map(Mutex::new).collect();
+    let failed = Mutex::new(None);
+    step.compute.run(parts.len(), |index| {
+        let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = work(index, &mut part) {
+            *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(()),
     }
 }
 
 /// Queries out of the fused projection, rotated, `(num_tokens, num_attention_heads, head_dim)`.
-fn queries(step: &Step<'_>, qkv: &[f32]) -> Vec<f32> {
+pub(super) fn queries(step: &Step<'_>, qkv: &[f32]) -> Vec<f32> {
     let geometry = step.geometry;
     let (dim, width) = (geometry.head_dim, geometry.qkv_dim());
     let q_dim = geometry.num_attention_heads * dim;
@@ -250,7 +236,7 @@ fn queries(step: &Step<'_>, qkv: &[f32]) -> Vec<f32> {
         }
     };
     const ROWS: usize = 16;
-    if step.batch.num_tokens() < ROWS {
+    if step.batch.num_tokens() < PARALLEL_ROWS {
         q.chunks_exact_mut(q_dim)
             .enumerate()
             .for_each(|(row, to)| fill(row, to));
@@ -268,62 +254,52 @@ fn queries(step: &Step<'_>, qkv: &[f32]) -> Vec<f32> {
     q
 }
 
-/// Attention of one layer over the host buffers of the batch's sequences: slot, rows, buffers.
+/// Attention of the batch's rows, each sequence over its blocks of a layer.
+///
+/// # Shapes
+/// - q: of [`queries`]
+/// - out: `(num_tokens, num_attention_heads, head_dim)`
 pub(super) fn attend(
     step: &Step<'_>,
-    qkv: &Tensor,
-    slots: &mut [(usize, Range<usize>, HostLayer)],
-) -> Result<Tensor> {
+    q: &[f32],
+    sequences: &[(Place<'_>, &HostLayer)],
+) -> Result<Vec<f32>> {
     let geometry = step.geometry;
-    let (kv_heads, dim) = (geometry.num_key_value_heads, geometry.head_dim);
-    let out = with_f32(qkv, |qkv| {
-        let q = queries(step, qkv);
-        for (_, rows, host) in slots.iter_mut() {
-            let len = step.batch.positions()[rows.end - 1] as usize + 1;
-            host.reserve(len, kv_heads, dim);
-            let k_offset = |head| geometry.k_offset(head);
-            let v_offset = |head| geometry.v_offset(head);
-            let rotate = !geometry.keeps_raw_keys;
-            host.keys
-                .store(host.capacity, step, qkv, rows.clone(), &k_offset, rotate);
-            host.values
-                .store(host.capacity, step, qkv, rows.clone(), &v_offset, false);
+    let mut runs = Vec::new();
+    for (place, layer) in sequences {
+        for run in runs_of_one_base(step, place.rows.clone()) {
+            let len = step.batch.positions()[run.end - 1] as usize + 1;
+            let rotated = if geometry.keeps_raw_keys {
+                let base = step.rope.base(run.start);
+                Some(layer.rotated(step, place.block_table, len, base)?)
+            } else {
+                None
+            };
+            runs.push((place.block_table, layer, run, len, rotated));
         }
-        let mut runs = Vec::new();
-        for (_, rows, host) in slots.iter() {
-            for run in runs_of_one_base(step, rows.clone()) {
-                let len = step.batch.positions()[run.end - 1] as usize + 1;
-                let rotated = if geometry.keeps_raw_keys {
-                    let base = step.rope.base(run.start);
-                    Some(host.keys.rotated(step, host.capacity, len, base)?)
-                } else {
-                    None
-                };
-                runs.push((host, run, len, rotated));
-            }
-        }
-        let sequences: Vec<_> = runs
-            .iter()
-            .map(|(host, run, len, rotated)| AttentionSequence {
-                q_start: run.start,
-                q_len: run.len(),
-                keys: rotated.as_ref().unwrap_or(&host.keys).elements(),
-                values: host.values.elements(),
-                capacity: host.capacity,
-                len: *len,
-            })
-            .collect();
-        let shape = AttentionShape {
-            num_attention_heads: geometry.num_attention_heads,
-            num_key_value_heads: kv_heads,
-            head_dim: dim,
-            scale: 1.0 / (dim as f32).sqrt(),
-        };
-        let mut out = vec![0.0; q.len()];
-        attention(step.compute, &q, &sequences, &shape, &mut out)?;
-        Ok(out)
-    })?;
-    from_rows(out, step.batch.num_tokens(), qkv.device())
+    }
+    let sequences: Vec<_> = runs
+        .iter()
+        .map(|(table, layer, run, len, rotated)| AttentionSequence {
+            q_start: run.start,
+            q_len: run.len(),
+            keys: match rotated {
+                Some(rotated) => rotated.blocks(&[0]),
+                None => layer.keys.blocks(table),
+            },
+            values: layer.values.blocks(table),
+            len: *len,
+        })
+        .collect();
+    let shape = AttentionShape {
+        num_attention_heads: geometry.num_attention_heads,
+        num_key_value_heads: geometry.num_key_value_heads,
+        head_dim: geometry.head_dim,
+        scale: 1.0 / (geometry.head_dim as f32).sqrt(),
+    };
+    let mut out = vec![0.0; q.len()];
+    attention(step.compute, q, &sequences, &shape, &mut out)?;
+    Ok(out)
 }
 
 /// Runs of rows that see the keys under one base: all of them, unless raw keys are kept.

@@ -21,6 +21,25 @@ pub(super) fn facts(model: &CausalLm, tokenizer: &Tokenizer) -> ModelFacts {
     facts
 }
 
+/// Token ids of which the last ones are scored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScoredIds {
+    /// All tokens, context first.
+    pub ids: Vec<u32>,
+    /// How many of the last ones are scored.
+    pub scored: usize,
+}
+
+impl ScoredIds {
+    /// As [`CausalLm::score`] takes it.
+    pub fn span(&self) -> ScoreSpan<'_> {
+        ScoreSpan {
+            ids: &self.ids,
+            scored: self.scored,
+        }
+    }
+}
+
 impl TextModel {
     fn ids(&self, tokens: &Tokens) -> Result<Vec<u32>> {
         match tokens {
@@ -49,7 +68,10 @@ impl TextModel {
     /// The border rule of `_encode_pair` and the empty context of `loglikelihood`
     /// (lm-evaluation-harness: `lm_eval/api/model.py`), then the truncation from the left of
     /// `_loglikelihood_tokens` (`lm_eval/models/huggingface.py`).
-    fn span(&self, request: &ScoreRequest) -> Result<(Vec<u32>, usize)> {
+    ///
+    /// # Errors
+    /// An empty continuation, or one longer than the context; no token to stand for an empty context.
+    pub fn scored_ids(&self, request: &ScoreRequest) -> Result<ScoredIds> {
         let empty = |tokens: &Tokens| match tokens {
             Tokens::Text(text) => text.is_empty(),
             Tokens::Ids(ids) => ids.is_empty(),
@@ -101,17 +123,27 @@ impl TextModel {
         }
         let excess = ids.len().saturating_sub(context_length + 1);
         ids.drain(..excess);
-        Ok((ids, scored))
+        Ok(ScoredIds { ids, scored })
     }
 
-    fn score_spans(&self, spans: &[(Vec<u32>, usize)]) -> Result<Vec<Vec<TokenScore>>> {
-        let spans: Vec<_> = spans
-            .iter()
-            .map(|(ids, scored)| ScoreSpan {
-                ids,
-                scored: *scored,
-            })
-            .collect();
+    /// The windows in which every token of a text is scored.
+    ///
+    /// # Errors
+    /// A text that the tokenizer refuses; no token to stand for an empty context.
+    pub fn rolling_ids(&self, text: &Tokens) -> Result<Vec<ScoredIds>> {
+        let ids = match text {
+            Tokens::Text(text) => self.encode_text(text, false)?,
+            Tokens::Ids(ids) => ids.clone(),
+        };
+        let windows = rolling_windows(&ids, self.prefix()?, self.facts.context_length);
+        Ok(windows
+            .into_iter()
+            .map(|(ids, scored)| ScoredIds { ids, scored })
+            .collect())
+    }
+
+    fn score_spans(&self, spans: &[ScoredIds]) -> Result<Vec<Vec<TokenScore>>> {
+        let spans: Vec<_> = spans.iter().map(ScoredIds::span).collect();
         self.model.score(&spans)
     }
 }
@@ -139,7 +171,7 @@ fn rolling_windows(ids: &[u32], prefix: u32, max_length: usize) -> Vec<(Vec<u32>
 
 impl Scorer for TextModel {
     fn score(&self, requests: &[ScoreRequest]) -> internlm_core::Result<Vec<Vec<TokenScore>>> {
-        let spans: Result<Vec<_>> = requests.iter().map(|r| self.span(r)).collect();
+        let spans: Result<Vec<_>> = requests.iter().map(|r| self.scored_ids(r)).collect();
         spans
             .and_then(|spans| self.score_spans(&spans))
             .map_err(|e| to_core("scoring", e))
@@ -149,11 +181,7 @@ impl Scorer for TextModel {
         let run = || {
             let mut scores = Vec::new();
             for text in texts {
-                let ids = match text {
-                    Tokens::Text(text) => self.encode_text(text, false)?,
-                    Tokens::Ids(ids) => ids.clone(),
-                };
-                let windows = rolling_windows(&ids, self.prefix()?, self.facts.context_length);
+                let windows = self.rolling_ids(text)?;
                 scores.push(self.score_spans(&windows)?.concat());
             }
             Ok(scores)

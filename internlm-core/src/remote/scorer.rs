@@ -1,0 +1,366 @@
+//! Log-likelihoods by a server: a completion that echoes its prompt, as lm-evaluation-harness's
+//! `local-completions` asks for it.
+//!
+//! The server also generates one token, which is thrown away; so prompts are at most one token
+//! shorter than its context.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::RemoteModel;
+use super::answer::token_id;
+use super::config::Dialect;
+use super::request::{messages_json, tools_json};
+use crate::error::{Error, Result};
+use crate::message::Message;
+use crate::scorer::{ModelFacts, ScoreRequest, Scorer, TokenScore, Tokens};
+use crate::tool::ToolSpec;
+
+const PROMPT_LOGPROBS: &str = "log-probabilities of a prompt";
+
+/// Token ids, and how many of the last ones are scored.
+type Span = (Vec<u32>, usize);
+
+#[derive(Deserialize)]
+struct Echoes {
+    choices: Vec<Echo>,
+}
+
+#[derive(Deserialize)]
+struct Echo {
+    #[serde(default)]
+    index: usize,
+    #[serde(default)]
+    logprobs: Option<EchoLogprobs>,
+}
+
+#[derive(Deserialize)]
+struct EchoLogprobs {
+    #[serde(default)]
+    tokens: Option<Vec<String>>,
+    #[serde(default)]
+    token_logprobs: Option<Vec<Option<f64>>>,
+    #[serde(default)]
+    top_logprobs: Option<Vec<Option<BTreeMap<String, f64>>>>,
+}
+
+#[derive(Deserialize)]
+struct Encoded {
+    /// LMDeploy's name is the other.
+    #[serde(alias = "input_ids")]
+    tokens: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Rendered {
+    prompt: String,
+}
+
+/// Encodes each text once: the choices of a question share their context.
+struct Encoder<'a> {
+    model: &'a RemoteModel,
+    known: HashMap<(String, bool), Vec<u32>>,
+}
+
+impl Encoder<'_> {
+    fn encode(&mut self, text: &str, add_bos: bool) -> Result<Vec<u32>> {
+        let key = (text.to_owned(), add_bos);
+        if let Some(ids) = self.known.get(&key) {
+            return Ok(ids.clone());
+        }
+        let ids = self.model.encode(text, add_bos)?;
+        self.known.insert(key, ids.clone());
+        Ok(ids)
+    }
+
+    fn ids(&mut self, tokens: &Tokens, add_bos: bool) -> Result<Vec<u32>> {
+        match tokens {
+            Tokens::Text(text) => self.encode(text, add_bos),
+            Tokens::Ids(ids) => Ok(ids.clone()),
+        }
+    }
+
+    /// The border rule of `_encode_pair`, the empty context of `loglikelihood`
+    /// (lm-evaluation-harness: `lm_eval/api/model.py`) and the truncation from the left of
+    /// `batch_loglikelihood_requests` (`lm_eval/models/api_models.py`).
+    fn span(&mut self, request: &ScoreRequest) -> Result<Span> {
+        let empty = |tokens: &Tokens| match tokens {
+            Tokens::Text(text) => text.is_empty(),
+            Tokens::Ids(ids) => ids.is_empty(),
+        };
+        let (mut ids, scored) = if empty(&request.context) {
+            let mut ids = self.ids(&request.continuation, false)?;
+            let prefix = self.model.prefix()?;
+            if ids.first() != Some(&prefix) {
+                ids.insert(0, prefix);
+            }
+            let scored = ids.len() - 1;
+            (ids, scored)
+        } else if let (Tokens::Text(context), Tokens::Text(continuation)) =
+            (&request.context, &request.continuation)
+        {
+            let whole = self.encode(&format!("{context}{continuation}"), true)?;
+            let context = self.encode(context.trim_end(), true)?;
+            let scored = whole.len().saturating_sub(context.len());
+            (whole, scored)
+        } else {
+            let mut ids = self.ids(&request.context, true)?;
+            let continuation = self.ids(&request.continuation, false)?;
+            ids.extend_from_slice(&continuation);
+            (ids, continuation.len())
+        };
+        if scored == 0 {
+            return Err(Error::Request {
+                field: "continuation",
+                what: "has no tokens".to_owned(),
+            });
+        }
+        if scored == ids.len() {
+            // A context of white space only: all of it went to the continuation.
+            ids.insert(0, self.model.prefix()?);
+        }
+        let most = self.model.most_scored();
+        if scored > most {
+            return Err(Error::PromptTooLong {
+                prompt_tokens: scored,
+                context_length: self.model.facts.context_length,
+            });
+        }
+        let excess = ids.len().saturating_sub(most.saturating_add(1));
+        ids.drain(..excess);
+        Ok((ids, scored))
+    }
+}
+
+/// Windows over a text's tokens: each token is scored once, the first window after the prefix
+/// token, the last one re-anchored so that it is full (`get_rolling_token_windows` with a context
+/// of one, lm-evaluation-harness: `lm_eval/utils.py`).
+fn rolling_windows(ids: &[u32], prefix: u32, most: usize) -> Vec<Span> {
+    let first = ids.len().min(most);
+    if first == 0 {
+        return Vec::new();
+    }
+    let mut window = vec![prefix];
+    window.extend_from_slice(&ids[..first]);
+    let mut windows = vec![(window, first)];
+    let mut scored = first;
+    while scored < ids.len() {
+        let new = (ids.len() - scored).min(most);
+        let end = scored + new;
+        windows.push((ids[end - most - 1..end].to_vec(), new));
+        scored = end;
+    }
+    windows
+}
+
+impl RemoteModel {
+    fn encoder(&self) -> Encoder<'_> {
+        Encoder {
+            model: self,
+            known: HashMap::new(),
+        }
+    }
+
+    fn prefix(&self) -> Result<u32> {
+        self.facts.prefix_token.ok_or_else(|| Error::Request {
+            field: "prefix_token",
+            what: "the server does not tell which token stands for no context; set it".to_owned(),
+        })
+    }
+
+    /// Most tokens that one request can score: the context less one token before them and the one
+    /// that is generated. Without a limit where the context is not known.
+    fn most_scored(&self) -> usize {
+        match self.facts.context_length {
+            0 => usize::MAX,
+            length => length.saturating_sub(2),
+        }
+    }
+
+    fn score_spans(&self, spans: &[Span]) -> Result<Vec<Vec<TokenScore>>> {
+        let mut scores = Vec::with_capacity(spans.len());
+        for batch in spans.chunks(self.client.config.score_batch.max(1)) {
+            scores.extend(self.score_batch(batch)?);
+        }
+        Ok(scores)
+    }
+
+    fn score_batch(&self, spans: &[Span]) -> Result<Vec<Vec<TokenScore>>> {
+        let url = self.client.api("/completions");
+        if matches!(self.dialect, Dialect::LmDeploy | Dialect::LlamaCpp) {
+            // Neither echoes log-probabilities, and LMDeploy takes ids for texts.
+            let what = PROMPT_LOGPROBS;
+            return Err(Error::NotOffered { url, what });
+        }
+        let prompts: Vec<&[u32]> = spans.iter().map(|(ids, _)| ids.as_slice()).collect();
+        let mut body = json!({
+            "model": self.name,
+            "prompt": prompts,
+            "echo": true,
+            "max_tokens": 1,
+            "logprobs": 1,
+            "temperature": 0.0,
+        });
+        if self.dialect == Dialect::Vllm {
+            body["return_tokens_as_token_ids"] = true.into();
+        }
+        let answer = self.client.post(&url, &body)?;
+        let malformed = |what: String| self.client.protocol(&url, &what);
+        let Echoes { mut choices } =
+            Echoes::deserialize(answer).map_err(|e| malformed(format!("malformed: {e}")))?;
+        choices.sort_by_key(|choice| choice.index);
+        if !choices.iter().map(|choice| choice.index).eq(0..spans.len()) {
+            let what = format!("{} prompts, {} answers", spans.len(), choices.len());
+            return Err(malformed(what));
+        }
+        let read = |((ids, scored), choice): (&Span, Echo)| {
+            let logprobs = choice.logprobs.filter(|logprobs| {
+                let list = logprobs.token_logprobs.as_ref();
+                list.is_some_and(|list| list.len() >= ids.len())
+            });
+            let Some(logprobs) = logprobs else {
+                let url = url.clone();
+                let what = PROMPT_LOGPROBS;
+                return Err(Error::NotOffered { url, what });
+            };
+            echoed(ids, *scored, &logprobs).map_err(malformed)
+        };
+        spans.iter().zip(choices).map(read).collect()
+    }
+
+    /// The answer of a route that not every server has.
+    fn own_route<T: for<'de> Deserialize<'de>>(
+        &self,
+        route: &str,
+        body: &Value,
+        what: &'static str,
+    ) -> Result<T> {
+        let url = self.client.root(route);
+        let answer = self.client.post(&url, body).map_err(|error| match error {
+            Error::Http {
+                url,
+                status: 404 | 405 | 501,
+                ..
+            } => Error::NotOffered { url, what },
+            other => other,
+        })?;
+        T::deserialize(answer).map_err(|e| self.client.protocol(&url, &format!("malformed: {e}")))
+    }
+}
+
+/// The scores of the last `scored` of the echoed tokens.
+fn echoed(ids: &[u32], scored: usize, logprobs: &EchoLogprobs) -> Result<Vec<TokenScore>, String> {
+    let tokens = logprobs.tokens.as_deref().unwrap_or_default();
+    let values = logprobs.token_logprobs.as_deref().unwrap_or_default();
+    let tops = logprobs.top_logprobs.as_deref().unwrap_or_default();
+    for (place, (&id, token)) in ids.iter().zip(tokens).enumerate() {
+        if let Some(other) = token_id(token).filter(|&other| other != id) {
+            return Err(format!("token {place} is {other}, sent was {id}"));
+        }
+    }
+    let score = |place: usize| {
+        let value = values.get(place).copied().flatten();
+        let value = value.filter(|value| !value.is_nan());
+        let value = value.ok_or_else(|| format!("token {place} has no log-probability"))?;
+        let top = tops.get(place).and_then(Option::as_ref);
+        let top = top.filter(|top| !top.is_empty());
+        let top = top.ok_or_else(|| format!("token {place} has no most likely token beside it"))?;
+        Ok(TokenScore {
+            id: ids[place],
+            logprob: value as f32,
+            // Equals count, as in lm-evaluation-harness.
+            is_argmax: top.values().all(|&other| value >= other),
+        })
+    };
+    (ids.len() - scored..ids.len()).map(score).collect()
+}
+
+impl Scorer for RemoteModel {
+    /// Sends each distinct text to the server's tokenizer, and [`RemoteConfig::score_batch`]
+    /// prompts at a time to its model.
+    ///
+    /// [`RemoteConfig::score_batch`]: super::RemoteConfig::score_batch
+    fn score(&self, requests: &[ScoreRequest]) -> Result<Vec<Vec<TokenScore>>> {
+        let mut encoder = self.encoder();
+        let spans: Result<Vec<_>> = requests.iter().map(|r| encoder.span(r)).collect();
+        self.score_spans(&spans?)
+    }
+
+    fn score_rolling(&self, texts: &[Tokens]) -> Result<Vec<Vec<TokenScore>>> {
+        let (prefix, most) = (self.prefix()?, self.most_scored());
+        if most == 0 {
+            return Err(Error::Request {
+                field: "context_length",
+                what: "leaves no room for a token that is scored".to_owned(),
+            });
+        }
+        let mut encoder = self.encoder();
+        let mut scores = Vec::with_capacity(texts.len());
+        for text in texts {
+            let ids = encoder.ids(text, false)?;
+            let windows = rolling_windows(&ids, prefix, most);
+            scores.push(self.score_spans(&windows)?.concat());
+        }
+        Ok(scores)
+    }
+
+    /// Asks the server's tokenizer. Only llama.cpp's can be told not to recognise special tokens
+    /// that the text spells; vLLM's and LMDeploy's do recognise them. `add_bos` is their
+    /// `add_special_tokens`: a tokenizer that has no BOS puts none.
+    fn encode(&self, text: &str, add_bos: bool) -> Result<Vec<u32>> {
+        let (route, body) = match self.dialect {
+            Dialect::LmDeploy => {
+                let body = json!({"input": text, "do_preprocess": false, "add_bos": add_bos});
+                ("/v1/encode", body)
+            }
+            Dialect::LlamaCpp => {
+                let body = json!({"content": text, "add_special": add_bos, "parse_special": false});
+                ("/tokenize", body)
+            }
+            Dialect::OpenAi | Dialect::Vllm => {
+                let name = &self.name;
+                let body = json!({"model": name, "prompt": text, "add_special_tokens": add_bos});
+                ("/tokenize", body)
+            }
+        };
+        let encoded: Encoded = self.own_route(route, &body, "a tokenizer")?;
+        Ok(encoded.tokens)
+    }
+
+    fn render_chat(
+        &self,
+        messages: &[Message],
+        tools: &[ToolSpec],
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        const WHAT: &str = "rendering of conversations";
+        let mut body = json!({
+            "messages": messages_json(messages)?,
+            "add_generation_prompt": add_generation_prompt,
+        });
+        if !tools.is_empty() {
+            body["tools"] = tools_json(tools);
+        }
+        let rendered: Rendered = match self.dialect {
+            Dialect::LmDeploy => {
+                let url = self.client.root("/v1/encode");
+                return Err(Error::NotOffered { url, what: WHAT });
+            }
+            Dialect::LlamaCpp => self.own_route("/apply-template", &body, WHAT)?,
+            // vLLM renders to ids only; detokenizing spells special tokens out again.
+            Dialect::OpenAi | Dialect::Vllm => {
+                body["model"] = self.name.as_str().into();
+                let encoded: Encoded = self.own_route("/tokenize", &body, WHAT)?;
+                let body = json!({"model": self.name, "tokens": encoded.tokens});
+                self.own_route("/detokenize", &body, WHAT)?
+            }
+        };
+        Ok(rendered.prompt)
+    }
+
+    fn facts(&self) -> &ModelFacts {
+        &self.facts
+    }
+}

@@ -1,0 +1,198 @@
+//! Which tokens the next step computes, and in which blocks.
+
+use crate::blocks::ContentId;
+use crate::sequence::{BLOCK_SIZE, Sequence};
+use crate::worker::Worker;
+
+/// The part of one running sequence in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Its place among those that run.
+    pub(crate) at: usize,
+    /// How many of its tokens are computed.
+    pub(crate) len: usize,
+}
+
+impl Worker {
+    /// Chooses what to compute: a token of each sequence that decodes, then prompts in chunks, first of those
+    /// that run already, then of those that wait. All blocks that it needs are there.
+    pub(crate) fn schedule(&mut self) -> Vec<Part> {
+        self.make_room();
+        let decodes = |s: &Sequence| s.pending() == 1;
+        let mut budget = match self.running.iter().any(decodes) {
+            true => self.config.prefill_chunk_beside_decode,
+            false => self.config.prefill_chunk,
+        };
+        let reading: usize = self
+            .running
+            .iter()
+            .filter(|s| !decodes(s))
+            .map(Sequence::pending)
+            .sum();
+        let mut left = budget.saturating_sub(reading);
+        while left > 0
+            && let Some(pending) = self.admit()
+        {
+            left = left.saturating_sub(pending);
+        }
+        let mut parts = Vec::with_capacity(self.running.len());
+        for (at, sequence) in self.running.iter().enumerate() {
+            let pending = sequence.pending();
+            let len = if pending == 1 { 1 } else { pending.min(budget) };
+            if pending > 1 {
+                budget -= len;
+            }
+            if len > 0 {
+                parts.push(Part { at, len });
+            }
+        }
+        parts
+    }
+
+    /// Gives every running sequence the block that its next token goes to. Where there are none left, the last
+    /// ones in order lose theirs and wait.
+    fn make_room(&mut self) {
+        let mut at = 0;
+        while at < self.running.len() {
+            let sequence = &self.running[at];
+            let mut missing = sequence.missing_blocks(sequence.tokens.len());
+            let written = sequence.blocks.get(sequence.computed / BLOCK_SIZE);
+            let shared = written.is_some_and(|&block| self.blocks.is_shared(block));
+            missing += usize::from(shared);
+            while missing > self.blocks.available() && self.running.len() > at {
+                self.preempt();
+            }
+            if at >= self.running.len() {
+                return;
+            }
+            self.grow(at);
+            at += 1;
+        }
+    }
+
+    /// Sends the last of those that run back to wait.
+    fn preempt(&mut self) {
+        let Some(mut sequence) = self.running.pop() else {
+            return;
+        };
+        tracing::debug!(request = sequence.request, "preempted");
+        self.counts.preemptions += 1;
+        sequence.release(&mut self.blocks, ContentId::root(0));
+        self.wait(sequence);
+    }
+
+    /// Takes the blocks that a sequence lacks for the tokens that it has, and a copy of the one that it would
+    /// write to if others hold that too.
+    fn grow(&mut self, at: usize) {
+        let sequence = &mut self.running[at];
+        let written = sequence.computed / BLOCK_SIZE;
+        if let Some(&block) = sequence.blocks.get(written)
+            && self.blocks.is_shared(block)
+            && let Some(own) = self.blocks.take()
+        {
+            if let Err(error) = self.cache.copy_block(block, own) {
+                // Both are blocks of the cache.
+                tracing::error!(%error, "a block was not copied");
+            }
+            self.blocks.release(&[block]);
+            sequence.blocks[written] = own;
+        }
+        for _ in 0..sequence.missing_blocks(sequence.tokens.len()) {
+            sequence.blocks.extend(self.blocks.take());
+        }
+    }
+
+    /// Lets the first of those that wait begin, if there is room for it. The number of its tokens that are to
+    /// be computed.
+    fn admit(&mut self) -> Option<usize> {
+        let sequence = self.waiting.front()?;
+        let answers = |s: &Sequence| 1 + s.siblings.len();
+        let running: usize = self.running.iter().map(answers).sum();
+        if running + answers(sequence) > self.config.max_batch {
+            return None;
+        }
+        let found = match self.config.prefix_caching {
+            true => self.find_prefix(sequence),
+            false => Vec::new(),
+        };
+        // A block for the next tokens of each that runs, so that nobody is let in only to be sent back.
+        let spare = self.running.len();
+        for &(block, _) in &found {
+            self.blocks.share(block);
+        }
+        let missing = sequence.tokens.len().div_ceil(BLOCK_SIZE) - found.len();
+        if missing + spare > self.blocks.available() {
+            let found: Vec<u32> = found.iter().map(|&(block, _)| block).collect();
+            self.blocks.release(&found);
+            return None;
+        }
+        let mut sequence = self.waiting.pop_front()?;
+        let cached = found.len() * BLOCK_SIZE;
+        sequence.computed = cached;
+        sequence.published = found.len();
+        if let Some(&(_, content)) = found.last() {
+            sequence.content = content;
+        }
+        sequence.blocks = found.into_iter().map(|(block, _)| block).collect();
+        if sequence.cached_tokens.is_none() {
+            sequence.cached_tokens = Some(cached);
+            self.counts.cached_tokens += cached as u64;
+        }
+        for _ in 0..missing {
+            sequence.blocks.extend(self.blocks.take());
+        }
+        let pending = sequence.pending();
+        self.start(sequence);
+        Some(pending)
+    }
+
+    /// Blocks that hold the beginning of a sequence, but for its last token.
+    fn find_prefix(&self, sequence: &Sequence) -> Vec<(u32, ContentId)> {
+        let mut found: Vec<(u32, ContentId)> = Vec::new();
+        let known = sequence.tokens.len() - 1;
+        for (index, tokens) in sequence.tokens[..known]
+            .chunks_exact(BLOCK_SIZE)
+            .enumerate()
+        {
+            let parent = found
+                .last()
+                .map_or(sequence.content, |&(_, content)| content);
+            let base = self.rope_base(sequence, index);
+            match base.and_then(|base| self.blocks.find(parent, base, tokens)) {
+                Some(next) => found.push(next),
+                None => break,
+            }
+        }
+        found
+    }
+
+    /// Lets others find the blocks of a sequence that are full by now.
+    pub(crate) fn publish(&mut self, at: usize) {
+        if !self.config.prefix_caching {
+            return;
+        }
+        let full = self.running[at].computed / BLOCK_SIZE;
+        for index in self.running[at].published..full {
+            let Some(base) = self.rope_base(&self.running[at], index) else {
+                return;
+            };
+            let sequence = &mut self.running[at];
+            let tokens = &sequence.tokens[index * BLOCK_SIZE..(index + 1) * BLOCK_SIZE];
+            let block = sequence.blocks[index];
+            sequence.content = self.blocks.publish(sequence.content, base, tokens, block);
+            sequence.published += 1;
+        }
+    }
+
+    /// The RoPE base of all tokens of a block, if they have one. Under dynamic NTK what lies past the model's
+    /// own length has another for each length.
+    fn rope_base(&self, sequence: &Sequence, index: usize) -> Option<f64> {
+        let base = |position: usize| {
+            self.model()
+                .rope_base(sequence.prompt_len.max(position + 1))
+        };
+        let first = base(index * BLOCK_SIZE);
+        // Bases grow with positions.
+        (first == base((index + 1) * BLOCK_SIZE - 1)).then_some(first)
+    }
+}

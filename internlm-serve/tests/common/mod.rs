@@ -1,0 +1,124 @@
+//! Small models with a tokenizer of bytes.
+#![allow(dead_code, reason = "not every test uses all of it")]
+
+use std::sync::OnceLock;
+
+use internlm_core::chat_model::{Completion, Input};
+use internlm_core::{ChatModel, ChatRequest, SamplingParams};
+use internlm_model::{CausalLm, Config, LoadConfig, TextModel};
+use internlm_serve::config::CacheBudget;
+use internlm_serve::{Engine, EngineConfig};
+use internlm_tokenize::Tokenizer;
+
+pub const SPECIAL: [&str; 9] = [
+    "<unk>",
+    "<s>",
+    "</s>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|action_start|>",
+    "<|action_end|>",
+    "<|plugin|>",
+    "<|interpreter|>",
+];
+
+/// What byte-level BPE writes for a byte (GPT-2's `bytes_to_unicode`).
+fn byte_char(byte: u8) -> char {
+    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    if printable(byte) {
+        return char::from(byte);
+    }
+    let rank = (0..byte).filter(|&b| !printable(b)).count() as u32;
+    char::from_u32(256 + rank).expect("a character")
+}
+
+/// A `tokenizer.json` whose tokens are the bytes, then [`SPECIAL`].
+pub fn tokenizer() -> Tokenizer {
+    static FILES: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FILES.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let vocab: serde_json::Map<String, serde_json::Value> = (0..=255u8)
+            .map(|byte| (byte_char(byte).to_string(), byte.into()))
+            .collect();
+        let added: Vec<_> = SPECIAL
+            .iter()
+            .enumerate()
+            .map(|(i, token)| {
+                serde_json::json!({"id": 256 + i, "content": token, "special": true,
+                    "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
+            })
+            .collect();
+        let tokenizer = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+            "normalizer": null, "post_processor": null,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+            "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []},
+        });
+        let config = serde_json::json!({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+            "tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": false});
+        for (name, value) in [("tokenizer.json", tokenizer), ("tokenizer_config.json", config)] {
+            std::fs::write(folder.path().join(name), value.to_string()).expect("a file");
+        }
+        folder
+    });
+    Tokenizer::load(folder.path()).expect("the tokenizer loads")
+}
+
+/// A decoder with random weights: `"internlm2"` with grouped queries, or `"internlm"` (1), which keeps raw keys.
+/// Its context is 600 tokens, those past 100 by dynamic NTK.
+pub fn model(model_type: &str, seed: u64) -> TextModel {
+    let json = serde_json::json!({
+        "model_type": model_type, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": if model_type == "internlm2" { 2 } else { 4 },
+        "vocab_size": 272, "bias": model_type == "internlm", "max_position_embeddings": 100,
+        "rope_scaling": {"type": "dynamic", "factor": 6.0}, "rotary": {"type": "dynamic", "base": 10000},
+        "eos_token_id": 258, "bos_token_id": 257, "tie_word_embeddings": false,
+    });
+    let json = json.to_string();
+    let config = Config::from_json("config.json".as_ref(), json.as_bytes()).expect("a config");
+    let options = LoadConfig::default().with_threads(2);
+    let model = CausalLm::random(config, seed, options).expect("a model");
+    TextModel::new(model, tokenizer()).expect("a text model")
+}
+
+pub fn engine(config: EngineConfig) -> Engine {
+    Engine::new(model("internlm2", 7), config).expect("an engine")
+}
+
+/// A cache of this many blocks for [`model`] `"internlm2"`.
+pub fn blocks(count: usize) -> CacheBudget {
+    // layers * keys and values * heads * tokens * head_dim * f32
+    CacheBudget::Bytes(count * 2 * 2 * 2 * 64 * 16 * 4)
+}
+
+/// Some text of `len` tokens, another for each seed.
+pub fn ids(len: usize, seed: u64) -> Vec<u32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as u32 % 256
+        })
+        .collect()
+}
+
+pub fn sampled(seed: u64, max_new_tokens: usize) -> SamplingParams {
+    SamplingParams::default()
+        .with_temperature(1.5)
+        .with_seed(seed)
+        .with_max_new_tokens(max_new_tokens)
+        .with_logprobs(2)
+}
+
+pub fn request(ids: &[u32], sampling: SamplingParams) -> ChatRequest {
+    ChatRequest::new(Input::Ids(ids.to_vec())).with_sampling(sampling)
+}
+
+/// What the model says without an engine.
+pub fn alone(model: &TextModel, request: &ChatRequest) -> Completion {
+    model.complete(request).expect("an answer")
+}

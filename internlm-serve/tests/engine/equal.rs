@@ -1,0 +1,194 @@
+//! Alone = in a batch, paged = contiguous, with prefix cache = without, chunked = whole; also past the model's
+//! own length, where dynamic NTK changes the base.
+
+use internlm_core::ChatModel;
+use internlm_core::Scorer;
+use internlm_core::scorer::{ScoreRequest, Tokens};
+use internlm_serve::config::KvCacheDtype;
+use internlm_serve::{Engine, EngineConfig, Request};
+
+use crate::common::{alone, blocks, engine, ids, model, request, sampled};
+
+/// Prompts around blocks and the length at which dynamic NTK begins.
+const LENGTHS: [usize; 10] = [1, 5, 63, 64, 65, 90, 99, 130, 200, 333];
+
+#[test]
+fn one_answer_is_that_of_the_model() {
+    for model_type in ["internlm2", "internlm"] {
+        let engine = Engine::new(model(model_type, 7), EngineConfig::default()).unwrap();
+        let reference = model(model_type, 7);
+        for (seed, len) in LENGTHS.into_iter().enumerate() {
+            let request = request(&ids(len, 1), sampled(seed as u64, 40));
+            let got = engine.complete(&request).unwrap();
+            assert_eq!(got, alone(&reference, &request), "{model_type}, {len}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_gives_the_answers_that_each_has_alone() {
+    for model_type in ["internlm2", "internlm"] {
+        let reference = model(model_type, 3);
+        for config in [
+            EngineConfig::default(),
+            EngineConfig::default()
+                .with_max_batch(3)
+                .with_prefill_chunk(50),
+            EngineConfig::default()
+                .with_prefix_caching(false)
+                .with_prefill_chunk(1),
+        ] {
+            let engine = Engine::new(model(model_type, 3), config).unwrap();
+            let requests: Vec<_> = LENGTHS
+                .iter()
+                .enumerate()
+                .map(|(i, &len)| request(&ids(len, i as u64), sampled(i as u64, 20 + 3 * i)))
+                .collect();
+            let running: Vec<_> = requests
+                .iter()
+                .map(|r| engine.submit(r.clone()).unwrap())
+                .collect();
+            for (request, response) in requests.iter().zip(running) {
+                assert_eq!(response.complete().unwrap(), alone(&reference, request));
+            }
+            assert_eq!(engine.metrics().blocks_in_use, 0);
+        }
+    }
+}
+
+#[test]
+fn chunks_of_any_size_are_the_whole() {
+    let reference = model("internlm2", 7);
+    let long = request(&ids(333, 5), sampled(1, 30));
+    let want = alone(&reference, &long);
+    for chunk in [1, 2, 63, 64, 65, 100, 1000] {
+        let engine = engine(EngineConfig::default().with_prefill_chunk(chunk));
+        assert_eq!(engine.complete(&long).unwrap(), want, "{chunk}");
+    }
+}
+
+#[test]
+fn a_cached_prefix_changes_nothing_but_the_work() {
+    let reference = model("internlm2", 7);
+    let engine = engine(EngineConfig::default());
+    // Below the length of dynamic NTK all prompts have one base and share blocks.
+    let common = ids(70, 9);
+    for (round, tail) in [3usize, 3, 20, 29].into_iter().enumerate() {
+        let mut prompt = common.clone();
+        prompt.extend(ids(tail, 100 + tail as u64));
+        let request = request(&prompt, sampled(4, 10));
+        let before = engine.metrics().cached_tokens;
+        assert_eq!(
+            engine.complete(&request).unwrap(),
+            alone(&reference, &request)
+        );
+        let cached = engine.metrics().cached_tokens - before;
+        assert_eq!(cached, if round == 0 { 0 } else { 64 }, "round {round}");
+    }
+    // Past it, a prompt of another length has another base from the first token on.
+    let long = ids(300, 11);
+    for (len, cached) in [(300, 0), (300, 256), (290, 0)] {
+        let request = request(&long[..len], sampled(4, 10));
+        let before = engine.metrics().cached_tokens;
+        assert_eq!(
+            engine.complete(&request).unwrap(),
+            alone(&reference, &request),
+            "{len}"
+        );
+        assert_eq!(engine.metrics().cached_tokens - before, cached, "{len}");
+    }
+}
+
+/// Blocks run out again and again: sequences are sent back and computed anew, and say the same.
+#[test]
+fn preempted_sequences_say_the_same() {
+    for prefix_caching in [true, false] {
+        let reference = model("internlm2", 7);
+        let config = EngineConfig::default()
+            .with_cache(blocks(9))
+            .with_prefix_caching(prefix_caching);
+        let engine = engine(config);
+        let requests: Vec<_> = (0..8)
+            .map(|i| request(&ids(40 + 9 * i, i as u64), sampled(i as u64, 120)))
+            .collect();
+        let running: Vec<_> = requests
+            .iter()
+            .map(|r| engine.submit(r.clone()).unwrap())
+            .collect();
+        for (request, response) in requests.iter().zip(running) {
+            assert_eq!(response.complete().unwrap(), alone(&reference, request));
+        }
+        let metrics = engine.metrics();
+        assert!(metrics.preemptions > 0, "{metrics:?}");
+        assert_eq!((metrics.blocks_in_use, metrics.blocks_total), (0, 9));
+    }
+}
+
+#[test]
+fn answers_of_one_prompt_are_those_of_seeds_in_a_row() {
+    let reference = model("internlm2", 7);
+    let engine = engine(EngineConfig::default());
+    for len in [5, 64, 70, 150] {
+        let chat = request(&ids(len, 2), sampled(100, 30));
+        let answers = engine.submit(Request::new(chat.clone()).with_n(5)).unwrap();
+        let answers = answers.complete_all().unwrap();
+        assert_eq!(answers.len(), 5);
+        for (i, answer) in answers.iter().enumerate() {
+            let alone_request = request(&ids(len, 2), sampled(100 + i as u64, 30));
+            assert_eq!(answer, &alone(&reference, &alone_request), "{len}: {i}");
+        }
+    }
+    assert_eq!(engine.metrics().blocks_in_use, 0);
+}
+
+#[test]
+fn quantized_caches_are_near_and_do_not_depend_on_the_batch() {
+    let reference = model("internlm2", 7);
+    for (kv_cache, near) in [(KvCacheDtype::Int8, 0.02), (KvCacheDtype::Int4, 0.3)] {
+        let config = EngineConfig::default().with_kv_cache(kv_cache);
+        let engine = engine(config.clone());
+        let requests: Vec<_> = LENGTHS
+            .iter()
+            .map(|&len| request(&ids(len, 3), sampled(5, 1)))
+            .collect();
+        let running: Vec<_> = requests
+            .iter()
+            .map(|r| engine.submit(r.clone()).unwrap())
+            .collect();
+        for (request, response) in requests.iter().zip(running) {
+            let got = response.complete().unwrap();
+            let alone_here = Engine::new(model("internlm2", 7), config.clone()).unwrap();
+            assert_eq!(got, alone_here.complete(request).unwrap());
+            let want = alone(&reference, request);
+            let (got, want) = (got.logprobs[0].top[0].1, want.logprobs[0].top[0].1);
+            assert!((got - want).abs() < near, "{kv_cache:?}: {got} and {want}");
+        }
+    }
+}
+
+#[test]
+fn scores_are_those_of_the_model_also_while_others_run() {
+    let reference = model("internlm2", 7);
+    let engine = engine(EngineConfig::default());
+    let requests: Vec<_> = (0..30)
+        .map(|i| ScoreRequest {
+            context: Tokens::Ids(ids(20 + 30 * (i % 3), (i % 3) as u64)),
+            continuation: Tokens::Ids(ids(1 + i % 5, 50 + i as u64)),
+        })
+        .collect();
+    let chat = request(&ids(50, 1), sampled(1, 200));
+    let running = engine.submit(chat.clone()).unwrap();
+    assert_eq!(
+        engine.score(&requests).unwrap(),
+        reference.score(&requests).unwrap()
+    );
+    let texts = [
+        Tokens::from("a text of some length"),
+        Tokens::Ids(ids(1500, 8)),
+    ];
+    assert_eq!(
+        engine.score_rolling(&texts).unwrap(),
+        reference.score_rolling(&texts).unwrap()
+    );
+    assert_eq!(running.complete().unwrap(), alone(&reference, &chat));
+}

@@ -1,0 +1,9 @@
+//! The engine: whatever it does to be fast, the answers are those of the model alone.
+#![allow(clippy::unwrap_used, reason = "a test panics")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod equal;
+mod life;
+mod limits;
