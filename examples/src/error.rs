@@ -54,6 +54,9 @@ pub enum Error {
     /// The tokenizer or the chat template failed.
     #[error(transparent)]
     Tokenize(#[from] internlm_tokenize::Error),
+    /// The engine or the server failed.
+    #[error(transparent)]
+    Serve(#[from] internlm_serve::Error),
     /// A checkpoint could not be fetched.
     #[cfg(feature = "hub")]
     #[error(transparent)]

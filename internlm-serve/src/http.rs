@@ -59,6 +59,7 @@ mod tokenize;
 mod wire;
 
 pub use config::{ApiKey, ServerConfig};
+pub use defaults::default_sampling;
 pub use server::{bind, serve};
 pub use state::router;
 

@@ -6,7 +6,7 @@ use internlm_model::config::Architecture;
 
 /// What the checkpoint's `generation_config.json` recommends, else what the official code does. A request
 /// that names some values keeps the others.
-pub(super) fn sampling(model: &CausalLm) -> SamplingParams {
+pub fn default_sampling(model: &CausalLm) -> SamplingParams {
     let generation = model.generation_config();
     if generation.do_sample == Some(true) || generation.temperature.is_some() {
         let mut generation = generation.clone();

@@ -65,7 +65,7 @@ impl Server {
             sampling: config
                 .default_sampling
                 .clone()
-                .unwrap_or_else(|| defaults::sampling(model)),
+                .unwrap_or_else(|| defaults::default_sampling(model)),
             texts: TokenTexts::new(engine.tokenizer().clone()),
             ids: Ids::new(),
             page: config.chat_page.then(Page::new),
