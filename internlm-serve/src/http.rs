@@ -18,6 +18,20 @@
 //! # }
 //! ```
 //!
+//! Beside other routes of an application:
+//!
+//! ```no_run
+//! use axum::routing::get;
+//! use internlm_serve::http::{self, ServerConfig};
+//! # use internlm_serve::Engine;
+//!
+//! # fn app(engine: Engine) -> axum::Router {
+//! axum::Router::new()
+//!     .route("/", get(|| async { "the application's own page" }))
+//!     .nest("/llm", http::router(engine, ServerConfig::default().with_api_key("a secret")))
+//! # }
+//! ```
+//!
 //! # Routes
 //! - `POST /v1/chat/completions`, `POST /v1/completions`, `GET /v1/models`: as OpenAI's, with the further
 //!   sampling fields that LMDeploy and vLLM have (`top_k`, `min_p`, `repetition_penalty`, `stop_token_ids`,

@@ -108,7 +108,7 @@ async fn score_prompts(server: &Arc<Server>, mut shape: Shape) -> Result<Shape, 
             let scored = prompt_logprobs::score(server.engine.model(), &prompt.ids, top);
             prompt.logprobs = scored.map_err(|error| ApiError::of(error, PROMPT))?;
         }
-        Ok(shape)
+        Ok::<_, ApiError>(shape)
     })
     .await?
 }

@@ -239,3 +239,64 @@ impl IntoResponse for ApiError {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(error: Error, status: u16, param: Option<&str>, code: Option<&str>) -> Response {
+        let error = ApiError::of(error, "messages");
+        assert_eq!(error.status.as_u16(), status);
+        assert_eq!((error.param.as_deref(), error.code), (param, code));
+        error.into_response()
+    }
+
+    #[test]
+    fn the_engines_errors_have_a_status() {
+        let refused = Error::request("max_new_tokens", "is 0");
+        check(refused, 400, Some("max_tokens"), None);
+        check(Error::request("input", "is empty"), 400, Some("messages"), None);
+        let long = Error::PromptTooLong {
+            prompt_tokens: 9,
+            context_length: 8,
+        };
+        check(long, 400, Some("messages"), Some("context_length_exceeded"));
+        let full = Error::QueueFull {
+            waiting: 2,
+            limit: 2,
+        };
+        let full = check(full, 429, None, Some("queue_full"));
+        assert!(full.headers().contains_key(header::RETRY_AFTER));
+        check(Error::Deadline, 504, None, Some("deadline_exceeded"));
+        check(Error::Closed, 503, None, Some("shutting_down"));
+    }
+
+    /// 25. A panic ends its request with status 500, without what the panic said.
+    #[test]
+    fn a_panic_is_the_servers_fault() {
+        let panicked = Error::Panicked {
+            what: "secret".to_owned(),
+        };
+        let error = ApiError::of(panicked, "prompt");
+        assert!(!error.message.contains("secret"));
+        assert_eq!(error.status, StatusCode::INTERNAL_SERVER_ERROR);
+        let response = error.into_response();
+        assert_eq!(response.headers()["x-should-retry"], "false");
+    }
+
+    #[test]
+    fn templates_that_refuse_are_the_clients_fault() {
+        let refused = TokenizeError::TemplateRefused {
+            message: "roles must alternate".to_owned(),
+        };
+        check(refused.into(), 400, Some("messages"), None);
+        let fuel = ModelError::Tokenize(TokenizeError::TemplateFuel);
+        check(fuel.into(), 400, Some("messages"), None);
+        let head = ModelError::Head {
+            got: "reward",
+            want: "language model",
+        };
+        check(head.into(), 400, Some("model"), Some("model_not_supported"));
+    }
+}

@@ -179,13 +179,12 @@ impl Common {
     /// A value out of its range.
     pub(super) fn sampling(&self, server: &Server) -> Result<SamplingParams, ApiError> {
         let mut params = server.sampling.clone();
-        let number = |field: &str, value: Option<f64>, place: &mut f32| match value {
-            Some(value) => {
+        let number = |field: &str, value: Option<f64>, place: &mut f32| -> Result<(), ApiError> {
+            if let Some(value) = value {
                 check(field, value)?;
                 *place = value as f32;
-                Ok(())
             }
-            None => Ok(()),
+            Ok(())
         };
         let drawn = self.top_p.is_some() || self.top_k.is_some() || self.min_p.is_some();
         if drawn && self.temperature.is_none() && params.temperature == 0.0 {

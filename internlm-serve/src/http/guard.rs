@@ -18,20 +18,21 @@ use super::state::{Phase, Server};
 /// Lets a request through, or refuses it.
 pub(super) async fn guard(
     State(server): State<Arc<Server>>,
-    matched: Option<MatchedPath>,
     request: Request<Body>,
     next: Next,
 ) -> Response {
     let start = Instant::now();
     let method = request.method().clone();
     // What is no route has no name: a stranger could make up any number of them.
-    let route = matched.map_or("(none)".to_owned(), |path| path.as_str().to_owned());
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.map_or("(none)", MatchedPath::as_str).to_owned();
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let is_page = request.uri().path() == "/";
     let mut response = match check(&server, &request) {
         Ok(()) if is_preflight(&request) => StatusCode::NO_CONTENT.into_response(),
         Ok(()) => match authorize(&server, &request) {
             Ok(()) => next.run(request).await,
-            Err(error) => challenge(error, &route),
+            Err(error) => challenge(error, is_page),
         },
         Err(error) => error.into_response(),
     };
@@ -178,11 +179,11 @@ fn secret(value: &str) -> Option<String> {
 }
 
 /// A refusal that says how to name a key. A browser asks for it where the chat page is opened.
-fn challenge(error: ApiError, route: &str) -> Response {
+fn challenge(error: ApiError, is_page: bool) -> Response {
     let mut response = error.into_response();
-    let how = match route {
-        "/" => "Basic realm=\"the API key is the password\", charset=\"UTF-8\"",
-        _ => "Bearer",
+    let how = match is_page {
+        true => "Basic realm=\"the API key is the password\", charset=\"UTF-8\"",
+        false => "Bearer",
     };
     let headers = response.headers_mut();
     headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(how));

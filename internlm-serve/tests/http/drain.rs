@@ -10,8 +10,9 @@ use crate::fixture::{CONTEXT, Server, chat, config, endless, engine_config};
 /// 24. An answer that is being written is finished; nobody else gets one.
 #[test]
 fn streams_finish() {
-    let mut server = Server::start();
-    let body = chat(json!({"stream": true, "ignore_eos": true, "max_tokens": 3000}));
+    let config = config().with_shutdown_grace(Duration::from_secs(60));
+    let mut server = Server::with(engine_config(4 * CONTEXT), config);
+    let body = chat(json!({"stream": true, "ignore_eos": true, "max_tokens": 1000}));
     let mut streaming = Connection::open(server.address);
     streaming.request("POST", "/v1/chat/completions", &[], body.to_string().as_bytes());
     assert_eq!(streaming.head().unwrap().status, 200);
@@ -40,7 +41,7 @@ fn streams_finish() {
 #[test]
 fn streams_that_do_not_finish_get_an_error() {
     let config = config().with_shutdown_grace(Duration::from_millis(300));
-    let mut server = Server::with(engine_config(32 * CONTEXT), config);
+    let mut server = Server::with(engine_config(4 * CONTEXT), config);
     let mut streaming = Connection::open(server.address);
     streaming.request("POST", "/v1/chat/completions", &[], endless().to_string().as_bytes());
     assert_eq!(streaming.head().unwrap().status, 200);

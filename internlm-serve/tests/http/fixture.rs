@@ -89,7 +89,7 @@ fn tokenizer() -> Tokenizer {
 }
 
 /// Tokens that fit the small model's context.
-pub(crate) const CONTEXT: usize = 8192;
+pub(crate) const CONTEXT: usize = 1 << 16;
 
 fn model(reward: bool) -> TextModel {
     let mut json = json!({

@@ -17,7 +17,7 @@ fn resident() -> Option<usize> {
 /// 20. Five hundred clients that drop in the middle of a stream.
 #[test]
 fn dropped_streams_leave_nothing() {
-    let engine = engine_config(32 * CONTEXT).with_max_batch(16).with_max_waiting(600);
+    let engine = engine_config(4096).with_max_batch(16).with_max_waiting(600);
     let server = Server::with(engine, config());
     let body = endless().to_string();
     let round = |clients: usize| {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::client::ask;
 use crate::fixture::{CONTEXT, Server, config, engine_config};
 
 #[test]
@@ -118,4 +119,34 @@ fn the_page_is_served_with_its_policy() {
     assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
     let without = Server::with(engine_config(CONTEXT), config().with_chat_page(false));
     without.get("/").error(404, None);
+}
+
+#[test]
+fn others_mount_the_router() {
+    let server = Server::start();
+    let config = config().with_api_key("sesame").with_max_body_bytes(2000);
+    let routes = internlm_serve::http::router(server.engine.clone(), config);
+    let own = axum::routing::get(|| async { "own" });
+    let app = axum::Router::new().route("/", own).nest("/llm", routes);
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+    let address = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        address
+    });
+    assert_eq!(ask(address, "GET", "/", &[], b"").body, "own");
+    ask(address, "GET", "/llm/health", &[], b"").ok();
+    ask(address, "GET", "/llm/v1/models", &[], b"").error(401, None);
+    let key = ("authorization", "Bearer sesame");
+    let body = crate::fixture::chat(json!({"stream": true})).to_string();
+    let path = "/llm/v1/chat/completions";
+    let events = ask(address, "POST", path, &[key], body.as_bytes()).events();
+    assert!(events.last().unwrap()["choices"][0]["finish_reason"].is_string());
+    let foreign = [key, ("host", "evil.example")];
+    ask(address, "POST", path, &foreign, body.as_bytes()).error(403, None);
+    ask(address, "POST", path, &[key], &[b' '; 2001]).error(413, None);
+    ask(address, "GET", "/llm/nothing", &[key], b"").error(404, None);
+    runtime.shutdown_background();
 }
