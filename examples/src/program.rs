@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing::level_filters::LevelFilter;
 
 use crate::error::{Error, Result};
 
@@ -13,11 +14,19 @@ use crate::error::{Error, Result};
 /// closes our output (`… | head`) ends the program with status 0. Should the program panic, one
 /// line says so, and the status is 1.
 pub fn run<A: Parser>(program: impl FnOnce(A) -> Result<()>) -> ExitCode {
+    run_logging(LevelFilter::WARN, program)
+}
+
+/// The same for a program whose log is of interest at this level and above.
+pub fn run_logging<A: Parser>(
+    level: LevelFilter,
+    program: impl FnOnce(A) -> Result<()>,
+) -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         report(&format!("this is a bug, please report it: {panic}"));
     }));
     let arguments = A::parse();
-    log_to_stderr();
+    log_to_stderr(level);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| program(arguments)));
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -45,14 +54,15 @@ fn report(what: &str) {
     let _ = writeln!(std::io::stderr(), "error: {}", lines.join("; "));
 }
 
-/// Warnings of the libraries, or what `INTERNLM_LOG` (off, error, warn, info, debug, trace) asks for.
-fn log_to_stderr() {
+/// What the libraries log at `default` and above, or at what `INTERNLM_LOG` (off, error, warn, info, debug,
+/// trace) asks for.
+fn log_to_stderr(default: LevelFilter) {
     let level = std::env::var("INTERNLM_LOG")
         .ok()
         .and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(level.unwrap_or(tracing::level_filters::LevelFilter::WARN))
+        .with_max_level(level.unwrap_or(default))
         .with_target(false)
         .without_time()
         .init();

@@ -55,6 +55,26 @@ pub enum Error {
     /// The engine is shut down.
     #[error("the engine is shut down")]
     Closed,
+    /// A server without a key would listen where other machines reach it.
+    #[cfg(feature = "http")]
+    #[error(
+        "{address} can be reached from other machines; set an API key, or allow it explicitly \
+         (`allow_public_without_key`)"
+    )]
+    PublicWithoutKey {
+        /// Where it was to listen.
+        address: std::net::SocketAddr,
+    },
+    /// A server could not listen.
+    #[cfg(feature = "http")]
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// A value of the engine's configuration is out of range.
     #[error("`{field}`: {what}")]
     Config {

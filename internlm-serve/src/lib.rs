@@ -11,6 +11,8 @@ pub mod config;
 pub mod engine;
 pub mod error;
 mod guide;
+#[cfg(feature = "http")]
+pub mod http;
 mod inbox;
 mod memory;
 pub mod metrics;

@@ -8,6 +8,8 @@ mod errors;
 mod interrupted;
 mod models;
 mod quantize;
+#[cfg(unix)]
+mod serve;
 mod smollm2;
 mod support;
 mod text;

@@ -1,0 +1,135 @@
+//! Bodies of requests: how much of them is read, for how long, and what is wrong with them.
+
+use axum::body::{Body, Bytes};
+use axum::http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+
+use super::config::ServerConfig;
+use super::error::ApiError;
+
+/// Reads a body.
+///
+/// What is over the limit is read and forgotten, up to the limit once more: a client that is still sending
+/// would not read our answer.
+///
+/// # Errors
+/// Too long, too slow, or cut.
+pub(super) async fn read(config: &ServerConfig, request: Request<Body>) -> Result<Bytes, ApiError> {
+    let read = collect(request, config.max_body_bytes);
+    match tokio::time::timeout(config.body_timeout, read).await {
+        Ok(body) => body,
+        Err(_) => Err(ApiError::status(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            "The body of the request did not arrive in time.",
+        )),
+    }
+}
+
+async fn collect(request: Request<Body>, limit: usize) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let message = format!("The body of the request is larger than {limit} bytes.");
+        ApiError::status(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message)
+    };
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let announced: Option<usize> = announced.and_then(|v| v.to_str().ok()?.parse().ok());
+    let most = limit.saturating_mul(2);
+    if announced.is_some_and(|length| length > most) {
+        return Err(too_large());
+    }
+    let mut body = request.into_body();
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(limit));
+    let mut length = 0usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::bad("The body of the request is cut."))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length = length.saturating_add(data.len());
+        if length > most {
+            break;
+        }
+        if length <= limit {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    match length > limit {
+        true => Err(too_large()),
+        false => Ok(bytes.into()),
+    }
+}
+
+/// Parses a body. Fields that `T` does not have are ignored.
+///
+/// # Errors
+/// Not JSON, not an object, or a field of the wrong type, which is named. Nesting deeper than 128 is refused.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(ApiError::bad("The body of the request is not a JSON object."));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer);
+    match parsed {
+        Ok(value) => match deserializer.end() {
+            Ok(()) => Ok(value),
+            Err(error) => Err(ApiError::bad(format!("The body is not valid JSON: {error}."))),
+        },
+        Err(error) => {
+            let path = error.path().to_string();
+            let inner = error.into_inner();
+            let what = match inner.is_data() {
+                true => "has the wrong type",
+                false => "is not valid JSON",
+            };
+            match path.as_str() {
+                "." => Err(ApiError::bad(format!("The body {what}: {inner}."))),
+                _ => Err(ApiError::field(
+                    path.clone(),
+                    format!("`{path}` {what}: {inner}."),
+                )),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "only read")]
+    struct Fields {
+        a: Option<u32>,
+        list: Option<Vec<u32>>,
+    }
+
+    #[track_caller]
+    fn param(body: &str, want: Option<&str>) {
+        let error = parse::<Fields>(body.as_bytes()).unwrap_err();
+        assert_eq!(error.param.as_deref(), want, "{}", error.message);
+        assert_eq!(error.status, StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        param("{\"a\": \"x\"}", Some("a"));
+        param("{\"a\": -1}", Some("a"));
+        param("{\"a\": NaN}", Some("a"));
+        param("{\"a\": 1e99}", Some("a"));
+        param("{\"list\": [1, 2, true]}", Some("list[2]"));
+        param("[]", None);
+        param("", None);
+        param("{", None);
+        param("{} {}", None);
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_unless_they_nest_without_end() {
+        assert!(parse::<Fields>(b" {\"b\": {\"c\": [1]}, \"a\": null}").is_ok());
+        let deep = format!("{{\"b\": {}{}}}", "[".repeat(3000), "]".repeat(3000));
+        assert!(parse::<Fields>(deep.as_bytes()).is_err());
+    }
+}
