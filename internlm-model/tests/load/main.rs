@@ -14,6 +14,7 @@ mod formats;
 mod fuzz;
 mod head;
 mod int8;
+mod mutated;
 mod pickles;
 mod prepared;
 mod saving;
