@@ -6,8 +6,10 @@ usage: readers.py [FOLDER ...]
 Needs torch, transformers, accelerate, compressed-tensors and gptqmodel from PyPI (6 GB), and the release
 builds of the examples `quantize` and `logits`. Without folders it makes random models of two families and
 quantizes them in every way. Differences are the greatest between logits of `logits --act f32` and of the tool on
-the CPU over 32 positions: with weights that the tool unpacked to f32, and as it runs: with weights in f16, or, for
-8 bits, against `--act int8`. Fails where the first is over 1e-5 of the greatest logit, or the second over 1e-2.
+the CPU over 32 positions: with weights that the tool unpacked to f32, and as it runs: AWQ with weights in f16; 8
+bits with activations of 8 bits, against `--act int8`, where the median of the positions is taken, as an activation
+on the edge between two steps may fall to either side and move all that follows by as much as rounding does. Fails
+where the first is over 1e-5 of the greatest logit, or the second over 1e-2 (8 bits: 1e-5).
 """
 import importlib.metadata
 import json
@@ -17,11 +19,14 @@ import subprocess
 import sys
 import tempfile
 
+os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its own default is one too few where there are two cores
+
 import torch
 from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 from transformers import AutoModelForCausalLM, AwqConfig, CompressedTensorsConfig, LlamaConfig, Qwen2Config
 
-PROGRAMS = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", pathlib.Path(__file__).resolve().parent.parent / "target"), "release/examples")
+TARGET = os.environ.get("CARGO_TARGET_DIR", pathlib.Path(__file__).resolve().parent.parent / "target")
+PROGRAMS = pathlib.Path(TARGET, "release/examples")
 TOOLS = ["torch", "transformers", "compressed-tensors", "gptqmodel"]
 METHODS = {
     "rtn": ["--group-size", "64"],
@@ -46,7 +51,8 @@ def random_model(family, folder):
     """A saved random model. Its weights are large enough for attention to have something to say."""
     config = {"llama": LlamaConfig, "qwen2": Qwen2Config}[family](
         vocab_size=256, hidden_size=256, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False,
+        num_key_value_heads=2, max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+        tie_word_embeddings=False,
     )  # fmt: skip
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -101,8 +107,8 @@ def round_input(_, inputs):
 
 
 def theirs(folder, method):
-    """Logits with the folder's weights in f32, and as the tool runs them: packed layers with weights in f16;
-    8-bit ones with activations of 8 bits."""
+    """Logits with the folder's weights in f32, and as the tool runs them. 8-bit folders as vLLM would: transformers
+    itself rounds activations to steps of the greatest value / 127.5."""
     options = {"dtype": torch.float32, "device_map": "cpu"}
     if method == "compressed-tensors":
         dense = CompressedTensorsConfig(run_compressed=False)
@@ -132,10 +138,11 @@ def row(name, folder):
     exact, runs = theirs(folder, method)
     greatest = exact.abs().max()
     difference = (ours(folder, "f32") - exact).abs().max()
-    act = "int8" if method == "compressed-tensors" else "f32"
-    beside = (ours(folder, act) - runs).abs().max()
+    eight_bits = method == "compressed-tensors"
+    positions = (ours(folder, "int8" if eight_bits else "f32") - runs).abs().amax(-1)
+    beside = positions.median() if eight_bits else positions.max()
     print(f"| {name} | {greatest:.1f} | {difference:.1e} | {beside:.1e} |", flush=True)
-    return difference <= 1e-5 * greatest and beside <= 1e-2 * greatest
+    return difference <= 1e-5 * greatest and beside <= (1e-5 if eight_bits else 1e-2) * greatest
 
 
 def gptq(source, folder, desc_act):
@@ -160,7 +167,8 @@ def main(folders):
             random_model(family, source)
             for method, options in METHODS.items():
                 out = pathlib.Path(place, f"{family}-{method}")
-                run("quantize", "--model", source, "--method", method, *options, "--samples", 8, "--seq-len", 64, "--out", out)
+                blocks = ["--samples", 8, "--seq-len", 64]
+                run("quantize", "--model", source, "--method", method, *options, *blocks, "--out", out)
                 near.append(row(f"{family}, `{method}`", out))
             for desc_act in [False, True]:
                 out = pathlib.Path(place, f"{family}-gptq-{desc_act}")

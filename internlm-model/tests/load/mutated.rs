@@ -25,7 +25,7 @@ fn loads_and_runs(path: &Path, case: usize) -> bool {
     let options = options()
         .with_packed_activation(activation)
         .with_packed(case % 8 != 7)
-        .with_mmap(case % 2 == 0);
+        .with_mmap(case.is_multiple_of(2));
     load_with(path, options).is_ok_and(|model| runs(&model))
 }
 
