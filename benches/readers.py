@@ -26,7 +26,7 @@ from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 from transformers import AutoModelForCausalLM, AwqConfig, CompressedTensorsConfig, LlamaConfig, Qwen2Config
 
 TARGET = os.environ.get("CARGO_TARGET_DIR", pathlib.Path(__file__).resolve().parent.parent / "target")
-PROGRAMS = pathlib.Path(TARGET, "release/examples")
+PROGRAMS = pathlib.Path(TARGET, "release/examples").resolve()
 TOOLS = ["torch", "transformers", "compressed-tensors", "gptqmodel"]
 METHODS = {
     "rtn": ["--group-size", "64"],
@@ -162,6 +162,7 @@ def main(folders):
         return all([row(folder.name, folder) for folder in map(pathlib.Path, folders)])
     near = []
     with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)  # where GPTQModel leaves its logs
         for family in ["llama", "qwen2"]:
             source = pathlib.Path(place, family)
             random_model(family, source)
