@@ -38,7 +38,7 @@ fn floats(tensor: &Tensor) -> Vec<f32> {
 }
 
 /// The tensors of a random model, matrices of its layers as signed bytes; and what these stand for.
-fn tensors(config: &Config, scales: Dtype) -> (Vec<Raw>, BTreeMap<String, Vec<f32>>) {
+pub(crate) fn tensors(config: &Config, scales: Dtype) -> (Vec<Raw>, BTreeMap<String, Vec<f32>>) {
     let (mut raw, mut values) = (Vec::new(), BTreeMap::new());
     for (name, tensor) in random(config).tensors().unwrap() {
         let Some(module) = name

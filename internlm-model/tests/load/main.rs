@@ -15,6 +15,7 @@ mod formats;
 mod fuzz;
 mod head;
 mod int8;
+mod mutated;
 mod packed_tensors;
 mod pickles;
 mod prepared;
