@@ -66,14 +66,18 @@ async fn collect(request: Request<Body>, limit: usize) -> Result<Bytes, ApiError
 /// Not JSON, not an object, or a field of the wrong type, which is named. Nesting deeper than 128 is refused.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(ApiError::bad("The body of the request is not a JSON object."));
+        return Err(ApiError::bad(
+            "The body of the request is not a JSON object.",
+        ));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut deserializer);
     match parsed {
         Ok(value) => match deserializer.end() {
             Ok(()) => Ok(value),
-            Err(error) => Err(ApiError::bad(format!("The body is not valid JSON: {error}."))),
+            Err(error) => Err(ApiError::bad(format!(
+                "The body is not valid JSON: {error}."
+            ))),
         },
         Err(error) => {
             let path = error.path().to_string();

@@ -180,7 +180,10 @@ fn check_tools(tools: &[ToolSpec]) -> Result<(), ApiError> {
                 "`tools[{i}]` has the name `{}`, expected 1 to 64 letters, digits, `_`, `-` or `.`.",
                 tool.name
             );
-            return Err(ApiError::field(format!("tools[{i}].function.name"), message));
+            return Err(ApiError::field(
+                format!("tools[{i}].function.name"),
+                message,
+            ));
         }
         if !(tool.parameters.is_null() || tool.parameters.is_object()) {
             let message = format!("The parameters of `tools[{i}]` are no JSON Schema object.");

@@ -211,7 +211,9 @@ impl Server {
 /// The body of a chat with one message, and these fields.
 pub(crate) fn chat(fields: Value) -> Value {
     let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4});
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     body
 }
 
