@@ -60,6 +60,31 @@ async fn collect(request: Request<Body>, limit: usize) -> Result<Bytes, ApiError
     }
 }
 
+/// Deepest nesting of arrays and objects. serde_json has the same limit for what is kept, and none for what is
+/// ignored.
+const MOST_NESTING: usize = 128;
+
+/// How deeply arrays and objects of a JSON text are nested.
+fn nesting(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Parses a body. Fields that `T` does not have are ignored.
 ///
 /// # Errors
@@ -69,6 +94,10 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::bad(
             "The body of the request is not a JSON object.",
         ));
+    }
+    if nesting(bytes) > MOST_NESTING {
+        let message = format!("The body of the request nests deeper than {MOST_NESTING}.");
+        return Err(ApiError::bad(message));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut deserializer);
@@ -87,7 +116,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
                 false => "is not valid JSON",
             };
             match path.as_str() {
-                "." => Err(ApiError::bad(format!("The body {what}: {inner}."))),
+                "." | "?" => Err(ApiError::bad(format!("The body {what}: {inner}."))),
                 _ => Err(ApiError::field(
                     path.clone(),
                     format!("`{path}` {what}: {inner}."),
@@ -135,5 +164,8 @@ mod tests {
         assert!(parse::<Fields>(b" {\"b\": {\"c\": [1]}, \"a\": null}").is_ok());
         let deep = format!("{{\"b\": {}{}}}", "[".repeat(3000), "]".repeat(3000));
         assert!(parse::<Fields>(deep.as_bytes()).is_err());
+        let text = format!("{{\"b\": \"{}\\\"[\"}}", "[".repeat(3000));
+        assert!(parse::<Fields>(text.as_bytes()).is_ok());
+        assert_eq!(nesting(b"{\"a\": [1, {}], \"b\": []}"), 3);
     }
 }

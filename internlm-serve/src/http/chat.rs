@@ -280,7 +280,8 @@ fn whole<'s>(
     let choice = |(index, completion): (usize, Completion)| {
         let calls = completion.tool_calls.into_iter().take(shape.most_calls);
         let tool_calls: Vec<_> = calls.map(|call| Call::new(server, call, None)).collect();
-        let silent = completion.text.is_empty() && !tool_calls.is_empty();
+        // What a model writes between calls is no answer.
+        let silent = completion.text.trim().is_empty() && !tool_calls.is_empty();
         let logprobs = &completion.logprobs;
         Choice {
             index,
