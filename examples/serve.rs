@@ -118,7 +118,9 @@ impl ServerArgs {
         let keys = self.api_key.iter().cloned().chain(from_environment);
         let mut config = keys.fold(ServerConfig::default(), ServerConfig::with_api_key);
         config.allowed_hosts.extend(self.allow_host.iter().cloned());
-        config.allowed_origins.extend(self.allow_origin.iter().cloned());
+        config
+            .allowed_origins
+            .extend(self.allow_origin.iter().cloned());
         config.model_name = self.model_name.clone();
         config
             .with_allow_public_without_key(self.allow_public_without_key)

@@ -21,7 +21,10 @@ fn start() -> Option<(Child, BufReader<ChildStdout>, String)> {
 }
 
 fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").arg(name).arg(child.id().to_string()).status();
+    let status = Command::new("kill")
+        .arg(name)
+        .arg(child.id().to_string())
+        .status();
     assert!(status.expect("kill runs").success());
 }
 
@@ -55,7 +58,10 @@ fn a_signal_lets_answers_finish() {
     signal(&child, "-TERM");
     let mut rest = String::new();
     stream.read_to_string(&mut rest).expect("a body");
-    assert!(rest.contains("[DONE]") && !rest.contains("\"error\""), "{rest}");
+    assert!(
+        rest.contains("[DONE]") && !rest.contains("\"error\""),
+        "{rest}"
+    );
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     let mut log = String::new();
     let mut stderr = child.stderr.take().expect("stderr is piped");
@@ -92,7 +98,9 @@ fn an_open_door_is_refused() {
     let Some((model, program)) = smollm2().zip(program("serve")) else {
         return;
     };
-    let program = program.model(&model).args(["--host", "0.0.0.0", "--port", "0"]);
+    let program = program
+        .model(&model)
+        .args(["--host", "0.0.0.0", "--port", "0"]);
     let error = program.error(b"");
     assert!(error.contains("API key"), "{error}");
 }

@@ -60,20 +60,53 @@ async fn collect(request: Request<Body>, limit: usize) -> Result<Bytes, ApiError
     }
 }
 
+/// Deepest nesting of arrays and objects. serde_json has the same limit for what is kept, and none for what is
+/// ignored.
+const MOST_NESTING: usize = 128;
+
+/// How deeply arrays and objects of a JSON text are nested.
+fn nesting(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 /// Parses a body. Fields that `T` does not have are ignored.
 ///
 /// # Errors
 /// Not JSON, not an object, or a field of the wrong type, which is named. Nesting deeper than 128 is refused.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(ApiError::bad("The body of the request is not a JSON object."));
+        return Err(ApiError::bad(
+            "The body of the request is not a JSON object.",
+        ));
+    }
+    if nesting(bytes) > MOST_NESTING {
+        let message = format!("The body of the request nests deeper than {MOST_NESTING}.");
+        return Err(ApiError::bad(message));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut deserializer);
     match parsed {
         Ok(value) => match deserializer.end() {
             Ok(()) => Ok(value),
-            Err(error) => Err(ApiError::bad(format!("The body is not valid JSON: {error}."))),
+            Err(error) => Err(ApiError::bad(format!(
+                "The body is not valid JSON: {error}."
+            ))),
         },
         Err(error) => {
             let path = error.path().to_string();
@@ -83,7 +116,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
                 false => "is not valid JSON",
             };
             match path.as_str() {
-                "." => Err(ApiError::bad(format!("The body {what}: {inner}."))),
+                "." | "?" => Err(ApiError::bad(format!("The body {what}: {inner}."))),
                 _ => Err(ApiError::field(
                     path.clone(),
                     format!("`{path}` {what}: {inner}."),
@@ -131,5 +164,8 @@ mod tests {
         assert!(parse::<Fields>(b" {\"b\": {\"c\": [1]}, \"a\": null}").is_ok());
         let deep = format!("{{\"b\": {}{}}}", "[".repeat(3000), "]".repeat(3000));
         assert!(parse::<Fields>(deep.as_bytes()).is_err());
+        let text = format!("{{\"b\": \"{}\\\"[\"}}", "[".repeat(3000));
+        assert!(parse::<Fields>(text.as_bytes()).is_ok());
+        assert_eq!(nesting(b"{\"a\": [1, {}], \"b\": []}"), 3);
     }
 }

@@ -180,7 +180,10 @@ fn check_tools(tools: &[ToolSpec]) -> Result<(), ApiError> {
                 "`tools[{i}]` has the name `{}`, expected 1 to 64 letters, digits, `_`, `-` or `.`.",
                 tool.name
             );
-            return Err(ApiError::field(format!("tools[{i}].function.name"), message));
+            return Err(ApiError::field(
+                format!("tools[{i}].function.name"),
+                message,
+            ));
         }
         if !(tool.parameters.is_null() || tool.parameters.is_object()) {
             let message = format!("The parameters of `tools[{i}]` are no JSON Schema object.");
@@ -277,7 +280,8 @@ fn whole<'s>(
     let choice = |(index, completion): (usize, Completion)| {
         let calls = completion.tool_calls.into_iter().take(shape.most_calls);
         let tool_calls: Vec<_> = calls.map(|call| Call::new(server, call, None)).collect();
-        let silent = completion.text.is_empty() && !tool_calls.is_empty();
+        // What a model writes between calls is no answer.
+        let silent = completion.text.trim().is_empty() && !tool_calls.is_empty();
         let logprobs = &completion.logprobs;
         Choice {
             index,

@@ -249,7 +249,11 @@ struct Choice {
 
 /// The mean log-probability of an answer's tokens.
 fn mean_logprob(completion: &Completion) -> f32 {
-    let sum: f32 = completion.logprobs.iter().map(|scored| scored.logprob).sum();
+    let sum: f32 = completion
+        .logprobs
+        .iter()
+        .map(|scored| scored.logprob)
+        .sum();
     sum / completion.logprobs.len().max(1) as f32
 }
 

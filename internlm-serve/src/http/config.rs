@@ -77,7 +77,9 @@ impl Default for ServerConfig {
         Self {
             api_keys: Vec::new(),
             allow_public_without_key: false,
-            allowed_hosts: ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into(),
+            allowed_hosts: ["localhost", "127.0.0.1", "[::1]"]
+                .map(str::to_owned)
+                .into(),
             allowed_origins: Vec::new(),
             model_name: None,
             default_sampling: None,
@@ -213,7 +215,12 @@ mod tests {
     #[test]
     fn only_loopback_is_open_to_all() {
         let open = ServerConfig::default();
-        for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        for address in [
+            "127.0.0.1:1",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
             assert!(open.check_address(address.parse().unwrap()).is_ok());
         }
         for address in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1"] {
@@ -224,7 +231,12 @@ mod tests {
             );
             let allowed = open.clone().with_allow_public_without_key(true);
             assert!(allowed.check_address(address).is_ok());
-            assert!(open.clone().with_api_key("k").check_address(address).is_ok());
+            assert!(
+                open.clone()
+                    .with_api_key("k")
+                    .check_address(address)
+                    .is_ok()
+            );
         }
     }
 

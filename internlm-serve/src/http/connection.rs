@@ -51,7 +51,11 @@ pub(super) async fn serve(
     let mut connection = std::pin::pin!(connection);
     let draining = async {
         // Without a server nobody says so.
-        if phase.wait_for(|&phase| phase > Phase::Serving).await.is_err() {
+        if phase
+            .wait_for(|&phase| phase > Phase::Serving)
+            .await
+            .is_err()
+        {
             std::future::pending::<()>().await;
         }
     };

@@ -97,7 +97,8 @@ impl ApiError {
     }
 
     pub(crate) fn unknown_model(name: &str) -> Self {
-        let message = format!("The model `{name}` does not exist; GET /v1/models lists those that do.");
+        let message =
+            format!("The model `{name}` does not exist; GET /v1/models lists those that do.");
         Self::status(StatusCode::NOT_FOUND, "model_not_found", &message).at("model")
     }
 
@@ -111,7 +112,12 @@ impl ApiError {
     pub(crate) fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
         let message = "The server met an error while it worked on the request.";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER_ERROR, None, message)
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            SERVER_ERROR,
+            None,
+            message,
+        )
     }
 
     pub(crate) fn body(&self) -> ErrorBody<'_> {
@@ -256,7 +262,12 @@ mod tests {
     fn the_engines_errors_have_a_status() {
         let refused = Error::request("max_new_tokens", "is 0");
         check(refused, 400, Some("max_tokens"), None);
-        check(Error::request("input", "is empty"), 400, Some("messages"), None);
+        check(
+            Error::request("input", "is empty"),
+            400,
+            Some("messages"),
+            None,
+        );
         let long = Error::PromptTooLong {
             prompt_tokens: 9,
             context_length: 8,

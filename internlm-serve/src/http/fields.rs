@@ -286,8 +286,7 @@ pub(super) fn check_token(id: u32, field: &str, server: &Server) -> Result<(), A
     match (id as usize) < vocab_size {
         true => Ok(()),
         false => {
-            let message =
-                format!("`{field}` has the token {id}, the vocabulary has {vocab_size}.");
+            let message = format!("`{field}` has the token {id}, the vocabulary has {vocab_size}.");
             Err(ApiError::field(field, message))
         }
     }
@@ -302,10 +301,7 @@ fn read_seed(seed: &Number) -> Result<u64, ApiError> {
     })
 }
 
-fn read_bias(
-    bias: &BTreeMap<String, f64>,
-    server: &Server,
-) -> Result<Vec<(u32, f32)>, ApiError> {
+fn read_bias(bias: &BTreeMap<String, f64>, server: &Server) -> Result<Vec<(u32, f32)>, ApiError> {
     let mut read = Vec::with_capacity(bias.len());
     for (token, &bias) in bias {
         let id: u32 = token.parse().map_err(|_| {
@@ -331,7 +327,8 @@ fn read_stop(stop: &Texts) -> Result<Vec<String>, ApiError> {
     {
         true => Ok(stops),
         false => {
-            let message = format!("`stop` has a text that is not 1 to {MOST_STOP_BYTES} bytes long.");
+            let message =
+                format!("`stop` has a text that is not 1 to {MOST_STOP_BYTES} bytes long.");
             Err(ApiError::field("stop", message))
         }
     }

@@ -58,10 +58,13 @@ fn check(server: &Server, request: &Request<Body>) -> Result<(), ApiError> {
     let host = hosts.next().and_then(|host| host.to_str().ok());
     let forbidden = |what: &str| ApiError::status(StatusCode::FORBIDDEN, "forbidden", what);
     // A request that names its target in full says it twice; both must be ours.
-    let full = request.uri().authority().map(|authority| authority.as_str());
-    let named = host.or(full).ok_or_else(|| {
-        forbidden("The request has no Host header.")
-    })?;
+    let full = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str());
+    let named = host
+        .or(full)
+        .ok_or_else(|| forbidden("The request has no Host header."))?;
     if hosts.next().is_some() {
         return Err(forbidden("The request has more than one Host header."));
     }
@@ -78,7 +81,9 @@ fn check(server: &Server, request: &Request<Body>) -> Result<(), ApiError> {
         let own = origin.to_str().ok().and_then(authority);
         let own = own.is_some_and(|origin| origin.eq_ignore_ascii_case(named));
         if !own && !is_listed(server, origin) {
-            return Err(forbidden("Pages of another origin may not ask this server."));
+            return Err(forbidden(
+                "Pages of another origin may not ask this server.",
+            ));
         }
     }
     match *server.phase.borrow() {
@@ -98,7 +103,8 @@ fn authority(origin: &str) -> Option<&str> {
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         // The colons of an IPv6 address stand in brackets.
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => match name.ends_with(']') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => match name.ends_with(']')
+        {
             true => name,
             false if name.contains(':') => host,
             false => name,

@@ -157,9 +157,9 @@ impl TextLogprobs {
             .push(logprob.map(|logprob| logprob.logprob.max(IMPOSSIBLE)));
         self.top_logprobs.push(logprob.map(|logprob| {
             // The chosen token too, also where it is not among the most likely ones.
-            let chosen = std::iter::once(&(logprob.id, logprob.logprob)).filter(|_| !logprob.top.is_empty());
-            let top = logprob.top.iter().chain(chosen);
-            top.map(|&(id, value)| (texts.name(id, as_ids), value.max(IMPOSSIBLE)))
+            let chosen = (!logprob.top.is_empty()).then_some((logprob.id, logprob.logprob));
+            let top = logprob.top.iter().copied().chain(chosen);
+            top.map(|(id, value)| (texts.name(id, as_ids), value.max(IMPOSSIBLE)))
                 .collect()
         }));
     }
@@ -171,7 +171,12 @@ mod tests {
 
     #[test]
     fn bytes_have_characters() {
-        for (c, byte) in [('A', b'A'), ('\u{120}', b' '), ('\u{10A}', b'\n'), ('\u{143}', 0xAD)] {
+        for (c, byte) in [
+            ('A', b'A'),
+            ('\u{120}', b' '),
+            ('\u{10A}', b'\n'),
+            ('\u{143}', 0xAD),
+        ] {
             assert_eq!(byte_of(c), Some(byte), "{c}");
         }
         assert_eq!(byte_of('书'), None);

@@ -31,7 +31,10 @@ pub(super) async fn metrics(State(server): State<Arc<Server>>) -> Response {
     head(&mut text, name, "counter", "Requests by route and status.");
     for ((route, status), count) in counts {
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{name}{{route=\"{route}\",status=\"{status}\"}} {count}");
+        let _ = writeln!(
+            text,
+            "{name}{{route=\"{route}\",status=\"{status}\"}} {count}"
+        );
     }
     let plain = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, plain)], text).into_response()
@@ -56,8 +59,16 @@ fn engine(metrics: &Metrics) -> String {
     let used = ratio(m.blocks_in_use as u64, m.blocks_total as u64);
     let hits = ratio(m.cached_tokens, m.prompt_tokens);
     for (name, help, value) in [
-        ("requests_running", "Sequences that are computed.", size(m.running)),
-        ("requests_waiting", "Sequences that wait for room.", size(m.waiting)),
+        (
+            "requests_running",
+            "Sequences that are computed.",
+            size(m.running),
+        ),
+        (
+            "requests_waiting",
+            "Sequences that wait for room.",
+            size(m.waiting),
+        ),
         ("cache_blocks", "Blocks of the cache.", size(m.blocks_total)),
         (
             "cache_blocks_in_use",
@@ -175,6 +186,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in {text}");
         }
-        assert!(text.lines().all(|line| line.starts_with("# ") || line.split(' ').count() == 2));
+        assert!(
+            text.lines()
+                .all(|line| line.starts_with("# ") || line.split(' ').count() == 2)
+        );
     }
 }

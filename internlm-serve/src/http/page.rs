@@ -99,7 +99,13 @@ mod tests {
     #[test]
     fn the_page_runs_under_its_policy() {
         // Handlers in attributes would be blocked.
-        for attribute in [" onclick=", " onload=", " onsubmit=", " style=\"", "javascript:"] {
+        for attribute in [
+            " onclick=",
+            " onload=",
+            " onsubmit=",
+            " style=\"",
+            "javascript:",
+        ] {
             assert!(!HTML.contains(attribute), "{attribute}");
         }
     }

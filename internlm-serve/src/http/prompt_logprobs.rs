@@ -23,7 +23,9 @@ pub(super) fn score(model: &CausalLm, ids: &[u32], top: usize) -> Result<Vec<Tok
         let mut batch = Batch::new();
         batch.push(0, chunk, start, ids.len(), Logits::All)?;
         let logits = model.forward(&batch, &mut Context::new(&mut cache))?;
-        let rows = logits.to_vec2::<f32>().map_err(internlm_model::Error::from)?;
+        let rows = logits
+            .to_vec2::<f32>()
+            .map_err(internlm_model::Error::from)?;
         for (row, &id) in rows.iter().zip(&ids[start + 1..]) {
             scores.push(of_row(row, id, top));
         }
@@ -37,7 +39,12 @@ fn of_row(logits: &[f32], id: u32, top: usize) -> TokenLogprob {
     let sum: f32 = logits.iter().map(|logit| (logit - largest).exp()).sum();
     let total = largest + sum.ln();
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    let value = |id: u32| logits.get(id as usize).copied().unwrap_or(f32::NEG_INFINITY);
+    let value = |id: u32| {
+        logits
+            .get(id as usize)
+            .copied()
+            .unwrap_or(f32::NEG_INFINITY)
+    };
     let falling = |a: &u32, b: &u32| value(*b).total_cmp(&value(*a)).then(a.cmp(b));
     if top > 0 && top < order.len() {
         order.select_nth_unstable_by(top - 1, falling);
@@ -47,7 +54,10 @@ fn of_row(logits: &[f32], id: u32, top: usize) -> TokenLogprob {
     TokenLogprob {
         id,
         logprob: value(id) - total,
-        top: order.into_iter().map(|id| (id, value(id) - total)).collect(),
+        top: order
+            .into_iter()
+            .map(|id| (id, value(id) - total))
+            .collect(),
     }
 }
 

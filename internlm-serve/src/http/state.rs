@@ -138,5 +138,9 @@ pub(super) async fn unknown(method: Method, uri: Uri) -> ApiError {
 
 async fn not_allowed(method: Method, uri: Uri) -> ApiError {
     let message = format!("{} does not take {method}.", uri.path());
-    ApiError::status(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message)
+    ApiError::status(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        &message,
+    )
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use futures_core::Stream;
 use internlm_core::Event;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -57,7 +57,10 @@ pub(super) async fn respond(mut answers: Answers, mut chunks: impl Chunks) -> Re
         ended: false,
     };
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream"),
+        ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         // nginx would hold the events back otherwise.
         (

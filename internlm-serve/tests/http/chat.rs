@@ -24,7 +24,9 @@ fn two_calls() -> Value {
 #[test]
 fn an_answer_in_one_piece() {
     let server = Server::start();
-    let reply = server.chat(json!({"logit_bias": say(HELLO), "max_tokens": 3})).ok();
+    let reply = server
+        .chat(json!({"logit_bias": say(HELLO), "max_tokens": 3}))
+        .ok();
     assert_eq!(reply["object"], "chat.completion");
     assert_eq!(reply["model"], "tiny");
     let choice = &reply["choices"][0];
@@ -36,7 +38,9 @@ fn an_answer_in_one_piece() {
     assert_eq!(usage["completion_tokens"], 3);
     let prompt_tokens = usage["prompt_tokens"].as_u64().unwrap();
     assert_eq!(usage["total_tokens"], prompt_tokens + 3);
-    let tokens = server.post("/tokenize", &crate::fixture::chat(json!({}))).ok();
+    let tokens = server
+        .post("/tokenize", &crate::fixture::chat(json!({})))
+        .ok();
     assert_eq!(tokens["count"], prompt_tokens);
 }
 
@@ -56,9 +60,13 @@ fn a_stream_is_the_answer_in_pieces() {
     assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
     let finished = events.last().unwrap();
     assert_eq!(finished["choices"][0]["finish_reason"], "length");
-    assert!(events.iter().all(|event| event["object"] == "chat.completion.chunk"
-        && event["id"] == events[0]["id"]
-        && event.get("usage").is_none()));
+    assert!(
+        events
+            .iter()
+            .all(|event| event["object"] == "chat.completion.chunk"
+                && event["id"] == events[0]["id"]
+                && event.get("usage").is_none())
+    );
     streamed["stream_options"] = json!({"include_usage": true});
     let events = server.chat(streamed).events();
     let (last, others) = events.split_last().unwrap();
@@ -95,10 +103,15 @@ fn stops() {
     let server = Server::start();
     let stop = |fields: Value| {
         let mut body = json!({"logit_bias": say(HELLO), "max_tokens": 8});
-        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         let choice = server.chat(body).ok()["choices"][0].clone();
         let content = choice["message"]["content"].as_str().unwrap().to_owned();
-        (content, choice["finish_reason"].as_str().unwrap().to_owned())
+        (
+            content,
+            choice["finish_reason"].as_str().unwrap().to_owned(),
+        )
     };
     let stopped = |text: &str| (text.to_owned(), "stop".to_owned());
     assert_eq!(stop(json!({"stop": "loHel"})), stopped("Hel"));
@@ -117,9 +130,12 @@ fn stops() {
 #[test]
 fn logprobs_have_text_and_bytes() {
     let server = Server::start();
-    let fields = json!({"logit_bias": say(BOOK), "logprobs": true, "top_logprobs": 2, "max_tokens": 2});
+    let fields =
+        json!({"logit_bias": say(BOOK), "logprobs": true, "top_logprobs": 2, "max_tokens": 2});
     let reply = server.chat(fields.clone()).ok();
-    let content = reply["choices"][0]["logprobs"]["content"].as_array().unwrap();
+    let content = reply["choices"][0]["logprobs"]["content"]
+        .as_array()
+        .unwrap();
     assert_eq!(content.len(), 2);
     for token in content {
         assert_eq!(token["token"], "书");
@@ -145,7 +161,10 @@ fn logprobs_have_text_and_bytes() {
     // A byte that is no character alone.
     let byte = server.chat(json!({"logit_bias": {"228": 100}, "logprobs": true, "max_tokens": 1}));
     let byte = &byte.ok()["choices"][0]["logprobs"]["content"][0];
-    assert_eq!((&byte["token"], &byte["bytes"]), (&json!("\u{fffd}"), &json!([228])));
+    assert_eq!(
+        (&byte["token"], &byte["bytes"]),
+        (&json!("\u{fffd}"), &json!([228]))
+    );
 }
 
 #[test]
@@ -208,9 +227,14 @@ fn a_conversation_with_calls_is_read() {
     ]);
     let fields = json!({"messages": messages, "tools": [tool("weather")]});
     let tokens = server.post("/tokenize", &fields).ok();
-    let text = server.post("/detokenize", &json!({"tokens": tokens["tokens"]})).ok();
+    let text = server
+        .post("/detokenize", &json!({"tokens": tokens["tokens"]}))
+        .ok();
     let text = text["prompt"].as_str().unwrap();
-    assert!(text.contains("Paris") && text.ends_with("<|im_start|>assistant\n"), "{text}");
+    assert!(
+        text.contains("Paris") && text.ends_with("<|im_start|>assistant\n"),
+        "{text}"
+    );
     server.chat(fields).ok();
 }
 
@@ -220,21 +244,28 @@ fn markers_of_strangers_are_text() {
     let server = Server::start();
     let count = |content: Value| {
         let messages = json!([{"role": "user", "content": content}]);
-        let tokens = server.post("/tokenize", &json!({"messages": messages})).ok();
+        let tokens = server
+            .post("/tokenize", &json!({"messages": messages}))
+            .ok();
         let tokens = tokens["tokens"].as_array().unwrap().clone();
         tokens.iter().filter(|&token| *token == END).count()
     };
     let plain = count(json!("x"));
     assert_eq!(count(json!("<|im_end|>")), plain);
-    assert_eq!(count(json!([{"type": "marker", "text": "<|im_end|>"}])), plain);
+    assert_eq!(
+        count(json!([{"type": "marker", "text": "<|im_end|>"}])),
+        plain
+    );
 }
 
 #[test]
 fn fields_of_others_are_ignored() {
     let server = Server::start();
     server
-        .chat(json!({"user": "me", "store": true, "metadata": {"a": "b"}, "service_tier": "auto",
+        .chat(
+            json!({"user": "me", "store": true, "metadata": {"a": "b"}, "service_tier": "auto",
             "reasoning_effort": "low", "temperature": null, "stop": null, "tools": null,
-            "tool_choice": null, "response_format": null, "logit_bias": null, "seed": null}))
+            "tool_choice": null, "response_format": null, "logit_bias": null, "seed": null}),
+        )
         .ok();
 }

@@ -42,7 +42,10 @@ impl Reply {
     pub(crate) fn error(&self, status: u16, param: Option<&str>) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         let error = self.json()["error"].clone();
-        assert!(error["message"].is_string() && error["type"].is_string(), "{error}");
+        assert!(
+            error["message"].is_string() && error["type"].is_string(),
+            "{error}"
+        );
         assert_eq!(error["param"].as_str(), param, "{error}");
         error
     }
@@ -58,7 +61,9 @@ impl Reply {
             .map(|event| event.strip_prefix("data: ").unwrap())
             .collect();
         assert_eq!(data.pop(), Some("[DONE]"));
-        data.iter().map(|data| serde_json::from_str(data).unwrap()).collect()
+        data.iter()
+            .map(|data| serde_json::from_str(data).unwrap())
+            .collect()
     }
 }
 
@@ -82,9 +87,18 @@ impl Connection {
         self.stream.get_mut().write_all(bytes).is_ok()
     }
 
-    pub(crate) fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) {
         let mut head = format!("{method} {path} HTTP/1.1\r\n");
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
             head.push_str("host: localhost\r\n");
         }
         for (name, value) in headers {

@@ -20,7 +20,10 @@ fn check(program: PathBuf, probe: &[&str], script: &str) {
         command.env("NODE_PATH", installed().join("node_modules"));
         command
     };
-    let there = command().args(probe).output().is_ok_and(|o| o.status.success());
+    let there = command()
+        .args(probe)
+        .output()
+        .is_ok_and(|o| o.status.success());
     if !there {
         println!(
             "skipped: {} has no openai; run internlm-serve/tests/clients/install.sh or set \

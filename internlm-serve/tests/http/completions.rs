@@ -12,7 +12,10 @@ fn a_prompt_has_four_forms() {
         let reply = reply.ok();
         assert_eq!(reply["object"], "text_completion");
         let choices = reply["choices"].as_array().unwrap();
-        choices.iter().map(|choice| choice["text"].clone()).collect()
+        choices
+            .iter()
+            .map(|choice| choice["text"].clone())
+            .collect()
     };
     let one = texts(json!("ab"));
     assert_eq!(one.len(), 1);
@@ -32,7 +35,10 @@ fn several_answers_to_several_prompts() {
     whole["stream"] = json!(false);
     let whole = server.complete(whole).ok();
     assert_eq!(events.last().unwrap()["usage"], whole["usage"]);
-    assert_eq!(whole["usage"], json!({"prompt_tokens": 3, "completion_tokens": 36, "total_tokens": 39}));
+    assert_eq!(
+        whole["usage"],
+        json!({"prompt_tokens": 3, "completion_tokens": 36, "total_tokens": 39})
+    );
     for (i, choice) in whole["choices"].as_array().unwrap().iter().enumerate() {
         assert_eq!(choice["index"], i);
         let of_index = |event: &&Value| event["choices"][0]["index"] == i;
@@ -48,7 +54,9 @@ fn several_answers_to_several_prompts() {
 #[test]
 fn the_default_is_sixteen_tokens() {
     let server = Server::start();
-    let reply = server.complete(json!({"prompt": "ab", "ignore_eos": true})).ok();
+    let reply = server
+        .complete(json!({"prompt": "ab", "ignore_eos": true}))
+        .ok();
     assert_eq!(reply["usage"]["completion_tokens"], 16);
 }
 
@@ -92,7 +100,15 @@ fn an_echo_scores_the_prompt() {
     let more = scored(&prompt, 6);
     let answer: Vec<u32> = more["tokens"].as_array().unwrap()[150..]
         .iter()
-        .map(|token| token.as_str().unwrap().strip_prefix("token_id:").unwrap().parse().unwrap())
+        .map(|token| {
+            token
+                .as_str()
+                .unwrap()
+                .strip_prefix("token_id:")
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
         .collect();
     assert_eq!(answer.len(), 6);
     let all = scored(&[prompt, answer].concat(), 0);
@@ -104,7 +120,10 @@ fn an_echo_scores_the_prompt() {
     // Greedy answers are the most likely tokens.
     for i in 150..156 {
         let top = all["top_logprobs"][i].as_object().unwrap();
-        let best = top.values().filter_map(Value::as_f64).fold(f64::MIN, f64::max);
+        let best = top
+            .values()
+            .filter_map(Value::as_f64)
+            .fold(f64::MIN, f64::max);
         assert_eq!(all["token_logprobs"][i], best);
     }
 }
@@ -113,16 +132,22 @@ fn an_echo_scores_the_prompt() {
 fn an_echo_without_an_answer() {
     let server = Server::start();
     for stream in [false, true] {
-        let fields = json!({"prompt": ["ab", "c"], "max_tokens": 0, "echo": true, "stream": stream});
+        let fields =
+            json!({"prompt": ["ab", "c"], "max_tokens": 0, "echo": true, "stream": stream});
         let reply = server.complete(fields);
         if !stream {
             let choices = reply.ok()["choices"].clone();
-            assert_eq!((&choices[0]["text"], &choices[1]["text"]), (&json!("ab"), &json!("c")));
+            assert_eq!(
+                (&choices[0]["text"], &choices[1]["text"]),
+                (&json!("ab"), &json!("c"))
+            );
             assert_eq!(choices[1]["finish_reason"], "length");
             continue;
         }
         let events = reply.events();
-        let finished = events.iter().filter(|e| e["choices"][0]["finish_reason"] == "length");
+        let finished = events
+            .iter()
+            .filter(|e| e["choices"][0]["finish_reason"] == "length");
         assert_eq!(finished.count(), 2);
     }
 }
@@ -151,7 +176,8 @@ fn the_best_are_shown() {
 fn markers_are_parsed_where_the_client_asks() {
     let server = Server::start();
     let tokens = |parse: bool| {
-        let fields = json!({"prompt": "<|im_start|>", "max_tokens": 1, "parse_special_tokens": parse});
+        let fields =
+            json!({"prompt": "<|im_start|>", "max_tokens": 1, "parse_special_tokens": parse});
         server.complete(fields).ok()["usage"]["prompt_tokens"].clone()
     };
     assert_eq!((tokens(true), tokens(false)), (json!(1), json!(12)));
@@ -179,7 +205,11 @@ fn prompts_that_can_not_be() {
     let long = server.complete(json!({"prompt": vec![5; CONTEXT + 1], "max_tokens": 1}));
     let error = long.error(400, Some("prompt"));
     assert_eq!(error["code"], "context_length_exceeded");
-    for (field, value) in [("suffix", json!("x")), ("best_of", json!(0)), ("logprobs", json!(21))] {
+    for (field, value) in [
+        ("suffix", json!("x")),
+        ("best_of", json!(0)),
+        ("logprobs", json!(21)),
+    ] {
         let mut body = json!({"prompt": "a", "max_tokens": 1});
         body[field] = value;
         server.complete(body).error(400, Some(field));

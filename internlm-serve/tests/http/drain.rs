@@ -14,7 +14,12 @@ fn streams_finish() {
     let mut server = Server::with(engine_config(4 * CONTEXT), config);
     let body = chat(json!({"stream": true, "ignore_eos": true, "max_tokens": 1000}));
     let mut streaming = Connection::open(server.address);
-    streaming.request("POST", "/v1/chat/completions", &[], body.to_string().as_bytes());
+    streaming.request(
+        "POST",
+        "/v1/chat/completions",
+        &[],
+        body.to_string().as_bytes(),
+    );
     assert_eq!(streaming.head().unwrap().status, 200);
     let mut text = streaming.chunk().unwrap();
     let mut idle = Connection::open(server.address);
@@ -43,12 +48,22 @@ fn streams_that_do_not_finish_get_an_error() {
     let config = config().with_shutdown_grace(Duration::from_millis(300));
     let mut server = Server::with(engine_config(4 * CONTEXT), config);
     let mut streaming = Connection::open(server.address);
-    streaming.request("POST", "/v1/chat/completions", &[], endless().to_string().as_bytes());
+    streaming.request(
+        "POST",
+        "/v1/chat/completions",
+        &[],
+        endless().to_string().as_bytes(),
+    );
     assert_eq!(streaming.head().unwrap().status, 200);
     let mut waiting = Connection::open(server.address);
     let mut whole = endless();
     whole["stream"] = json!(false);
-    waiting.request("POST", "/v1/chat/completions", &[], whole.to_string().as_bytes());
+    waiting.request(
+        "POST",
+        "/v1/chat/completions",
+        &[],
+        whole.to_string().as_bytes(),
+    );
     let start = Instant::now();
     while server.engine.metrics().running < 2 {
         assert!(start.elapsed() < Duration::from_secs(60));

@@ -27,12 +27,13 @@ const SPECIAL: [&str; 8] = [
     "<|interpreter|>",
 ];
 
-/// Tokens of more than a byte, so that a bias can make the model say something.
+/// Tokens of more than a byte, so that a bias can make the model say something. The line feeds keep the calls
+/// from looking like markup, which has no text.
 const WORDS: [&str; 4] = [
     "Hello",
     "书",
-    "<|action_start|><|plugin|>\n{\"name\": \"weather\", \"parameters\": {\"city\": \"Paris\"}}<|action_end|>",
-    "<|action_start|><|plugin|>\n{\"name\": \"time\", \"parameters\": {}}<|action_end|>",
+    "\n<|action_start|><|plugin|>\n{\"name\": \"weather\", \"parameters\": {\"city\": \"Paris\"}}<|action_end|>",
+    "\n<|action_start|><|plugin|>\n{\"name\": \"time\", \"parameters\": {}}<|action_end|>",
 ];
 
 pub(crate) const END: u32 = 259;
@@ -40,7 +41,7 @@ pub(crate) const HELLO: u32 = 264;
 pub(crate) const BOOK: u32 = 265;
 pub(crate) const WEATHER: u32 = 266;
 pub(crate) const TIME: u32 = 267;
-pub(crate) const VOCAB_SIZE: u32 = 272;
+pub(crate) const VOCAB_SIZE: u32 = 268;
 
 /// What byte-level BPE writes for a byte (GPT-2's `bytes_to_unicode`).
 fn spelling(byte: u8) -> char {
@@ -211,7 +212,9 @@ impl Server {
 /// The body of a chat with one message, and these fields.
 pub(crate) fn chat(fields: Value) -> Value {
     let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4});
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     body
 }
 

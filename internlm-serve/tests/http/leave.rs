@@ -42,7 +42,10 @@ fn dropped_streams_leave_nothing() {
         round(100);
     }
     if let (Some(before), Some(after)) = (before, resident()) {
-        assert!(after < before + before / 20, "{before} bytes became {after}");
+        assert!(
+            after < before + before / 20,
+            "{before} bytes became {after}"
+        );
     }
     let metrics = server.engine.metrics();
     assert!(metrics.cancelled > 0, "{metrics:?}");
@@ -56,7 +59,12 @@ fn dropped_requests_are_cancelled() {
     let mut body = endless();
     body["stream"] = json!(false);
     let mut connection = Connection::open(server.address);
-    connection.request("POST", "/v1/chat/completions", &[], body.to_string().as_bytes());
+    connection.request(
+        "POST",
+        "/v1/chat/completions",
+        &[],
+        body.to_string().as_bytes(),
+    );
     let start = Instant::now();
     while server.engine.metrics().running == 0 {
         assert!(start.elapsed() < Duration::from_secs(60));

@@ -18,10 +18,21 @@ fn a_body_over_the_limit_is_refused() {
         body.push_str(&"x".repeat(len - body.len() - 2));
         body + "\"}"
     };
-    for (len, status) in [(limit, 200), (limit + 1, 413), (2 * limit, 413), (100 * limit, 413)] {
+    for (len, status) in [
+        (limit, 200),
+        (limit + 1, 413),
+        (2 * limit, 413),
+        (100 * limit, 413),
+    ] {
         let body = body(len);
         assert_eq!(body.len(), len);
-        let reply = ask(server.address, "POST", "/v1/completions", &[], body.as_bytes());
+        let reply = ask(
+            server.address,
+            "POST",
+            "/v1/completions",
+            &[],
+            body.as_bytes(),
+        );
         assert_eq!(reply.status, status, "{len} bytes");
         // Nobody says beforehand how long it is.
         let mut connection = Connection::open(server.address);
@@ -94,7 +105,12 @@ fn deep_json_is_refused() {
         format!("{{\"x\": {deep}}}"),
         format!("{{\"tools\": [{{\"name\": \"f\", \"parameters\": {deep}}}]}}"),
     ] {
-        for path in ["/v1/chat/completions", "/v1/completions", "/v1/rank", "/tokenize"] {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/completions",
+            "/v1/rank",
+            "/tokenize",
+        ] {
             let reply = ask(server.address, "POST", path, &[], body.as_bytes());
             assert_eq!(reply.status, 400, "{path}");
         }
@@ -105,13 +121,27 @@ fn deep_json_is_refused() {
 #[test]
 fn bodies_that_are_no_json() {
     let server = Server::start();
-    for body in ["", "null", "[]", "{", "{\"messages\": NaN}", "{} {}", "\u{0}"] {
+    for body in [
+        "",
+        "null",
+        "[]",
+        "{",
+        "{\"messages\": NaN}",
+        "{} {}",
+        "\u{0}",
+    ] {
         let path = "/v1/chat/completions";
         let reply = ask(server.address, "POST", path, &[], body.as_bytes());
         assert_eq!(reply.status, 400, "{body}");
         assert!(reply.json()["error"]["message"].is_string());
     }
-    let reply = ask(server.address, "POST", "/v1/completions", &[], b"{\"prompt\": \"\xff\"}");
+    let reply = ask(
+        server.address,
+        "POST",
+        "/v1/completions",
+        &[],
+        b"{\"prompt\": \"\xff\"}",
+    );
     assert_eq!(reply.status, 400);
 }
 
@@ -123,25 +153,85 @@ fn numbers_out_of_range_name_their_field() {
     for (field, good, bad) in [
         ("n", vec![json!(1), json!(32)], vec![json!(0), json!(33)]),
         ("temperature", vec![json!(0), json!(2)], vec![json!(2.01)]),
-        ("top_p", vec![json!(0.01), json!(1)], vec![json!(0), json!(1.01)]),
-        ("top_k", vec![json!(-1), json!(0), json!(VOCAB_SIZE)], vec![json!(-2), json!(1.5)]),
+        (
+            "top_p",
+            vec![json!(0.01), json!(1)],
+            vec![json!(0), json!(1.01)],
+        ),
+        (
+            "top_k",
+            vec![json!(-1), json!(0), json!(VOCAB_SIZE)],
+            vec![json!(-2), json!(1.5)],
+        ),
         ("min_p", vec![json!(0), json!(1)], vec![json!(1.01)]),
-        ("repetition_penalty", vec![json!(0.1), json!(2)], vec![json!(0), json!(2.01)]),
-        ("frequency_penalty", vec![json!(-2), json!(2)], vec![json!(-2.01), json!(2.01)]),
-        ("presence_penalty", vec![json!(-2), json!(2)], vec![json!(-2.01), json!(2.01)]),
-        ("max_tokens", vec![json!(1), json!(100)], vec![json!(0), json!(1.5)]),
-        ("max_completion_tokens", vec![json!(1)], vec![json!(0), json!("3")]),
-        ("top_logprobs", vec![json!(0), json!(20)], vec![json!(21), json!(-1)]),
-        ("logprobs", vec![json!(true), json!(false)], vec![json!(1), json!("yes")]),
-        ("seed", vec![json!(-1), json!(0), json!(huge)], vec![json!(0.5), json!("x")]),
-        ("stop", vec![json!("a"), json!(vec!["a"; 16])], vec![json!(vec!["a"; 17]), json!(""), json!([1])]),
-        ("stop_token_ids", vec![json!([1])], vec![json!([VOCAB_SIZE]), json!([-1])]),
-        ("logit_bias", vec![json!({"5": 100})], vec![json!({"5": 101}), json!({"x": 1}), json!({"9999": 1})]),
+        (
+            "repetition_penalty",
+            vec![json!(0.1), json!(2)],
+            vec![json!(0), json!(2.01)],
+        ),
+        (
+            "frequency_penalty",
+            vec![json!(-2), json!(2)],
+            vec![json!(-2.01), json!(2.01)],
+        ),
+        (
+            "presence_penalty",
+            vec![json!(-2), json!(2)],
+            vec![json!(-2.01), json!(2.01)],
+        ),
+        (
+            "max_tokens",
+            vec![json!(1), json!(100)],
+            vec![json!(0), json!(1.5)],
+        ),
+        (
+            "max_completion_tokens",
+            vec![json!(1)],
+            vec![json!(0), json!("3")],
+        ),
+        (
+            "top_logprobs",
+            vec![json!(0), json!(20)],
+            vec![json!(21), json!(-1)],
+        ),
+        (
+            "logprobs",
+            vec![json!(true), json!(false)],
+            vec![json!(1), json!("yes")],
+        ),
+        (
+            "seed",
+            vec![json!(-1), json!(0), json!(huge)],
+            vec![json!(0.5), json!("x")],
+        ),
+        (
+            "stop",
+            vec![json!("a"), json!(vec!["a"; 16])],
+            vec![json!(vec!["a"; 17]), json!(""), json!([1])],
+        ),
+        (
+            "stop_token_ids",
+            vec![json!([1])],
+            vec![json!([VOCAB_SIZE]), json!([-1])],
+        ),
+        (
+            "logit_bias",
+            vec![json!({"5": 100})],
+            vec![json!({"5": 101}), json!({"x": 1}), json!({"9999": 1})],
+        ),
         ("stream", vec![json!(false)], vec![json!("no"), json!(1)]),
         ("ignore_eos", vec![json!(false)], vec![json!(1)]),
         ("tools", vec![json!([])], vec![json!("f"), json!({})]),
-        ("tool_choice", vec![json!("auto"), json!("none")], vec![json!("some"), json!(1), json!("required")]),
-        ("response_format", vec![json!({"type": "text"})], vec![json!({"type": "poem"}), json!("text")]),
+        (
+            "tool_choice",
+            vec![json!("auto"), json!("none")],
+            vec![json!("some"), json!(1), json!("required")],
+        ),
+        (
+            "response_format",
+            vec![json!({"type": "text"})],
+            vec![json!({"type": "poem"}), json!("text")],
+        ),
     ] {
         let ask = |value: &Value| {
             let mut fields = json!({"max_tokens": 1, "logprobs": true});
@@ -158,14 +248,29 @@ fn numbers_out_of_range_name_their_field() {
         for value in bad {
             let reply = ask(&value);
             assert_eq!(reply.status, 400, "{field} {value}: {}", reply.body);
-            let param = reply.json()["error"]["param"].as_str().unwrap_or("").to_owned();
+            let param = reply.json()["error"]["param"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned();
             assert!(param.starts_with(field), "{field} {value}: {}", reply.body);
         }
-        for value in [json!(huge), json!(-9_223_372_036_854_775_808_i64), json!("NaN"), json!(1e300)] {
+        for value in [
+            json!(huge),
+            json!(-9_223_372_036_854_775_808_i64),
+            json!("NaN"),
+            json!(1e300),
+        ] {
             let reply = ask(&value);
-            let param = reply.json()["error"]["param"].as_str().unwrap_or("").to_owned();
+            let param = reply.json()["error"]["param"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned();
             let named = reply.status == 400 && param.starts_with(field);
-            assert!(named || reply.status == 200, "{field} {value}: {}", reply.body);
+            assert!(
+                named || reply.status == 200,
+                "{field} {value}: {}",
+                reply.body
+            );
         }
     }
 }
@@ -204,16 +309,16 @@ fn messages_that_can_not_be() {
         assert!(param.starts_with("messages"), "{param}");
     }
     let long = json!([{"role": "user", "content": "x".repeat(CONTEXT)}]);
-    let error = server.chat(json!({"messages": long})).error(400, Some("messages"));
+    let error = server
+        .chat(json!({"messages": long}))
+        .error(400, Some("messages"));
     assert_eq!(error["code"], "context_length_exceeded");
 }
 
 #[test]
 fn tools_that_can_not_be() {
     let server = Server::start();
-    let tool = |name: &str, parameters: Value| {
-        json!([{"type": "function", "function": {"name": name, "parameters": parameters}}])
-    };
+    let tool = |name: &str, parameters: Value| json!([{"type": "function", "function": {"name": name, "parameters": parameters}}]);
     for (tools, field) in [
         (tool("", json!({})), "tools[0].function.name"),
         (tool("a b", json!({})), "tools[0].function.name"),
@@ -231,7 +336,9 @@ fn tools_that_can_not_be() {
 /// 21. A full queue.
 #[test]
 fn a_full_queue_sends_clients_away() {
-    let engine = engine_config(4 * CONTEXT).with_max_batch(1).with_max_waiting(1);
+    let engine = engine_config(4 * CONTEXT)
+        .with_max_batch(1)
+        .with_max_waiting(1);
     let server = Server::with(engine, config());
     let body = endless().to_string();
     let mut streams: Vec<Connection> = Vec::new();
@@ -246,7 +353,13 @@ fn a_full_queue_sends_clients_away() {
         assert!(streams.len() < 5, "nobody was sent away");
     };
     assert_eq!(refused.status, 429);
-    assert!(refused.header("retry-after").unwrap().parse::<u64>().is_ok());
+    assert!(
+        refused
+            .header("retry-after")
+            .unwrap()
+            .parse::<u64>()
+            .is_ok()
+    );
     let reply = server.chat(json!({}));
     let error = reply.error(429, None);
     assert_eq!(error["code"], "queue_full");

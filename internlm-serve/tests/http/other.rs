@@ -16,21 +16,36 @@ fn models() {
     assert_eq!(&server.get("/v1/models/tiny").ok(), model);
     server.get("/v1/models/gpt").error(404, Some("model"));
     server.chat(json!({"model": "tiny"})).ok();
-    let error = server.chat(json!({"model": "gpt"})).error(404, Some("model"));
+    let error = server
+        .chat(json!({"model": "gpt"}))
+        .error(404, Some("model"));
     assert_eq!(error["code"], "model_not_found");
 }
 
 #[test]
 fn texts_become_tokens_and_texts_again() {
     let server = Server::start();
-    let reply = server.post("/tokenize", &json!({"prompt": "a书", "return_token_strs": true})).ok();
+    let reply = server
+        .post(
+            "/tokenize",
+            &json!({"prompt": "a书", "return_token_strs": true}),
+        )
+        .ok();
     assert_eq!(reply["tokens"], json!([97, 265]));
-    assert_eq!((&reply["count"], &reply["max_model_len"]), (&json!(2), &json!(CONTEXT)));
+    assert_eq!(
+        (&reply["count"], &reply["max_model_len"]),
+        (&json!(2), &json!(CONTEXT))
+    );
     assert_eq!(reply["token_strs"].as_array().unwrap().len(), 2);
-    let text = server.post("/detokenize", &json!({"tokens": [97, 265, 259]})).ok();
+    let text = server
+        .post("/detokenize", &json!({"tokens": [97, 265, 259]}))
+        .ok();
     assert_eq!(text["prompt"], "a书<|im_end|>");
     let special = json!({"prompt": "<|im_end|>", "parse_special_tokens": true});
-    assert_eq!(server.post("/tokenize", &special).ok()["tokens"], json!([259]));
+    assert_eq!(
+        server.post("/tokenize", &special).ok()["tokens"],
+        json!([259])
+    );
     let chat = |generate: bool| {
         let body = json!({"messages": [{"role": "user", "content": "Hi"}], "add_generation_prompt": generate});
         let tokens = server.post("/tokenize", &body).ok()["tokens"].clone();
@@ -38,41 +53,62 @@ fn texts_become_tokens_and_texts_again() {
         text["prompt"].as_str().unwrap().to_owned()
     };
     let with = chat(true);
-    assert_eq!(with.strip_prefix(&chat(false)), Some("<|im_start|>assistant\n"));
-    server.post("/tokenize", &json!({})).error(400, Some("prompt"));
-    server.post("/tokenize", &json!({"prompt": "a", "messages": []})).error(400, Some("prompt"));
-    server.post("/tokenize", &json!({"prompt": 1})).error(400, Some("prompt"));
-    server.post("/detokenize", &json!({})).error(400, Some("tokens"));
-    server.post("/detokenize", &json!({"tokens": [9999]})).error(400, Some("tokens"));
+    assert_eq!(
+        with.strip_prefix(&chat(false)),
+        Some("<|im_start|>assistant\n")
+    );
+    server
+        .post("/tokenize", &json!({}))
+        .error(400, Some("prompt"));
+    server
+        .post("/tokenize", &json!({"prompt": "a", "messages": []}))
+        .error(400, Some("prompt"));
+    server
+        .post("/tokenize", &json!({"prompt": 1}))
+        .error(400, Some("prompt"));
+    server
+        .post("/detokenize", &json!({}))
+        .error(400, Some("tokens"));
+    server
+        .post("/detokenize", &json!({"tokens": [9999]}))
+        .error(400, Some("tokens"));
 }
 
 #[test]
 fn reward_models_rank() {
     let server = Server::reward();
-    let conversation = |answer: &str| {
-        json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}])
-    };
+    let conversation = |answer: &str| json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]);
     let scores = |input: Value| {
         let reply = server.post("/v1/rank", &json!({"input": input})).ok();
         let data = reply["data"].as_array().unwrap().iter();
-        data.map(|score| score["score"].as_f64().unwrap()).collect::<Vec<_>>()
+        data.map(|score| score["score"].as_f64().unwrap())
+            .collect::<Vec<_>>()
     };
     let both = scores(json!([conversation("Hello!"), conversation("No.")]));
     assert_ne!(both[0], both[1]);
     assert_eq!(scores(json!([conversation("No.")])), both[1..]);
-    server.post("/v1/rank", &json!({})).error(400, Some("input"));
-    server.post("/v1/rank", &json!({"input": [[]]})).error(400, Some("input[0]"));
+    server
+        .post("/v1/rank", &json!({}))
+        .error(400, Some("input"));
+    server
+        .post("/v1/rank", &json!({"input": [[]]}))
+        .error(400, Some("input[0]"));
     let error = server.chat(json!({})).error(400, Some("model"));
     assert_eq!(error["code"], "model_not_supported");
     let other = Server::start();
     let refused = other.post("/v1/rank", &json!({"input": [conversation("x")]}));
-    assert_eq!(refused.error(400, Some("model"))["code"], "model_not_supported");
+    assert_eq!(
+        refused.error(400, Some("model"))["code"],
+        "model_not_supported"
+    );
 }
 
 #[test]
 fn nothing_makes_embeddings() {
     let server = Server::start();
-    server.post("/v1/embeddings", &json!({"input": "a"})).error(501, Some("model"));
+    server
+        .post("/v1/embeddings", &json!({"input": "a"}))
+        .error(501, Some("model"));
 }
 
 #[test]
@@ -86,11 +122,20 @@ fn routes_that_are_none() {
 #[test]
 fn metrics_count() {
     let server = Server::start();
-    server.complete(json!({"prompt": "abc", "max_tokens": 5, "ignore_eos": true})).ok();
-    server.complete(json!({"prompt": 1})).error(400, Some("prompt"));
+    server
+        .complete(json!({"prompt": "abc", "max_tokens": 5, "ignore_eos": true}))
+        .ok();
+    server
+        .complete(json!({"prompt": 1}))
+        .error(400, Some("prompt"));
     server.get("/unknown");
     let metrics = server.get("/metrics");
-    assert!(metrics.header("content-type").unwrap().starts_with("text/plain"));
+    assert!(
+        metrics
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/plain")
+    );
     for line in [
         "internlm_requests_finished_total 1",
         "internlm_prompt_tokens_total 3",
@@ -112,7 +157,11 @@ fn the_page_is_served_with_its_policy() {
     let server = Server::start();
     let page = server.get("/");
     assert_eq!(page.status, 200);
-    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    assert!(
+        page.header("content-type")
+            .unwrap()
+            .starts_with("text/html")
+    );
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'sha256-"));
     assert!(!policy.contains("unsafe"));

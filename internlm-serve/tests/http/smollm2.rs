@@ -22,7 +22,10 @@ fn smollm2() -> Option<PathBuf> {
     }
     let ci = std::env::var("CI").is_ok_and(|v| v == "true");
     assert!(!ci, "{} is absent and CI=true", file.display());
-    println!("skipped: {} is absent; set INTERNLM_SMOLLM2_GGUF", file.display());
+    println!(
+        "skipped: {} is absent; set INTERNLM_SMOLLM2_GGUF",
+        file.display()
+    );
     None
 }
 
@@ -39,14 +42,23 @@ fn it_answers_and_scores() {
     let content = choice["message"]["content"].as_str().unwrap();
     assert!(content.contains("Paris"), "{content}");
     let tokens = choice["logprobs"]["content"].as_array().unwrap();
-    let text: String = tokens.iter().map(|t| t["token"].as_str().unwrap()).collect();
+    let text: String = tokens
+        .iter()
+        .map(|t| t["token"].as_str().unwrap())
+        .collect();
     assert!(text.starts_with(content), "{text}");
     // As lm-evaluation-harness asks for log-likelihoods.
     let score = |text: &str| {
         let fields = json!({"prompt": text, "max_tokens": 0, "echo": true, "logprobs": 1});
         let reply = server.complete(fields).ok();
         let logprobs = reply["choices"][0]["logprobs"]["token_logprobs"].clone();
-        logprobs.as_array().unwrap().last().unwrap().as_f64().unwrap()
+        logprobs
+            .as_array()
+            .unwrap()
+            .last()
+            .unwrap()
+            .as_f64()
+            .unwrap()
     };
     assert!(score("The capital of France is Paris") > score("The capital of France is Rome"));
 }
