@@ -191,7 +191,7 @@ impl Shape {
                 finish_reason: Some(FinishReason::Length),
                 usage: Usage {
                     prompt_tokens: prompt.ids.len(),
-                    completion_tokens: 0,
+                    ..Usage::default()
                 },
                 ..Completion::default()
             };

@@ -34,7 +34,8 @@ fn policy(html: &str) -> String {
     let (scripts, styles) = (hashes(html, "script"), hashes(html, "style"));
     format!(
         "default-src 'none'; script-src{scripts}; style-src{styles}; connect-src 'self'; \
-         img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         require-trusted-types-for 'script'; trusted-types 'none'"
     )
 }
 
@@ -65,7 +66,7 @@ pub(super) async fn page(State(server): State<Arc<Server>>) -> Result<Response, 
         return Err(super::state::unknown(axum::http::Method::GET, Uri::from_static("/")).await);
     };
     let policy = HeaderValue::from_str(&page.policy).map_err(|e| ApiError::internal(&e))?;
-    let headers: [(HeaderName, HeaderValue); 4] = [
+    let headers: [(HeaderName, HeaderValue); 5] = [
         (
             header::CONTENT_TYPE,
             HeaderValue::from_static("text/html; charset=utf-8"),
@@ -74,6 +75,10 @@ pub(super) async fn page(State(server): State<Arc<Server>>) -> Result<Response, 
         (
             header::REFERRER_POLICY,
             HeaderValue::from_static("no-referrer"),
+        ),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
         ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];

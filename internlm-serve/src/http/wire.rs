@@ -77,21 +77,27 @@ pub(super) struct UsageBody {
     prompt_tokens: usize,
     completion_tokens: usize,
     total_tokens: usize,
+    prompt_tokens_details: PromptDetails,
+}
+
+/// Of the prompt's tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct PromptDetails {
+    cached_tokens: usize,
 }
 
 impl UsageBody {
     /// Of `answers` answers to each prompt, in the order of their indices: a prompt counts once.
     pub(super) fn of(usages: &[Usage], answers: usize) -> Self {
-        let prompt_tokens = usages
-            .iter()
-            .step_by(answers.max(1))
-            .map(|usage| usage.prompt_tokens)
-            .sum();
+        let prompts = || usages.iter().step_by(answers.max(1));
+        let prompt_tokens = prompts().map(|usage| usage.prompt_tokens).sum();
+        let cached_tokens = prompts().map(|usage| usage.cached_tokens).sum();
         let completion_tokens = usages.iter().map(|usage| usage.completion_tokens).sum();
         Self {
             prompt_tokens,
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
+            prompt_tokens_details: PromptDetails { cached_tokens },
         }
     }
 }
@@ -105,11 +111,13 @@ mod tests {
         let usage = |prompt_tokens, completion_tokens| Usage {
             prompt_tokens,
             completion_tokens,
+            cached_tokens: 1,
         };
         let usages = [usage(3, 1), usage(3, 2), usage(5, 4), usage(5, 8)];
         let body = UsageBody::of(&usages, 2);
         assert_eq!((body.prompt_tokens, body.completion_tokens), (8, 15));
         assert_eq!(body.total_tokens, 23);
+        assert_eq!(body.prompt_tokens_details.cached_tokens, 2);
     }
 
     #[test]
