@@ -81,8 +81,11 @@ impl Sampler {
             adjusted.extend_from_slice(logits);
             self.adjust(&mut adjusted);
             if let Some(allowed) = allowed {
-                let is_allowed =
-                    |id: usize| allowed.get(id / 32).is_some_and(|w| w >> (id % 32) & 1 == 1);
+                let is_allowed = |id: usize| {
+                    allowed
+                        .get(id / 32)
+                        .is_some_and(|w| w >> (id % 32) & 1 == 1)
+                };
                 let forbidden = adjusted.iter_mut().enumerate();
                 let forbidden = forbidden.filter(|(id, _)| !is_allowed(*id));
                 let mut count = 0;
@@ -339,7 +342,13 @@ mod tests {
             assert!([1, 3, 32].contains(&choice.expect("finite").id));
         }
         let mut greedy = Sampler::new(SamplingParams::greedy(), &[]).expect("valid parameters");
-        assert_eq!(greedy.sample_among(&logits, Some(&[0b1010])).expect("finite").id, 3);
+        assert_eq!(
+            greedy
+                .sample_among(&logits, Some(&[0b1010]))
+                .expect("finite")
+                .id,
+            3
+        );
         let none = greedy.sample_among(&logits, Some(&[0, 0]));
         assert!(matches!(none, Err(Error::NoTokenAllowed)));
     }

@@ -188,7 +188,11 @@ mod tests {
         assert!(blocks.take().is_none());
         assert_eq!(blocks.find(root, 1e4, &[1, 2]), Some((a, id)));
         assert!(blocks.find(root, 2e4, &[1, 2]).is_none());
-        assert!(blocks.find(ContentId::root(Some(0)), 1e4, &[1, 2]).is_none());
+        assert!(
+            blocks
+                .find(ContentId::root(Some(0)), 1e4, &[1, 2])
+                .is_none()
+        );
         assert!(blocks.find(id, 1e4, &[1, 2]).is_none());
         blocks.release(&[a, b]);
         assert_eq!((blocks.available(), blocks.idle()), (2, 2));

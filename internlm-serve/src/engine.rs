@@ -9,7 +9,9 @@ use internlm_core::scorer::{ModelFacts, ScoreRequest, TokenScore, Tokens};
 use internlm_core::{ChatModel, ChatRequest, Message, Scorer, ToolSpec};
 use internlm_model::sampler::Sampler;
 use internlm_model::text::ScoredIds;
-use internlm_model::{AdapterSet, CausalLm, KvDtype, LoadConfig, LoraAdapter, PagedCache, TextModel};
+use internlm_model::{
+    AdapterSet, CausalLm, KvDtype, LoadConfig, LoraAdapter, PagedCache, TextModel,
+};
 use internlm_tokenize::{ChatTemplate, Tokenizer};
 
 use crate::blocks::ContentId;
@@ -78,7 +80,11 @@ impl Engine {
     ) -> Result<Self> {
         config.validate()?;
         let names: Vec<String> = adapters.iter().map(|a| a.name().to_owned()).collect();
-        if let Some((i, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+        if let Some((i, name)) = names
+            .iter()
+            .enumerate()
+            .find(|(i, name)| names[..*i].contains(name))
+        {
             return Err(Error::Config {
                 field: "adapters",
                 what: format!("adapter {i} is called `{name}` as one before it"),
@@ -221,10 +227,18 @@ impl Engine {
         let Some(name) = &request.adapter else {
             return Ok(None);
         };
-        match self.handle.adapters.iter().position(|adapter| adapter == name) {
+        match self
+            .handle
+            .adapters
+            .iter()
+            .position(|adapter| adapter == name)
+        {
             Some(index) => Ok(Some(index)),
             None => {
-                let what = format!("no adapter is called `{name}`; there are {:?}", self.handle.adapters);
+                let what = format!(
+                    "no adapter is called `{name}`; there are {:?}",
+                    self.handle.adapters
+                );
                 Err(Error::request("adapter", what))
             }
         }

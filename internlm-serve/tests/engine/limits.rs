@@ -1,8 +1,6 @@
 //! What is refused, and how.
 
-use internlm_core::chat_model::ResponseFormat;
-use internlm_core::tool::ToolChoice;
-use internlm_core::{ChatModel, Error as CoreError, SamplingParams, ToolSpec};
+use internlm_core::{ChatModel, SamplingParams};
 use internlm_serve::config::CacheBudget;
 use internlm_serve::{Engine, EngineConfig, Error, Request};
 
@@ -50,6 +48,18 @@ fn requests_that_cannot_be_run() {
         request(&ids(5, 1), SamplingParams::greedy().with_top_p(7.0)),
     );
     assert!(error.to_string().contains("top_p"), "{error}");
+}
+
+/// Never free text where a form was asked for.
+#[cfg(not(feature = "guided"))]
+#[test]
+fn forms_are_refused_where_they_are_not_built_in() {
+    use internlm_core::chat_model::ResponseFormat;
+    use internlm_core::tool::ToolChoice;
+    use internlm_core::{ChatModel, Error as CoreError, ToolSpec};
+
+    let engine = engine(EngineConfig::default());
+    let good = || request(&ids(5, 1), sampled(1, 5));
     let json = good().with_response_format(ResponseFormat::JsonObject);
     let error = engine.generate(&json).err().unwrap();
     assert!(

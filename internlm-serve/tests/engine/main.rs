@@ -4,6 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adapters;
 mod equal;
+#[cfg(feature = "guided")]
+mod forms;
 mod life;
 mod limits;
