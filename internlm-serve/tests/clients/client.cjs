@@ -17,7 +17,8 @@ const tool = (name) => ({ type: "function", function: { name, parameters: { type
 const TOOLS = {
   tools: [tool("weather"), tool("time")],
   presence_penalty: 2,
-  logit_bias: { [WEATHER]: 100, [TIME]: 99.3, [END]: 98.6 },
+  frequency_penalty: 2,
+  logit_bias: { [WEATHER]: 100, [TIME]: 98.7, [END]: 97.4 },
   max_tokens: 8,
 };
 const hello = { logit_bias: { [HELLO]: 100 } };

@@ -21,8 +21,8 @@ def tool(name):
 
 TOOLS = {
     "tools": [tool("weather"), tool("time")],
-    "presence_penalty": 2,
-    "logit_bias": {WEATHER: 100, TIME: 99.3, END: 98.6},
+    "presence_penalty": 2, "frequency_penalty": 2,
+    "logit_bias": {WEATHER: 100, TIME: 98.7, END: 97.4},
     "max_tokens": 8,
 }
 

@@ -16,8 +16,8 @@ fn tool(name: &str) -> Value {
 /// Two calls and the end: each token is less likely once it was said.
 fn two_calls() -> Value {
     json!({
-        "tools": [tool("weather"), tool("time")], "max_tokens": 8, "presence_penalty": 2,
-        "logit_bias": {WEATHER.to_string(): 100, TIME.to_string(): 99.3, END.to_string(): 98.6},
+        "tools": [tool("weather"), tool("time")], "max_tokens": 8, "presence_penalty": 2, "frequency_penalty": 2,
+        "logit_bias": {WEATHER.to_string(): 100, TIME.to_string(): 98.7, END.to_string(): 97.4},
     })
 }
 
