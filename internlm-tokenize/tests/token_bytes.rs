@@ -180,7 +180,7 @@ fn internlm() {
             return;
         };
         let tokenizer = Tokenizer::load(folder).unwrap();
-        check(&tokenizer, " ");
+        check(&tokenizer, "");
     }
 }
 

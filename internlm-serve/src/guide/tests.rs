@@ -1,5 +1,6 @@
 //! Random walks under grammars: whatever a model draws, the text that a client sees has its form.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 mod calls;

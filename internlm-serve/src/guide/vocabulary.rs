@@ -62,7 +62,7 @@ impl Vocabulary {
         let ids = || 0..vocab_size as u32;
         let words = |text: &dyn Fn(u32) -> Option<Vec<u8>>| -> Vec<Vec<u8>> {
             let mut words: Vec<_> = ids()
-                .map(|id| text(id).filter(is_text).unwrap_or_default())
+                .map(|id| text(id).filter(|bytes| is_text(bytes)).unwrap_or_default())
                 .collect();
             for id in ids().filter(|&id| tokenizer.token_bytes(id).is_none()) {
                 if let Some(name) = tokenizer.id_to_token(id) {
@@ -145,7 +145,7 @@ impl Vocabulary {
 }
 
 /// 0xFF is in no text, and marks special tokens.
-fn is_text(bytes: &Vec<u8>) -> bool {
+fn is_text(bytes: &[u8]) -> bool {
     bytes.len() <= MAX_TOKEN_BYTES && !bytes.contains(&TokTrie::SPECIAL_TOKEN_MARKER)
 }
 
