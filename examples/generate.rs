@@ -66,7 +66,7 @@ struct Generated {
 /// A model, with a tokenizer where its folder has one.
 enum Model {
     Text(Engine),
-    Ids(CausalLm),
+    Ids(Box<CausalLm>),
 }
 
 fn main() -> ExitCode {
@@ -86,7 +86,7 @@ fn run(arguments: Arguments) -> Result<()> {
             let text = TextModel::new(model, tokenizer)?;
             Model::Text(Engine::new(text, EngineConfig::default())?)
         }
-        None => Model::Ids(model),
+        None => Model::Ids(Box::new(model)),
     };
     let mut output = Output::new(arguments.json);
     if let Some(prompt) = &arguments.prompt {

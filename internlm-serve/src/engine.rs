@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use internlm_core::chat_model::Events;
+use internlm_core::chat_model::{Events, TokenLogprob};
 use internlm_core::scorer::{ModelFacts, ScoreRequest, TokenScore, Tokens};
 use internlm_core::{ChatModel, ChatRequest, Message, Scorer, ToolSpec};
 use internlm_model::sampler::Sampler;
@@ -22,6 +22,7 @@ use crate::guide::{self, Guide, GuideFactory};
 use crate::inbox::{Closing, Inbox, Job};
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::prompt_logprobs;
 use crate::request::Request;
 use crate::response::{Response, channel};
 use crate::sequence::{Sequence, Sibling};
@@ -280,6 +281,17 @@ impl Engine {
     pub fn reward(&self, messages: &[Message]) -> Result<f32> {
         let ids = self.handle.text.reward_ids(messages)?;
         Ok(self.handle.inbox.call(move |model| model.reward(&ids))??)
+    }
+
+    /// The log-probability of each token of a prompt but the first, with those of the `top` most likely tokens
+    /// at its place.
+    ///
+    /// # Errors
+    /// An id outside of the vocabulary, a failed pass.
+    pub fn prompt_logprobs(&self, ids: &[u32], top: usize) -> Result<Vec<TokenLogprob>> {
+        let ids = ids.to_vec();
+        let inbox = &self.handle.inbox;
+        inbox.call(move |model| prompt_logprobs::score(model, &ids, top))?
     }
 
     /// What the engine counts.

@@ -64,7 +64,6 @@ mod logprobs;
 mod metrics;
 mod models;
 mod page;
-mod prompt_logprobs;
 mod rank;
 mod server;
 mod state;

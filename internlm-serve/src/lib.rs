@@ -16,6 +16,7 @@ pub mod http;
 mod inbox;
 mod memory;
 pub mod metrics;
+mod prompt_logprobs;
 pub mod request;
 pub mod response;
 mod schedule;

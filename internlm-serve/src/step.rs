@@ -266,7 +266,7 @@ struct Next {
 impl Sequence {
     /// Chooses the next token from the first row of logits, and goes on to the next row as long as the guesses
     /// are what was chosen.
-    fn next_tokens<'a>(&mut self, mut rows: impl Iterator<Item = &'a [f32]>) -> Outcome {
+    fn next_tokens<'a>(&mut self, rows: impl Iterator<Item = &'a [f32]>) -> Outcome {
         let draft = std::mem::take(&mut self.draft);
         let mut next = Next {
             tokens: 0,
@@ -274,7 +274,7 @@ impl Sequence {
             done: false,
         };
         let mut guesses = draft.into_iter();
-        while let Some(logits) = rows.next() {
+        for logits in rows {
             let allowed = self.guide.as_mut().map(Guide::mask).transpose()?;
             let choice = self.sampler.sample_among(logits, allowed)?;
             if let Some(guide) = &mut self.guide {
@@ -283,6 +283,11 @@ impl Sequence {
             next.tokens += 1;
             let id = choice.id;
             next.done = self.take(choice)?;
+            if !next.done && self.guide.as_ref().is_some_and(Guide::is_complete) {
+                // Nothing but an end token could follow.
+                self.finish(FinishReason::Stop, false, 0);
+                next.done = true;
+            }
             if next.done || guesses.next() != Some(id) {
                 break;
             }

@@ -17,6 +17,8 @@ pub(crate) struct AnswerText {
     parser: Option<ToolCallParser>,
     /// Special tokens without a text where the parser runs.
     dropped: Vec<u32>,
+    /// Tokens that the tokenizer has.
+    vocab_size: usize,
     /// Tokens and log-probabilities that no delta has reported yet.
     ids: Vec<u32>,
     logprobs: Vec<TokenLogprob>,
@@ -46,6 +48,7 @@ impl AnswerText {
             stops: StopMatcher::new(&request.sampling.stop)?,
             parser: parses.then(ToolCallParser::lenient),
             dropped,
+            vocab_size: tokenizer.vocab_size(),
             ids: Vec::new(),
             logprobs: Vec::new(),
             called: false,
@@ -57,11 +60,13 @@ impl AnswerText {
     /// Takes the next token. `true` where its text completes a stop text, which ends the answer.
     ///
     /// # Errors
-    /// A token that the tokenizer does not have.
+    /// Whatever the tokenizer refuses.
     pub(crate) fn push(&mut self, id: u32, logprob: Option<TokenLogprob>) -> Result<bool> {
         self.ids.push(id);
         self.logprobs.extend(logprob);
-        let text = match self.dropped.contains(&id) {
+        // Logits may have more columns than there are tokens; what is drawn there has no text.
+        let silent = id as usize >= self.vocab_size || self.dropped.contains(&id);
+        let text = match silent {
             true => String::new(),
             false => self.detokenizer.push(id)?,
         };

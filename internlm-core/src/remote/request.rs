@@ -77,7 +77,7 @@ pub(super) fn body(
         ),
     };
     sampling::fields(sampling, dialect, route, context_length, &mut body)?;
-    if let Some(format) = response_format(&request.response_format) {
+    if let Some(format) = response_format(&request.response_format)? {
         if route == Route::Completions && dialect != Dialect::Vllm {
             return refuse("response_format", "the server has it for messages only");
         }
@@ -102,14 +102,18 @@ pub(super) fn body(
     Ok((route, body.into()))
 }
 
-fn response_format(format: &ResponseFormat) -> Option<Value> {
+fn response_format(format: &ResponseFormat) -> Result<Option<Value>> {
     match format {
-        ResponseFormat::Text => None,
-        ResponseFormat::JsonObject => Some(json!({"type": "json_object"})),
+        ResponseFormat::Text => Ok(None),
+        ResponseFormat::JsonObject => Ok(Some(json!({"type": "json_object"}))),
         ResponseFormat::JsonSchema(schema) => {
             let schema = json!({"name": "answer", "schema": schema, "strict": true});
-            Some(json!({"type": "json_schema", "json_schema": schema}))
+            Ok(Some(json!({"type": "json_schema", "json_schema": schema})))
         }
+        ResponseFormat::Regex(_) | ResponseFormat::Lark(_) => refuse(
+            "response_format",
+            "servers have no common word for regular expressions and grammars; use a JSON schema",
+        ),
     }
 }
 

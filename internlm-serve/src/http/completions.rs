@@ -18,7 +18,7 @@ use super::fields::{self, Common};
 use super::logprobs::TextLogprobs;
 use super::state::Server;
 use super::wire::{Reply, UsageBody, now, ok};
-use super::{blocking, body, prompt_logprobs};
+use super::{blocking, body};
 use crate::request::Request;
 use crate::response::Response;
 use prompt::{Prompt, Source};
@@ -105,7 +105,7 @@ async fn score_prompts(server: &Arc<Server>, mut shape: Shape) -> Result<Shape, 
     blocking::run(server, move |server| {
         let top = shape.logprobs.unwrap_or(0);
         for prompt in &mut shape.prompts {
-            let scored = prompt_logprobs::score(server.engine.model(), &prompt.ids, top);
+            let scored = server.engine.prompt_logprobs(&prompt.ids, top);
             prompt.logprobs = scored.map_err(|error| ApiError::of(error, PROMPT))?;
         }
         Ok::<_, ApiError>(shape)

@@ -69,10 +69,19 @@ pub fn tokenizer() -> Tokenizer {
 /// A decoder with random weights: `"internlm2"` with grouped queries, or `"internlm"` (1), which keeps raw keys.
 /// Its context is 600 tokens, those past 100 by dynamic NTK.
 pub fn model(model_type: &str, seed: u64) -> TextModel {
+    model_of(model_type, seed, 265)
+}
+
+/// The same with more columns of logits than there are tokens.
+pub fn padded_model() -> TextModel {
+    model_of("internlm2", 7, 320)
+}
+
+fn model_of(model_type: &str, seed: u64, vocab_size: usize) -> TextModel {
     let json = serde_json::json!({
         "model_type": model_type, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": if model_type == "internlm2" { 2 } else { 4 },
-        "vocab_size": 265, "bias": model_type == "internlm", "max_position_embeddings": 100,
+        "vocab_size": vocab_size, "bias": model_type == "internlm", "max_position_embeddings": 100,
         "rope_scaling": {"type": "dynamic", "factor": 6.0}, "rotary": {"type": "dynamic", "base": 10000},
         "eos_token_id": 258, "bos_token_id": 257, "tie_word_embeddings": false,
     });
@@ -91,6 +100,17 @@ pub fn engine(config: EngineConfig) -> Engine {
 pub fn blocks(count: usize) -> CacheBudget {
     // layers * keys and values * heads * tokens * head_dim * f32
     CacheBudget::Bytes(count * 2 * 2 * 2 * 64 * 16 * 4)
+}
+
+/// Waits until nothing runs or waits.
+pub fn settle(engine: &Engine) -> internlm_serve::Metrics {
+    loop {
+        let metrics = engine.metrics();
+        if metrics.running == 0 && metrics.waiting == 0 && metrics.blocks_in_use == 0 {
+            return metrics;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// Some text of `len` tokens, another for each seed.

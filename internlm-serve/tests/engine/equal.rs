@@ -7,7 +7,7 @@ use internlm_core::{SamplingParams, Scorer};
 use internlm_serve::config::{KvCacheDtype, PromptLookup};
 use internlm_serve::{Engine, EngineConfig, Request};
 
-use crate::common::{alone, blocks, engine, ids, model, request, said, sampled};
+use crate::common::{alone, blocks, engine, ids, model, request, said, sampled, settle};
 
 /// Prompts around blocks and the length at which dynamic NTK begins.
 const LENGTHS: [usize; 10] = [1, 5, 63, 64, 65, 90, 99, 130, 200, 333];
@@ -54,7 +54,7 @@ fn a_batch_gives_the_answers_that_each_has_alone() {
                     alone(&reference, request)
                 );
             }
-            assert_eq!(engine.metrics().blocks_in_use, 0);
+            settle(&engine);
         }
     }
 }
@@ -127,7 +127,7 @@ fn preempted_sequences_say_the_same() {
                 alone(&reference, request)
             );
         }
-        let metrics = engine.metrics();
+        let metrics = settle(&engine);
         assert!(metrics.preemptions > 0, "{metrics:?}");
         assert_eq!((metrics.blocks_in_use, metrics.blocks_total), (0, 9));
     }
@@ -151,7 +151,7 @@ fn answers_of_one_prompt_are_those_of_seeds_in_a_row() {
             );
         }
     }
-    assert_eq!(engine.metrics().blocks_in_use, 0);
+    settle(&engine);
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn guesses_change_nothing() {
                 "{model_type}"
             );
         }
-        let metrics = engine.metrics();
+        let metrics = settle(&engine);
         assert!(metrics.accepted_tokens > 0, "{metrics:?}");
         assert!(
             metrics.accepted_tokens < metrics.drafted_tokens,

@@ -7,7 +7,7 @@ use internlm_serve::config::PromptLookup;
 use internlm_serve::{EngineConfig, Error, Request};
 use serde_json::{Value, json};
 
-use crate::common::{blocks, engine, ids, request, sampled};
+use crate::common::{blocks, engine, ids, request, sampled, settle};
 
 fn schema() -> Value {
     json!({
@@ -57,7 +57,7 @@ fn many_answers_in_one_batch_fit_their_schema() {
             }
         }
         assert!(free.complete().is_ok());
-        assert_eq!(engine.metrics().blocks_in_use, 0);
+        settle(&engine);
     }
 }
 

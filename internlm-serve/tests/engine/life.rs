@@ -6,18 +6,7 @@ use internlm_core::chat_model::{Event, FinishReason};
 use internlm_core::{ChatModel, ChatRequest, Message};
 use internlm_serve::{EngineConfig, Error, Request};
 
-use crate::common::{alone, blocks, engine, ids, model, request, said, sampled};
-
-/// Waits until nothing runs or waits.
-fn settle(engine: &internlm_serve::Engine) -> internlm_serve::Metrics {
-    loop {
-        let metrics = engine.metrics();
-        if metrics.running == 0 && metrics.waiting == 0 {
-            return metrics;
-        }
-        std::thread::yield_now();
-    }
-}
+use crate::common::{alone, blocks, engine, ids, model, request, said, sampled, settle};
 
 #[test]
 fn a_dropped_response_frees_everything() {
