@@ -192,24 +192,32 @@ impl Worker {
         });
     }
 
-    /// Sends what a sequence has to say, and lets it go if it is done.
+    /// Sends what a sequence has to say, and lets it go if it is done. Whoever hears the end finds it in the
+    /// metrics.
     pub(crate) fn deliver(&mut self, at: usize, done: bool) {
         let sequence = &mut self.running[at];
-        let Some(active) = self.requests.get_mut(&sequence.request) else {
+        let (id, index) = (sequence.request, sequence.index);
+        let events: Vec<_> = sequence.text.events().collect();
+        let send = |sender: &Sender| {
+            for event in events {
+                sender.send(Ok(Answer { index, event }));
+            }
+        };
+        let Some(active) = self.requests.get_mut(&id) else {
             return;
         };
-        for event in sequence.text.events() {
-            let index = sequence.index;
-            active.sender.send(Ok(Answer { index, event }));
+        if !done {
+            return send(&active.sender);
         }
-        if done {
-            active.unfinished -= 1;
-            if active.unfinished == 0 {
-                self.counts.finished += 1;
-                self.requests.remove(&sequence.request);
-            }
-            let mut sequence = self.running.remove(at);
-            sequence.release(&mut self.blocks);
+        active.unfinished -= 1;
+        let is_last = active.unfinished == 0;
+        self.running.remove(at).release(&mut self.blocks);
+        if is_last && let Some(active) = self.requests.remove(&id) {
+            self.counts.finished += 1;
+            self.report();
+            send(&active.sender);
+        } else if let Some(active) = self.requests.get(&id) {
+            send(&active.sender);
         }
     }
 

@@ -169,8 +169,10 @@ mod tests {
 
     #[test]
     fn a_histogram_adds_up() {
-        let mut metrics = Metrics::default();
-        metrics.running = 3;
+        let mut metrics = Metrics {
+            running: 3,
+            ..Metrics::default()
+        };
         for milliseconds in [1, 3, 3, 100_000] {
             let duration = Duration::from_millis(milliseconds);
             metrics.time_to_first_token.record(duration);

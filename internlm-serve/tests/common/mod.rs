@@ -10,7 +10,7 @@ use internlm_serve::config::CacheBudget;
 use internlm_serve::{Engine, EngineConfig};
 use internlm_tokenize::Tokenizer;
 
-pub const SPECIAL: [&str; 9] = [
+pub(crate) const SPECIAL: [&str; 9] = [
     "<unk>",
     "<s>",
     "</s>",
@@ -33,7 +33,7 @@ fn byte_char(byte: u8) -> char {
 }
 
 /// A `tokenizer.json` whose tokens are the bytes, then [`SPECIAL`].
-pub fn tokenizer() -> Tokenizer {
+pub(crate) fn tokenizer() -> Tokenizer {
     static FILES: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FILES.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -68,12 +68,12 @@ pub fn tokenizer() -> Tokenizer {
 
 /// A decoder with random weights: `"internlm2"` with grouped queries, or `"internlm"` (1), which keeps raw keys.
 /// Its context is 600 tokens, those past 100 by dynamic NTK.
-pub fn model(model_type: &str, seed: u64) -> TextModel {
+pub(crate) fn model(model_type: &str, seed: u64) -> TextModel {
     model_of(model_type, seed, 265)
 }
 
 /// The same with more columns of logits than there are tokens.
-pub fn padded_model() -> TextModel {
+pub(crate) fn padded_model() -> TextModel {
     model_of("internlm2", 7, 320)
 }
 
@@ -92,18 +92,18 @@ fn model_of(model_type: &str, seed: u64, vocab_size: usize) -> TextModel {
     TextModel::new(model, tokenizer()).expect("a text model")
 }
 
-pub fn engine(config: EngineConfig) -> Engine {
+pub(crate) fn engine(config: EngineConfig) -> Engine {
     Engine::new(model("internlm2", 7), config).expect("an engine")
 }
 
 /// A cache of this many blocks for [`model`] `"internlm2"`.
-pub fn blocks(count: usize) -> CacheBudget {
+pub(crate) fn blocks(count: usize) -> CacheBudget {
     // layers * keys and values * heads * tokens * head_dim * f32
     CacheBudget::Bytes(count * 2 * 2 * 2 * 64 * 16 * 4)
 }
 
 /// Waits until nothing runs or waits.
-pub fn settle(engine: &Engine) -> internlm_serve::Metrics {
+pub(crate) fn settle(engine: &Engine) -> internlm_serve::Metrics {
     loop {
         let metrics = engine.metrics();
         if metrics.running == 0 && metrics.waiting == 0 && metrics.blocks_in_use == 0 {
@@ -114,7 +114,7 @@ pub fn settle(engine: &Engine) -> internlm_serve::Metrics {
 }
 
 /// Some text of `len` tokens, another for each seed.
-pub fn ids(len: usize, seed: u64) -> Vec<u32> {
+pub(crate) fn ids(len: usize, seed: u64) -> Vec<u32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..len)
         .map(|_| {
@@ -126,7 +126,7 @@ pub fn ids(len: usize, seed: u64) -> Vec<u32> {
         .collect()
 }
 
-pub fn sampled(seed: u64, max_new_tokens: usize) -> SamplingParams {
+pub(crate) fn sampled(seed: u64, max_new_tokens: usize) -> SamplingParams {
     SamplingParams::default()
         .with_temperature(1.5)
         .with_seed(seed)
@@ -134,17 +134,17 @@ pub fn sampled(seed: u64, max_new_tokens: usize) -> SamplingParams {
         .with_logprobs(2)
 }
 
-pub fn request(ids: &[u32], sampling: SamplingParams) -> ChatRequest {
+pub(crate) fn request(ids: &[u32], sampling: SamplingParams) -> ChatRequest {
     ChatRequest::new(Input::Ids(ids.to_vec())).with_sampling(sampling)
 }
 
 /// An answer without what it took to make it.
-pub fn said(mut completion: Completion) -> Completion {
+pub(crate) fn said(mut completion: Completion) -> Completion {
     completion.usage.cached_tokens = 0;
     completion
 }
 
 /// What the model says without an engine.
-pub fn alone(model: &TextModel, request: &ChatRequest) -> Completion {
+pub(crate) fn alone(model: &TextModel, request: &ChatRequest) -> Completion {
     model.complete(request).expect("an answer")
 }

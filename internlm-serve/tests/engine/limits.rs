@@ -4,7 +4,7 @@ use internlm_core::{ChatModel, SamplingParams};
 use internlm_serve::config::CacheBudget;
 use internlm_serve::{Engine, EngineConfig, Error, Request};
 
-use crate::common::{alone, blocks, engine, ids, model, request, sampled};
+use crate::common::{alone, blocks, engine, ids, model, padded_model, request, sampled};
 
 #[track_caller]
 fn refused(engine: &Engine, request: impl Into<Request>) -> Error {

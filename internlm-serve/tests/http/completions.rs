@@ -37,7 +37,8 @@ fn several_answers_to_several_prompts() {
     assert_eq!(events.last().unwrap()["usage"], whole["usage"]);
     assert_eq!(
         whole["usage"],
-        json!({"prompt_tokens": 3, "completion_tokens": 36, "total_tokens": 39})
+        json!({"prompt_tokens": 3, "completion_tokens": 36, "total_tokens": 39,
+            "prompt_tokens_details": {"cached_tokens": 0}})
     );
     for (i, choice) in whole["choices"].as_array().unwrap().iter().enumerate() {
         assert_eq!(choice["index"], i);
