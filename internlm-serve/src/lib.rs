@@ -33,3 +33,8 @@ pub use error::{Error, Result};
 pub use metrics::Metrics;
 pub use request::Request;
 pub use response::{Answer, Response};
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
