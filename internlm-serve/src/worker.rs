@@ -81,6 +81,7 @@ impl Worker {
             }
         }
         let _end = End(self.inbox.clone());
+        self.report();
         loop {
             let Mail {
                 jobs,

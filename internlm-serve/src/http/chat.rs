@@ -70,6 +70,7 @@ struct Shape {
     /// Whether log-probabilities were asked for.
     logprobs: bool,
     tokens_as_ids: bool,
+    returns_ids: bool,
     /// Most calls of tools in an answer.
     most_calls: usize,
 }
@@ -149,6 +150,7 @@ fn plan(server: &Server, bytes: &[u8]) -> Result<Plan, ApiError> {
             id: server.ids.next("chatcmpl-"),
             created: now(),
             tokens_as_ids: common.tokens_as_ids(),
+            returns_ids: common.returns_ids(),
             model: common.model.unwrap_or_else(|| server.model.clone()),
             n,
             logprobs,
@@ -223,6 +225,8 @@ struct Choice {
     message: Answer,
     logprobs: Option<ChatLogprobs>,
     finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_ids: Option<Vec<u32>>,
 }
 
 #[derive(Serialize)]
@@ -285,6 +289,7 @@ fn whole<'s>(
         let logprobs = &completion.logprobs;
         Choice {
             index,
+            token_ids: shape.returns_ids.then_some(completion.ids),
             logprobs: shape
                 .logprobs
                 .then(|| ChatLogprobs::new(&server.texts, logprobs, shape.tokens_as_ids)),

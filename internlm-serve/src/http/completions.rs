@@ -63,6 +63,7 @@ struct Shape {
     echo: bool,
     logprobs: Option<usize>,
     tokens_as_ids: bool,
+    returns_ids: bool,
     prompts: Vec<Prompt>,
 }
 
@@ -172,6 +173,7 @@ fn plan(server: &Server, bytes: &[u8]) -> Result<Plan, ApiError> {
             id: server.ids.next("cmpl-"),
             created: now(),
             tokens_as_ids: common.tokens_as_ids(),
+            returns_ids: common.returns_ids(),
             model: common.model.unwrap_or_else(|| server.model.clone()),
             n,
             best_of,
@@ -239,12 +241,14 @@ struct TextCompletion<'s> {
     usage: Option<Option<UsageBody>>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Choice {
     index: usize,
     text: String,
     logprobs: Option<TextLogprobs>,
     finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_ids: Option<Vec<u32>>,
 }
 
 /// The mean log-probability of an answer's tokens.
@@ -287,6 +291,7 @@ fn whole<'s>(
                 text,
                 logprobs,
                 finish_reason: answer.finish_reason.map(|reason| reason.as_str()),
+                token_ids: shape.returns_ids.then_some(answer.ids),
             });
         }
     }

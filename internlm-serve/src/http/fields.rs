@@ -146,6 +146,7 @@ pub(super) struct Common {
     ignore_eos: Option<bool>,
     skip_special_tokens: Option<bool>,
     return_tokens_as_token_ids: Option<bool>,
+    return_token_ids: Option<bool>,
 }
 
 impl Common {
@@ -161,6 +162,11 @@ impl Common {
     /// Whether tokens are written as `token_id:5`.
     pub(super) fn tokens_as_ids(&self) -> bool {
         self.return_tokens_as_token_ids == Some(true)
+    }
+
+    /// Whether answers come with their token ids, as vLLM's `return_token_ids` has it.
+    pub(super) fn returns_ids(&self) -> bool {
+        self.return_token_ids == Some(true)
     }
 
     /// The number of answers to each of `prompts` prompts.

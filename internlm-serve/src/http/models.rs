@@ -28,7 +28,7 @@ fn models(server: &Server) -> Vec<ModelBody> {
         id,
         object: "model",
         created: server.created,
-        owned_by: "internlm",
+        owned_by: "internlm-serve",
         parent,
         max_model_len: server.engine.context_length(),
     };

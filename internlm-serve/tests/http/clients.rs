@@ -26,7 +26,11 @@ fn check(program: PathBuf, probe: &[&str], script: &str) {
         .output()
         .is_ok_and(|o| o.status.success());
     // CI installs them: there a skipped test would be a test that nobody runs.
-    assert!(there || std::env::var_os("CI").is_none(), "no openai in {}", installed().display());
+    assert!(
+        there || std::env::var_os("CI").is_none(),
+        "no openai in {}",
+        installed().display()
+    );
     if !there {
         println!(
             "skipped: {} has no openai; run internlm-serve/tests/clients/install.sh or set \

@@ -13,4 +13,5 @@ mod guard;
 mod leave;
 mod limits;
 mod other;
+mod remote;
 mod smollm2;

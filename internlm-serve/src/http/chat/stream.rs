@@ -40,6 +40,8 @@ struct Choice {
     delta: Delta,
     logprobs: Option<ChatLogprobs>,
     finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_ids: Option<Vec<u32>>,
 }
 
 #[derive(Default, Serialize)]
@@ -101,10 +103,16 @@ impl Chunks for ChatChunks {
             ..Choice::default()
         };
         match event {
-            Event::Delta { text, logprobs, .. } => {
-                if text.is_empty() && (!self.shape.logprobs || logprobs.is_empty()) {
+            Event::Delta {
+                text,
+                ids,
+                logprobs,
+            } => {
+                let told = self.shape.returns_ids && !ids.is_empty();
+                if text.is_empty() && !told && (!self.shape.logprobs || logprobs.is_empty()) {
                     return;
                 }
+                choice.token_ids = self.shape.returns_ids.then_some(ids);
                 choice.delta.content = Some(text);
                 choice.logprobs = self.shape.logprobs.then(|| {
                     ChatLogprobs::new(&self.server.texts, &logprobs, self.shape.tokens_as_ids)

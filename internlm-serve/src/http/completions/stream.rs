@@ -61,7 +61,7 @@ impl Chunks for TextChunks {
                 index,
                 text: prompt.text.clone(),
                 logprobs: self.shape.logprobs.map(|_| logprobs),
-                finish_reason: None,
+                ..Choice::default()
             };
             self.answers[index].0 = characters;
             out.push(self.chunk(vec![choice], None));
@@ -75,16 +75,20 @@ impl Chunks for TextChunks {
         };
         let mut choice = Choice {
             index,
-            text: String::new(),
-            logprobs: None,
-            finish_reason: None,
+            ..Choice::default()
         };
         match event {
-            Event::Delta { text, logprobs, .. } => {
+            Event::Delta {
+                text,
+                ids,
+                logprobs,
+            } => {
                 let asked = self.shape.logprobs.is_some();
-                if text.is_empty() && (!asked || logprobs.is_empty()) {
+                let told = self.shape.returns_ids && !ids.is_empty();
+                if text.is_empty() && !told && (!asked || logprobs.is_empty()) {
                     return;
                 }
+                choice.token_ids = self.shape.returns_ids.then_some(ids);
                 choice.text = text;
                 if asked {
                     let mut body = TextLogprobs::default();
@@ -110,9 +114,8 @@ impl Chunks for TextChunks {
             for index in 0..self.answers.len() {
                 let choice = Choice {
                     index,
-                    text: String::new(),
-                    logprobs: None,
                     finish_reason: Some("length"),
+                    ..Choice::default()
                 };
                 out.push(self.chunk(vec![choice], None));
             }
