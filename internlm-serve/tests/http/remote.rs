@@ -82,7 +82,13 @@ fn calls_of_tools() {
 #[test]
 fn scores_are_those_of_the_engine() {
     let server = server();
-    let remote = connect(&server);
+    // This tokenizer puts nothing before a text that would show it.
+    let begin = server.engine.facts().prefix_token.unwrap();
+    let url = format!("http://{}/v1", server.address);
+    let config = RemoteConfig::new(url, "tiny")
+        .with_api_key("sesame")
+        .with_prefix_token(begin);
+    let remote = RemoteModel::connect(config).unwrap();
     assert_eq!(
         remote.facts().context_length,
         server.engine.context_length()
