@@ -21,7 +21,7 @@ fn resident() -> Option<usize> {
     Some(pages * 4096)
 }
 
-/// 20. Five hundred clients that drop in the middle of a stream.
+/// 20. Clients that drop in the middle of a stream, thousands of them.
 #[test]
 fn dropped_streams_leave_nothing() {
     let engine = engine_config(4096).with_max_batch(16).with_max_waiting(600);
@@ -43,9 +43,12 @@ fn dropped_streams_leave_nothing() {
         drop(connections);
         server.wait_until_free();
     };
-    round(100);
+    // Until buffers and the allocator's arenas have their size, which takes some thousands of clients.
+    for _ in 0..40 {
+        round(100);
+    }
     let before = resident();
-    for _ in 0..5 {
+    for _ in 0..40 {
         round(100);
     }
     if let (Some(before), Some(after)) = (before, resident()) {
