@@ -21,6 +21,9 @@ fn resident() -> Option<usize> {
     Some(pages * 4096)
 }
 
+/// What the allocator's arenas move by in a process this small. A leak of a kilobyte a client is twice this.
+const ARENAS: usize = 2 << 20;
+
 /// 20. Clients that drop in the middle of a stream, thousands of them.
 #[test]
 fn dropped_streams_leave_nothing() {
@@ -53,7 +56,7 @@ fn dropped_streams_leave_nothing() {
     }
     if let (Some(before), Some(after)) = (before, resident()) {
         assert!(
-            after < before + before / 20,
+            after < before + before / 20 + ARENAS,
             "{before} bytes became {after}"
         );
     }
