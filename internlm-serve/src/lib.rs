@@ -5,6 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+// Tests of this crate share their models with those in `tests`, which name it from outside.
+#[cfg(test)]
+extern crate self as internlm_serve;
+
 mod blocks;
 pub mod chat;
 pub mod config;

@@ -267,6 +267,8 @@ impl Sequence {
     /// Chooses the next token from the first row of logits, and goes on to the next row as long as the guesses
     /// are what was chosen.
     fn next_tokens<'a>(&mut self, rows: impl Iterator<Item = &'a [f32]>) -> Outcome {
+        #[cfg(test)]
+        tests::panic_if_marked(&self.tokens);
         let draft = std::mem::take(&mut self.draft);
         let mut next = Next {
             tokens: 0,
@@ -324,5 +326,51 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
         .or_else(|| panic.downcast_ref::<String>().cloned());
     Error::Panicked {
         what: what.unwrap_or_else(|| "a panic without a message".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+#[cfg(test)]
+mod tests {
+    use super::common::{alone, engine, ids, model, request, said, sampled};
+    use crate::{EngineConfig, Error};
+
+    /// A prompt of this token alone panics when its answer begins.
+    const MARK: u32 = 13;
+
+    pub(super) fn panic_if_marked(tokens: &[u32]) {
+        assert!(tokens.first() != Some(&MARK), "the mark was met");
+    }
+
+    #[test]
+    fn a_panic_ends_one_request_alone() {
+        let reference = model("internlm2", 7);
+        let engine = engine(EngineConfig::default());
+        let requests: Vec<_> = (0..6)
+            .map(|i| {
+                let prompt = if i % 3 == 1 {
+                    vec![MARK; 5]
+                } else {
+                    ids(30 + i, 20 + i as u64)
+                };
+                request(&prompt, sampled(i as u64, 30))
+            })
+            .collect();
+        let running: Vec<_> = requests
+            .iter()
+            .map(|r| engine.submit(r.clone()).unwrap())
+            .collect();
+        for (i, (request, response)) in requests.iter().zip(running).enumerate() {
+            match response.complete() {
+                Ok(answer) if i % 3 != 1 => assert_eq!(said(answer), alone(&reference, request)),
+                Err(Error::Panicked { what }) if i % 3 == 1 => assert!(what.contains("mark")),
+                other => panic!("{i}: {other:?}"),
+            }
+        }
+        let metrics = super::common::settle(&engine);
+        assert_eq!((metrics.failed, metrics.finished), (2, 4));
     }
 }
