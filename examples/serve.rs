@@ -1,6 +1,7 @@
 //! Serve a model to OpenAI's clients, and a page to chat with.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use internlm_examples::model::ModelArgs;
 use internlm_examples::output::Output;
 use internlm_examples::sampling::SamplingArgs;
 use internlm_examples::{Error, Result, program};
-use internlm_serve::config::{CacheBudget, KvCacheDtype};
+use internlm_model::TextModel;
+use internlm_serve::config::{CacheBudget, KvCacheDtype, PromptLookup};
 use internlm_serve::http::{self, ServerConfig};
-use internlm_serve::{Engine, EngineConfig};
+use internlm_serve::{Engine, EngineConfig, Models};
 use tracing::level_filters::LevelFilter;
 
 /// Serve a model: OpenAI's API, and a page to chat with.
@@ -80,6 +82,12 @@ struct EngineArgs {
     /// Most tokens of prompt and answer together; the model's own limit without it
     #[arg(long, value_name = "N")]
     max_context: Option<usize>,
+    /// Folder or file of a smaller model of the same tokenizer that guesses ahead; answers don't change
+    #[arg(long, value_name = "MODEL")]
+    draft: Option<PathBuf>,
+    /// Guess ahead what followed the last tokens before; answers don't change
+    #[arg(long)]
+    prompt_lookup: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -104,6 +112,7 @@ impl EngineArgs {
             .with_max_batch(max_batch)
             .with_max_waiting(max_waiting)
             .with_max_context(self.max_context)
+            .with_prompt_lookup(self.prompt_lookup.then(PromptLookup::default))
             .with_kv_cache(match self.kv_cache {
                 KvCache::Auto => KvCacheDtype::Auto,
                 KvCache::Int8 => KvCacheDtype::Int8,
@@ -144,7 +153,12 @@ fn run(arguments: Arguments) -> Result<()> {
     let defaults = http::default_sampling(model.model());
     let sampling = arguments.sampling.params(defaults);
     config = config.with_default_sampling(Some(sampling));
-    let engine = Engine::new(model, arguments.engine.config())?;
+    let mut models = Models::new(model);
+    if let Some(draft) = &arguments.engine.draft {
+        let load = arguments.model.runtime.load_config()?;
+        models = models.with_draft(TextModel::load(draft, load)?);
+    }
+    let engine = Engine::new(models, arguments.engine.config())?;
     // One thread moves bytes; the others are for the model.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

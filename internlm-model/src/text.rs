@@ -91,6 +91,11 @@ impl TextModel {
         &self.model
     }
 
+    /// The model without the rest.
+    pub fn into_model(self) -> CausalLm {
+        self.model
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer

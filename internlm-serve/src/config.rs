@@ -50,8 +50,11 @@ pub struct EngineConfig {
     pub max_context: Option<usize>,
     /// The deadline of requests that name none.
     pub deadline: Option<Duration>,
-    /// Guesses at what follows, out of prompt and answer; answers don't change by it.
+    /// Guesses at what follows, out of prompt and answer; answers don't change by it. A draft model
+    /// ([`Models::draft`](crate::Models::draft)) goes on where it finds nothing.
     pub prompt_lookup: Option<PromptLookup>,
+    /// Most tokens that a draft model guesses at a time.
+    pub max_draft: usize,
 }
 
 impl Default for EngineConfig {
@@ -67,6 +70,7 @@ impl Default for EngineConfig {
             max_context: None,
             deadline: None,
             prompt_lookup: None,
+            max_draft: 4,
         }
     }
 }
@@ -104,6 +108,8 @@ impl EngineConfig {
         with_deadline: deadline, Option<Duration>;
         /// Sets whether and how what follows is guessed.
         with_prompt_lookup: prompt_lookup, Option<PromptLookup>;
+        /// Sets the most tokens that a draft model guesses at a time.
+        with_max_draft: max_draft, usize;
     }
 
     /// Checks every number on its own.

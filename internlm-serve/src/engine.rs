@@ -9,9 +9,7 @@ use internlm_core::scorer::{ModelFacts, ScoreRequest, TokenScore, Tokens};
 use internlm_core::{ChatModel, ChatRequest, Message, Scorer, ToolSpec};
 use internlm_model::sampler::Sampler;
 use internlm_model::text::ScoredIds;
-use internlm_model::{
-    AdapterSet, CausalLm, KvDtype, LoadConfig, LoraAdapter, PagedCache, TextModel,
-};
+use internlm_model::{AdapterSet, CausalLm, KvDtype, LoadConfig, PagedCache, TextModel};
 use internlm_tokenize::{ChatTemplate, Tokenizer};
 
 use crate::blocks::ContentId;
@@ -22,10 +20,12 @@ use crate::guide::{self, Guide, GuideFactory};
 use crate::inbox::{Closing, Inbox, Job};
 use crate::memory;
 use crate::metrics::Metrics;
+use crate::models::Models;
 use crate::prompt_logprobs;
 use crate::request::Request;
 use crate::response::{Response, channel};
 use crate::sequence::{Sequence, Sibling};
+use crate::speculate::Drafter;
 use crate::text::AnswerText;
 use crate::worker::Worker;
 
@@ -62,35 +62,21 @@ impl Engine {
         Self::new(TextModel::load(path, load)?, config)
     }
 
-    /// Starts an engine over a model.
+    /// Starts an engine over a model, or over [`Models`]: one with adapters, or with a model that guesses.
     ///
     /// # Errors
-    /// A configuration out of range, a cache that does not hold one block, a thread that can't be started.
-    pub fn new(text: TextModel, config: EngineConfig) -> Result<Self> {
-        Self::with_adapters(text, Vec::new(), config)
-    }
-
-    /// Starts an engine over a model and LoRA adapters of it, which requests choose by their names.
-    ///
-    /// # Errors
-    /// As [`new`](Engine::new); two adapters of one name.
-    pub fn with_adapters(
-        text: TextModel,
-        adapters: Vec<LoraAdapter>,
-        config: EngineConfig,
-    ) -> Result<Self> {
+    /// A configuration out of range, a cache that does not hold one block, adapters of one name, a draft model
+    /// of another tokenizer, a thread that can't be started.
+    pub fn new(models: impl Into<Models>, config: EngineConfig) -> Result<Self> {
+        let models = models.into();
         config.validate()?;
-        let names: Vec<String> = adapters.iter().map(|a| a.name().to_owned()).collect();
-        if let Some((i, name)) = names
-            .iter()
-            .enumerate()
-            .find(|(i, name)| names[..*i].contains(name))
-        {
-            return Err(Error::Config {
-                field: "adapters",
-                what: format!("adapter {i} is called `{name}` as one before it"),
-            });
-        }
+        models.validate()?;
+        let Models {
+            text,
+            adapters,
+            draft,
+        } = models;
+        let names = adapters.iter().map(|a| a.name().to_owned()).collect();
         let model = text.model();
         let dtype = match config.kv_cache {
             KvCacheDtype::Auto => model.kv_dtype()?,
@@ -104,16 +90,42 @@ impl Engine {
                     .to_owned(),
             });
         }
-        let num_blocks = num_blocks(&config, PagedCache::bytes_per_block(model.config(), dtype))?;
+        let draft = draft.map(TextModel::into_model);
+        let draft = match draft {
+            Some(draft) => Some((draft.kv_dtype()?, draft)),
+            None => None,
+        };
+        let bytes = |model: &CausalLm, dtype| PagedCache::bytes_per_block(model.config(), dtype);
+        let of_draft = draft
+            .as_ref()
+            .map_or(0, |(dtype, draft)| bytes(draft, *dtype));
+        let num_blocks = num_blocks(&config, bytes(model, dtype) + of_draft)?;
         let cache = PagedCache::new(model.config(), dtype, num_blocks);
+        let drafter = draft.map(|(dtype, model)| Drafter {
+            cache: PagedCache::new(model.config(), dtype, num_blocks),
+            model,
+        });
         let context_length = model
             .config()
             .context_length()
+            .min(
+                drafter
+                    .as_ref()
+                    .map_or(usize::MAX, |d| d.model.config().context_length()),
+            )
             .min(config.max_context.unwrap_or(usize::MAX))
             .min(num_blocks * PagedCache::BLOCK_SIZE);
         let (text, inbox) = (Arc::new(text), Arc::new(Inbox::default()));
         let adapters = AdapterSet::from_iter(adapters);
-        let worker = Worker::new(text.clone(), config.clone(), inbox.clone(), cache, adapters);
+        let mut worker = Worker::new(
+            text.clone(),
+            config.clone(),
+            inbox.clone(),
+            cache,
+            adapters,
+            drafter,
+        );
+        worker.report();
         std::thread::Builder::new()
             .name("internlm-engine".to_owned())
             .spawn(move || worker.run())
@@ -188,6 +200,7 @@ impl Engine {
             adapter,
             siblings,
             computed: 0,
+            drafted: 0,
             draft: Vec::new(),
             blocks: Vec::new(),
             published: 0,

@@ -20,6 +20,7 @@ pub mod http;
 mod inbox;
 mod memory;
 pub mod metrics;
+pub mod models;
 mod prompt_logprobs;
 pub mod request;
 pub mod response;
@@ -35,6 +36,7 @@ pub use config::EngineConfig;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use metrics::Metrics;
+pub use models::Models;
 pub use request::Request;
 pub use response::{Answer, Response};
 

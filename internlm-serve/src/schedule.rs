@@ -78,15 +78,7 @@ impl Worker {
         let Some(lookup) = self.config.prompt_lookup else {
             return;
         };
-        // A guess is not worth a block: it ends with the one that is being filled.
-        let room = sequence
-            .blocks
-            .len()
-            .max(sequence.tokens.len().div_ceil(BLOCK_SIZE))
-            * BLOCK_SIZE;
-        let limit = (sequence.max_new_tokens - sequence.generated())
-            .saturating_sub(1)
-            .min(room - sequence.tokens.len());
+        let limit = sequence.room_for_guesses();
         if sequence.pending() == 1 {
             let draft = lookup.draft(&sequence.tokens, limit).to_vec();
             sequence.draft = draft;
@@ -113,9 +105,12 @@ impl Worker {
             && self.blocks.is_shared(block)
             && let Some(own) = self.blocks.take()
         {
-            if let Err(error) = self.cache.copy_block(block, own) {
-                // Both are blocks of the cache.
-                tracing::error!(%error, "a block was not copied");
+            let drafts = self.drafter.as_mut().map(|drafter| &mut drafter.cache);
+            for cache in std::iter::once(&mut self.cache).chain(drafts) {
+                if let Err(error) = cache.copy_block(block, own) {
+                    // Both are blocks of the cache.
+                    tracing::error!(%error, "a block was not copied");
+                }
             }
             self.blocks.release(&[block]);
             sequence.blocks[written] = own;
@@ -152,6 +147,7 @@ impl Worker {
         let mut sequence = self.waiting.pop_front()?;
         let cached = found.len() * BLOCK_SIZE;
         sequence.computed = cached;
+        sequence.drafted = cached;
         sequence.published = found.len();
         if let Some(&(_, content)) = found.last() {
             sequence.content = content;
@@ -194,7 +190,12 @@ impl Worker {
         if !self.config.prefix_caching {
             return;
         }
-        let full = self.running[at].computed / BLOCK_SIZE;
+        let sequence = &self.running[at];
+        let filled = match self.drafter {
+            Some(_) => sequence.computed.min(sequence.drafted),
+            None => sequence.computed,
+        };
+        let full = filled / BLOCK_SIZE;
         for index in self.running[at].published..full {
             let Some(base) = self.rope_base(&self.running[at], index) else {
                 return;

@@ -40,6 +40,8 @@ pub(crate) struct Sequence {
     pub(crate) siblings: Vec<Sibling>,
     /// Tokens whose keys and values are in the cache.
     pub(crate) computed: usize,
+    /// Tokens whose keys and values the draft model has, where there is one.
+    pub(crate) drafted: usize,
     /// Guesses at the tokens after the last one, computed with it.
     pub(crate) draft: Vec<u32>,
     pub(crate) blocks: Vec<u32>,
@@ -79,6 +81,17 @@ impl Sequence {
         }
     }
 
+    /// Guesses that there is room for: they end with the block that is being filled, and with the answer.
+    pub(crate) fn room_for_guesses(&self) -> usize {
+        let blocks = self
+            .blocks
+            .len()
+            .max(self.tokens.len().div_ceil(BLOCK_SIZE));
+        let left = self.max_new_tokens - self.generated();
+        left.saturating_sub(1)
+            .min(blocks * BLOCK_SIZE - self.tokens.len())
+    }
+
     /// Blocks that are missing for the first `len` tokens.
     pub(crate) fn missing_blocks(&self, len: usize) -> usize {
         len.div_ceil(BLOCK_SIZE).saturating_sub(self.blocks.len())
@@ -94,6 +107,8 @@ impl Sequence {
         blocks.release(&self.blocks);
         self.blocks.clear();
         self.computed = 0;
+        self.drafted = 0;
+        self.draft.clear();
         self.published = 0;
         self.content = self.root();
     }

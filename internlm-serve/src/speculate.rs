@@ -4,6 +4,10 @@
 //! it would have without guesses, and a guess is kept only where it is the token that was chosen. (Prompt lookup
 //! decoding: github.com/apoorvumang/prompt-lookup-decoding; checking drafts in one pass: arXiv 2211.17192.)
 
+mod drafter;
+
+pub(crate) use drafter::Drafter;
+
 /// Guessing that what followed the last tokens before follows them again, as in answers that quote their
 /// prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,6 +24,9 @@ impl Worker {
             return;
         }
         self.counts.steps += 1;
+        // Whoever hears a token finds its request among those that run.
+        self.report();
+        self.draft(&parts);
         match self.forward(&parts) {
             Ok(logits) => self.advance(&parts, &logits),
             Err(error) if parts.len() == 1 => {
@@ -34,6 +37,21 @@ impl Worker {
                 tracing::warn!(%error, "a step failed; its sequences are computed one by one");
                 self.one_by_one(&parts);
             }
+        }
+    }
+
+    /// Lets the draft model read and guess, where there is one. Without its guesses the step is as good.
+    fn draft(&mut self, parts: &[Part]) {
+        let Some(drafter) = &mut self.drafter else {
+            return;
+        };
+        let (running, max_draft) = (&mut self.running, self.config.max_draft);
+        let pass = || drafter.run(running, parts, max_draft, Sequence::room_for_guesses);
+        // Whatever a broken pass leaves behind in the cache is written anew before it is read.
+        let outcome = catch_unwind(AssertUnwindSafe(pass)).unwrap_or_else(|p| Err(panicked(&*p)));
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "the draft model failed");
+            self.running.iter_mut().for_each(|s| s.draft.clear());
         }
     }
 
@@ -159,6 +177,7 @@ impl Worker {
                 adapter: leader.adapter,
                 siblings: Vec::new(),
                 computed: leader.computed,
+                drafted: leader.drafted,
                 draft: Vec::new(),
                 blocks: leader.blocks.clone(),
                 published: leader.published,
@@ -275,6 +294,8 @@ impl Sequence {
             drafted: draft.len(),
             done: false,
         };
+        // The draft model has not read the last of its own guesses.
+        let read = draft.len().saturating_sub(1);
         let mut guesses = draft.into_iter();
         for logits in rows {
             let allowed = self.guide.as_mut().map(Guide::mask).transpose()?;
@@ -295,6 +316,7 @@ impl Sequence {
             }
             // The guess was right: what was computed for it holds.
             self.computed += 1;
+            self.drafted += usize::from(next.tokens <= read);
         }
         Ok(next)
     }

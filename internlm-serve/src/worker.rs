@@ -13,6 +13,7 @@ use crate::inbox::{Closing, Inbox, Job, Mail};
 use crate::metrics::Metrics;
 use crate::response::{Answer, Sender};
 use crate::sequence::{RequestId, Sequence};
+use crate::speculate::Drafter;
 
 /// A request that is not done.
 pub(crate) struct Active {
@@ -30,6 +31,7 @@ pub(crate) struct Worker {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) cache: PagedCache,
     pub(crate) adapters: AdapterSet,
+    pub(crate) drafter: Option<Drafter>,
     pub(crate) blocks: Blocks,
     pub(crate) requests: HashMap<RequestId, Active>,
     /// By falling priority, then in the order of arrival.
@@ -52,6 +54,7 @@ impl Worker {
         inbox: Arc<Inbox>,
         cache: PagedCache,
         adapters: AdapterSet,
+        drafter: Option<Drafter>,
     ) -> Self {
         Self {
             text,
@@ -60,6 +63,7 @@ impl Worker {
             blocks: Blocks::new(cache.num_blocks()),
             cache,
             adapters,
+            drafter,
             requests: HashMap::new(),
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -81,7 +85,6 @@ impl Worker {
             }
         }
         let _end = End(self.inbox.clone());
-        self.report();
         loop {
             let Mail {
                 jobs,
@@ -223,7 +226,7 @@ impl Worker {
     }
 
     /// Tells the handles how things are.
-    fn report(&mut self) {
+    pub(crate) fn report(&mut self) {
         let counts = std::mem::take(&mut self.counts);
         let in_use = self.blocks.total() - self.blocks.available();
         let (total, idle) = (self.blocks.total(), self.blocks.idle());

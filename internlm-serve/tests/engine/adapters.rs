@@ -1,7 +1,7 @@
 //! Several adapters over one base, in one batch.
 
 use internlm_model::{LoraAdapter, LoraConfig};
-use internlm_serve::{Engine, EngineConfig, Error, Request};
+use internlm_serve::{Engine, EngineConfig, Error, Models, Request};
 
 use crate::common::{ids, model, request, said, sampled};
 
@@ -40,11 +40,14 @@ fn adapters() -> Vec<LoraAdapter> {
         .collect()
 }
 
+fn models(adapters: Vec<LoraAdapter>) -> Models {
+    let base = Models::new(model("internlm2", 7));
+    adapters.into_iter().fold(base, Models::with_adapter)
+}
+
 #[test]
 fn each_request_has_the_adapter_that_it_names() {
-    let engine = || {
-        Engine::with_adapters(model("internlm2", 7), adapters(), EngineConfig::default()).unwrap()
-    };
+    let engine = || Engine::new(models(adapters()), EngineConfig::default()).unwrap();
     let together = engine();
     assert_eq!(together.adapters(), ["a", "b"]);
     // The same prompt again and again: blocks are found, but not those of another adapter.
@@ -74,8 +77,7 @@ fn each_request_has_the_adapter_that_it_names() {
 
 #[test]
 fn names_must_be_there_and_differ() {
-    let engine =
-        Engine::with_adapters(model("internlm2", 7), adapters(), EngineConfig::default()).unwrap();
+    let engine = Engine::new(models(adapters()), EngineConfig::default()).unwrap();
     let chat = request(&ids(8, 1), sampled(3, 3));
     let refused = engine
         .submit(Request::new(chat).with_adapter("c"))
@@ -90,11 +92,11 @@ fn names_must_be_there_and_differ() {
         ),
         "{refused}"
     );
-    let twins = adapters()
+    let twins: Vec<_> = adapters()
         .into_iter()
         .map(|adapter| adapter.with_name("x"))
         .collect();
-    let refused = Engine::with_adapters(model("internlm2", 7), twins, EngineConfig::default());
+    let refused = Engine::new(models(twins), EngineConfig::default());
     assert!(matches!(
         refused,
         Err(Error::Config {

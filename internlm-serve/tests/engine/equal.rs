@@ -5,7 +5,7 @@ use internlm_core::ChatModel;
 use internlm_core::scorer::{ScoreRequest, Tokens};
 use internlm_core::{SamplingParams, Scorer};
 use internlm_serve::config::{KvCacheDtype, PromptLookup};
-use internlm_serve::{Engine, EngineConfig, Request};
+use internlm_serve::{Engine, EngineConfig, Error, Models, Request};
 
 use crate::common::{alone, blocks, engine, ids, model, request, said, sampled, settle};
 
@@ -244,4 +244,63 @@ fn guesses_change_nothing() {
         );
         assert_eq!(metrics.blocks_in_use, 0);
     }
+}
+
+/// A draft model that is right always, sometimes or never, over a cache with room and without: the answers stay.
+#[test]
+fn guesses_of_a_model_change_nothing() {
+    for model_type in ["internlm2", "internlm"] {
+        let reference = model(model_type, 7);
+        for (draft, block_count) in [(7, 60), (7, 9), (8, 60), (8, 9)] {
+            let models = Models::new(model(model_type, 7)).with_draft(model(model_type, draft));
+            // The draft's cache takes as much again; InternLM 1 has twice the heads.
+            let heads = if model_type == "internlm" { 2 } else { 1 };
+            let config = EngineConfig::default()
+                .with_cache(blocks(2 * heads * block_count))
+                .with_max_batch(5)
+                .with_prefill_chunk_beside_decode(30);
+            let engine = Engine::new(models, config).unwrap();
+            assert_eq!(engine.metrics().blocks_total, block_count);
+            let requests: Vec<_> = (0..6)
+                .map(|i| {
+                    let sampling = match i % 2 {
+                        0 => SamplingParams::greedy().with_max_new_tokens(130 + i),
+                        _ => sampled(i as u64, 150 + i).with_temperature(0.7),
+                    };
+                    request(
+                        &ids(20 + 7 * i, (i % 4) as u64),
+                        sampling.with_ignore_eos(true),
+                    )
+                })
+                .collect();
+            for _ in 0..2 {
+                let running: Vec<_> = requests
+                    .iter()
+                    .map(|r| engine.submit(r.clone()).unwrap())
+                    .collect();
+                for (request, response) in requests.iter().zip(running) {
+                    let got = said(response.complete().unwrap());
+                    assert_eq!(
+                        got,
+                        alone(&reference, request),
+                        "{model_type} {draft} {block_count}"
+                    );
+                }
+            }
+            let metrics = settle(&engine);
+            assert!(metrics.drafted_tokens > 0);
+            if draft == 7 {
+                // Of greedy answers, 804 tokens, every guess of the model itself is right.
+                assert!(metrics.accepted_tokens > 500, "{metrics:?}");
+            }
+            assert_eq!(metrics.preemptions > 0, block_count == 9, "{metrics:?}");
+        }
+    }
+}
+
+#[test]
+fn a_draft_model_must_have_the_tokenizer() {
+    let models = Models::new(model("internlm2", 7)).with_draft(crate::common::padded_model());
+    let refused = Engine::new(models, EngineConfig::default());
+    assert!(matches!(refused, Err(Error::Config { field: "draft", .. })));
 }
