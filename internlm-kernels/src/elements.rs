@@ -15,7 +15,17 @@ pub enum Elements<'a> {
     Bf16(&'a [bf16]),
 }
 
-impl Elements<'_> {
+impl<'a> Elements<'a> {
+    /// `len` elements from `start` on.
+    #[inline(always)]
+    pub(crate) fn part(self, start: usize, len: usize) -> Elements<'a> {
+        match self {
+            Elements::F32(s) => Elements::F32(&s[start..start + len]),
+            Elements::F16(s) => Elements::F16(&s[start..start + len]),
+            Elements::Bf16(s) => Elements::Bf16(&s[start..start + len]),
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         match self {

@@ -173,26 +173,13 @@ impl Rows<'_> {
             let keys = BLOCK.min(end - start);
             let (k, v) = (&self.sequence.keys, &self.sequence.values);
             let (k_row, v_row) = (self.cached(k, start), self.cached(v, start));
-            let of = |row: usize| row * head_dim..(row + keys) * head_dim;
             // The keys ask for the values of the block, and those for the next keys.
             let next = self.address(v, start);
             scores.fill(0.0);
-            match k.elements {
-                KvElements::Dense(Elements::F32(k)) => {
-                    self.score(s, packed, &k[of(k_row)], next, &mut scores);
-                }
-                KvElements::Dense(Elements::F16(k)) => {
-                    self.score(s, packed, &k[of(k_row)], next, &mut scores);
-                }
-                KvElements::Dense(Elements::Bf16(k)) => {
-                    self.score(s, packed, &k[of(k_row)], next, &mut scores);
-                }
-                quantized => {
-                    widened.resize(keys * head_dim, 0.0);
-                    quantized.dequantize(k_row, keys, &mut widened);
-                    let here = widened.as_ptr().cast();
-                    self.score(s, packed, &widened, here, &mut scores);
-                }
+            match self.block(s, k.elements, k_row, keys, &mut widened) {
+                Elements::F32(k) => self.score(s, packed, k, next, &mut scores),
+                Elements::F16(k) => self.score(s, packed, k, next, &mut scores),
+                Elements::Bf16(k) => self.score(s, packed, k, next, &mut scores),
             }
             for row in 0..rows {
                 limits[row] = self.visible(row).saturating_sub(start).min(keys);
@@ -204,22 +191,36 @@ impl Rows<'_> {
                 }
             }
             let next = self.address(k, start + BLOCK);
-            match v.elements {
-                KvElements::Dense(Elements::F32(v)) => {
-                    self.add_values(s, &scores, &limits, &v[of(v_row)], next, state);
-                }
-                KvElements::Dense(Elements::F16(v)) => {
-                    self.add_values(s, &scores, &limits, &v[of(v_row)], next, state);
-                }
-                KvElements::Dense(Elements::Bf16(v)) => {
-                    self.add_values(s, &scores, &limits, &v[of(v_row)], next, state);
-                }
-                quantized => {
-                    widened.resize(keys * head_dim, 0.0);
-                    quantized.dequantize(v_row, keys, &mut widened);
-                    let here = widened.as_ptr().cast();
-                    self.add_values(s, &scores, &limits, &widened, here, state);
-                }
+            match self.block(s, v.elements, v_row, keys, &mut widened) {
+                Elements::F32(v) => self.add_values(s, &scores, &limits, v, next, state),
+                Elements::F16(v) => self.add_values(s, &scores, &limits, v, next, state),
+                Elements::Bf16(v) => self.add_values(s, &scores, &limits, v, next, state),
+            }
+        }
+    }
+
+    /// Some rows of the cache from `row` on; those that are quantized as values in `widened`.
+    #[inline(always)]
+    fn block<'b, S: Simd>(
+        &self,
+        s: S,
+        elements: KvElements<'b>,
+        row: usize,
+        rows: usize,
+        widened: &'b mut Vec<f32>,
+    ) -> Elements<'b> {
+        let head_dim = self.shape.head_dim;
+        match elements {
+            KvElements::Dense(elements) => elements.part(row * head_dim, rows * head_dim),
+            elements => {
+                widened.resize(rows * head_dim, 0.0);
+                s.call(Widen {
+                    elements,
+                    row,
+                    rows,
+                    out: widened,
+                });
+                Elements::F32(widened)
             }
         }
     }
@@ -347,6 +348,21 @@ impl Kernel for Attend<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         self.rows.attend_here(s, self.packed, self.span, self.state);
+    }
+}
+
+/// [`KvElements::dequantize`] as a function of its own.
+struct Widen<'a> {
+    elements: KvElements<'a>,
+    row: usize,
+    rows: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Widen<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.elements.dequantize(self.row, self.rows, self.out);
     }
 }
 
