@@ -162,7 +162,7 @@ impl Rows<'_> {
 
     #[inline(always)]
     fn attend_here<S: Simd>(&self, s: S, packed: &[f32], span: usize, state: &mut State) {
-        let (rows, width, head_dim) = (self.len(), self.width(), self.shape.head_dim);
+        let (rows, width) = (self.len(), self.width());
         state.reset(rows, width);
         let mut scores = vec![0.0; rows * BLOCK];
         let mut limits = vec![0; rows];
