@@ -43,8 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     #[cfg(feature = "sentencepiece")]
     let sentencepiece = sentencepiece::SentencePieceProcessor::open(model)?;
 
-    #[allow(unused_mut, reason = "only the feature below adds to it")]
-    let mut engines: Vec<(&str, Encode<'_>)> = vec![
+    let engines: Vec<(&str, Encode<'_>)> = vec![
         (
             "internlm-tokenize",
             Box::new(|text| ours.encode(text, EncodeOptions::default()).unwrap_or_default()),
@@ -62,13 +61,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         ),
     ];
     #[cfg(feature = "sentencepiece")]
-    engines.push((
-        "sentencepiece",
-        Box::new(|text| {
-            let pieces = sentencepiece.encode(text).unwrap_or_default();
-            pieces.iter().map(|piece| piece.id).collect()
-        }),
-    ));
+    let engines = {
+        let mut engines = engines;
+        engines.push((
+            "sentencepiece",
+            Box::new(|text| {
+                let pieces = sentencepiece.encode(text).unwrap_or_default();
+                pieces.iter().map(|piece| piece.id).collect()
+            }),
+        ));
+        engines
+    };
 
     let lines: Vec<&str> = text.lines().collect();
     let (kib, kib16) = (documents(&text, 1 << 10), documents(&text, 16 << 10));

@@ -26,9 +26,9 @@ pub(super) fn int8(compute: &Compute, task: &Task<'_>) {
     {
         let isa = compute.isa();
         let four = task.matrix.shape().bits == 4;
-        // SAFETY of all: a `Compute` holds no level that the processor lacks (`Isa::check`), and
-        // `has_vnni` is what the processor says.
         if is_avx512(isa) {
+            // SAFETY: a `Compute` holds no level that the processor lacks (`Isa::check`), and `has_vnni` is
+            // what the processor says.
             return unsafe {
                 match (compute.has_vnni(), four) {
                     (true, true) => avx512::vnni::<4>(task),
@@ -39,7 +39,7 @@ pub(super) fn int8(compute: &Compute, task: &Task<'_>) {
             };
         }
         if isa == Isa::Avx2 {
-            // SAFETY: see above.
+            // SAFETY: a `Compute` holds no level that the processor lacks (`Isa::check`).
             return unsafe {
                 if four {
                     avx2::int8::<4>(task)

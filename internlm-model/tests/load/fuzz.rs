@@ -1,5 +1,4 @@
 //! Seeded mutations of valid input.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 /// How many cases a fuzz loop tries: `INTERNLM_FUZZ_CASES`, else 2,000.
 pub(crate) fn cases() -> usize {

@@ -132,8 +132,7 @@ mod tests {
 
     use super::*;
 
-    #[derive(Debug, Deserialize)]
-    #[allow(dead_code, reason = "only read")]
+    #[derive(Debug, Deserialize, PartialEq)]
     struct Fields {
         a: Option<u32>,
         list: Option<Vec<u32>>,
@@ -144,6 +143,16 @@ mod tests {
         let error = parse::<Fields>(body.as_bytes()).unwrap_err();
         assert_eq!(error.param.as_deref(), want, "{}", error.message);
         assert_eq!(error.status, StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn a_good_body_is_read() {
+        let fields: Fields = parse(b"{\"a\": 1, \"list\": [2], \"other\": []}").unwrap();
+        let want = Fields {
+            a: Some(1),
+            list: Some(vec![2]),
+        };
+        assert_eq!(fields, want);
     }
 
     #[test]
