@@ -1,10 +1,13 @@
 //! Packed weights against the codes they are made of, and their products against candle's.
 
+mod parts;
+
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use internlm_kernels::{Activation, Compute, PackedShape, ScaleType, ZeroType};
 use internlm_quant::{Codes, Error, PackedBuilder, PackedWeight, Weight, Zeros};
+use parts::slice;
 use proptest::prelude::*;
 
 /// Reproducible codes with scales that half precision holds.
@@ -189,21 +192,6 @@ fn rows_are_those_of_the_whole() -> Result<(), Error> {
     assert_eq!(values(&Weight::Dense(whole).rows(&ids)?), values(&want));
     assert!(matches!(weight.rows(&[20]), Err(Error::Kernel(_))));
     Ok(())
-}
-
-/// Some rows of codes with zero points.
-fn slice(whole: &Codes, rows: std::ops::Range<usize>) -> Codes {
-    let groups = rows.start * whole.groups()..rows.end * whole.groups();
-    let Zeros::Points(points) = &whole.zeros else {
-        unreachable!("made with points")
-    };
-    Codes {
-        rows: rows.len(),
-        codes: whole.codes[rows.start * whole.columns..rows.end * whole.columns].to_vec(),
-        scales: whole.scales[groups.clone()].to_vec(),
-        zeros: Zeros::Points(points[groups].to_vec()),
-        ..whole.clone()
-    }
 }
 
 #[test]

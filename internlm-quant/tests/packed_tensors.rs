@@ -1,6 +1,8 @@
 //! Packed tensors against the codes that they are made of, packed weights and dense ones. On the CPU, and
 //! with the features `cuda` and `metal` on such a device too, if there is one.
 
+mod parts;
+
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -10,6 +12,7 @@ use internlm_quant::ggml::GgmlType;
 use internlm_quant::{
     Codes, Error, PackedBuilder, PackedTensors, PackedTensorsBuilder, PackedWeight, Weight, Zeros,
 };
+use parts::slice;
 use proptest::prelude::*;
 
 /// What a file stores scales as.
@@ -304,21 +307,6 @@ fn gradients_pass_through_to_the_input() -> Result<(), Error> {
         assert!(max_diff(got, &want) < 1e-5);
     }
     Ok(())
-}
-
-/// Some rows of codes with zero points.
-fn slice(whole: &Codes, rows: std::ops::Range<usize>) -> Codes {
-    let groups = rows.start * whole.groups()..rows.end * whole.groups();
-    let Zeros::Points(points) = &whole.zeros else {
-        unreachable!("made with points")
-    };
-    Codes {
-        rows: rows.len(),
-        codes: whole.codes[rows.start * whole.columns..rows.end * whole.columns].to_vec(),
-        scales: whole.scales[groups.clone()].to_vec(),
-        zeros: Zeros::Points(points[groups].to_vec()),
-        ..whole.clone()
-    }
 }
 
 fn form(n: usize, k: usize) -> PackedShape {

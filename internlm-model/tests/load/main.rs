@@ -13,6 +13,7 @@ mod checkpoint;
 mod common;
 mod formats;
 mod fuzz;
+mod goldens;
 mod head;
 mod int8;
 mod mutated;

@@ -1,18 +1,16 @@
 //! Packed matrices as other devices hold them, on the CPU: against the kernels' form and the goldens.
 
-use std::collections::BTreeMap;
-
-use candle_core::{DType, Device, Tensor};
+use candle_core::DType;
 use internlm_kernels::Activation;
-use internlm_model::batch::Logits;
 use internlm_model::context::Mode;
 use internlm_model::load::{HeadWeights, Prepared};
-use internlm_model::{Batch, CausalLm, Context, LoadConfig, QuantizationConfig};
+use internlm_model::{CausalLm, LoadConfig, QuantizationConfig};
 use serde_json::json;
 
 use crate::blocks::{finer_values, wide, write};
 use crate::checkpoint::*;
-use crate::common::{max_abs_diff, shared};
+use crate::common::max_abs_diff;
+use crate::goldens::{self, logits};
 use crate::words_writer::*;
 
 fn kernels() -> LoadConfig {
@@ -23,57 +21,14 @@ fn in_tensors() -> LoadConfig {
     kernels().with_packed_tensors(true)
 }
 
-fn logits(model: &CausalLm, ids: &[u32], mode: Mode) -> Vec<f32> {
-    let mut cache = model.new_cache().unwrap();
-    let mut batch = Batch::new();
-    batch.push(0, ids, 0, ids.len(), Logits::All).unwrap();
-    let mut context = Context::new(&mut cache).with_mode(mode);
-    let out = model.forward(&batch, &mut context);
-    out.unwrap().to_vec2::<f32>().unwrap().concat()
-}
-
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
-}
-
-/// Values of the makers' code and logits of these (`goldens/awq/README.md`), with all operations that
-/// another device would run (`Mode::Train`), and with the kernels around the products.
+/// With all operations that another device would run (`Mode::Train`), and with the kernels around the products.
 #[test]
 fn goldens_of_autoawq_and_lmdeploy() {
-    let Some(goldens) = shared("goldens/awq") else {
-        return;
-    };
-    let mut folders = 0;
-    for entry in std::fs::read_dir(goldens).unwrap() {
-        let golden = entry.unwrap().path();
-        let folder = golden.join("awq");
-        if !folder.exists() {
-            continue;
-        }
-        folders += 1;
-        let at = golden.display();
-        let model = load_with(&folder, in_tensors()).unwrap();
-        assert!(model.is_packed());
-        let read =
-            |name: &str| candle_core::safetensors::load(golden.join(name), &Device::Cpu).unwrap();
-        let ours: BTreeMap<_, _> = model.tensors().unwrap().into_iter().collect();
-        for (name, want) in read("dequantized_f32.safetensors") {
-            let diff = max_abs_diff(&values(&ours[&name]), &values(&want));
-            assert!(diff <= 1e-6, "{at} {name}: {diff}");
-        }
-        let for_kernels = load_with(&folder, kernels()).unwrap();
-        assert!(bits(&model) == bits(&for_kernels), "{at}");
-
-        let ids: Vec<Vec<u32>> =
-            serde_json::from_slice(&std::fs::read(golden.join("eval_ids.json")).unwrap()).unwrap();
-        let want = values(&read("logits.safetensors")["logits_awq_dequant_f32"]);
-        for mode in [Mode::Train, Mode::Infer] {
-            let all = ids.iter().flat_map(|ids| logits(&model, ids, mode));
-            let diff = max_abs_diff(&all.collect::<Vec<_>>(), &want);
-            assert!(diff <= 1e-3, "{at} {mode:?}: {diff}");
-        }
-    }
-    assert!(folders >= 5, "{folders}");
+    let modes = [Mode::Train, Mode::Infer];
+    goldens::check(&in_tensors(), &modes, |folder, model, _| {
+        let for_kernels = load_with(folder, kernels()).unwrap();
+        assert!(bits(model) == bits(&for_kernels), "{}", folder.display());
+    });
 }
 
 /// Embedding, head and all matrices packed, in segments where neighbours differ.

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::DType;
 use internlm_kernels::Activation;
-use internlm_model::batch::Logits;
-use internlm_model::{Batch, CausalLm, Context, Error, LoadConfig};
+use internlm_model::context::Mode;
+use internlm_model::{CausalLm, Error, LoadConfig};
 use internlm_quant::Error as QuantError;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
 use crate::checkpoint::*;
-use crate::common::{max_abs_diff, shared};
+use crate::common::max_abs_diff;
+use crate::goldens::{self, values};
 use crate::torch_writer::torch_of;
 use crate::words_writer::*;
 
@@ -20,59 +21,19 @@ fn exact() -> LoadConfig {
 }
 
 fn logits(model: &CausalLm, ids: &[u32]) -> Vec<f32> {
-    let mut cache = model.new_cache().unwrap();
-    let mut batch = Batch::new();
-    batch.push(0, ids, 0, ids.len(), Logits::All).unwrap();
-    let out = model.forward(&batch, &mut Context::new(&mut cache));
-    out.unwrap().to_vec2::<f32>().unwrap().concat()
+    goldens::logits(model, ids, Mode::Infer)
 }
 
-fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
-}
-
-/// Weights as dequantized by the makers' code, and logits of those (`goldens/awq/README.md`).
 #[test]
 fn goldens_of_autoawq_and_lmdeploy() {
-    let Some(goldens) = shared("goldens/awq") else {
-        return;
-    };
-    let mut folders = 0;
-    for entry in std::fs::read_dir(goldens).unwrap() {
-        let golden = entry.unwrap().path();
-        let folder = golden.join("awq");
-        if !folder.exists() {
-            continue;
-        }
-        folders += 1;
-        let model = load_with(&folder, exact()).unwrap();
-        assert!(model.is_packed());
-        let read =
-            |name: &str| candle_core::safetensors::load(golden.join(name), &Device::Cpu).unwrap();
-        let ours: std::collections::BTreeMap<_, _> = model.tensors().unwrap().into_iter().collect();
-        for (name, want) in read("dequantized_f32.safetensors") {
-            let (got, want) = (values(&ours[&name]), values(&want));
-            assert!(
-                max_abs_diff(&got, &want) <= 1e-6,
-                "{} {name}",
-                golden.display()
-            );
-        }
-        let ids: Vec<Vec<u32>> =
-            serde_json::from_slice(&std::fs::read(golden.join("eval_ids.json")).unwrap()).unwrap();
-        let want = values(&read("logits.safetensors")["logits_awq_dequant_f32"]);
-        let got: Vec<f32> = ids.iter().flat_map(|ids| logits(&model, ids)).collect();
-        let diff = max_abs_diff(&got, &want);
-        assert!(diff <= 1e-3, "{}: {diff}", golden.display());
-
-        let dense = load_with(&folder, exact().with_packed(false)).unwrap();
+    goldens::check(&exact(), &[Mode::Infer], |folder, model, ids| {
+        let dense = load_with(folder, exact().with_packed(false)).unwrap();
         assert!(!dense.is_packed());
-        assert!(bits(&dense) == bits(&model), "{}", golden.display());
+        assert!(bits(&dense) == bits(model), "{}", folder.display());
         let alone = exact().with_mmap(false).with_threads(1);
-        let alone = load_with(&folder, alone).unwrap();
-        assert_eq!(logits(&alone, &ids[0]), logits(&model, &ids[0]));
-    }
-    assert!(folders >= 5, "{folders}");
+        let alone = load_with(folder, alone).unwrap();
+        assert_eq!(logits(&alone, &ids[0]), logits(model, &ids[0]));
+    });
 }
 
 /// The same folder as `pytorch_model.bin`.

@@ -1,14 +1,13 @@
 //! Small models with a tokenizer of bytes.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
-use std::sync::OnceLock;
+mod bytes;
 
 use internlm_core::chat_model::{Completion, Input};
 use internlm_core::{ChatModel, ChatRequest, SamplingParams};
 use internlm_model::{CausalLm, Config, LoadConfig, TextModel};
 use internlm_serve::config::CacheBudget;
 use internlm_serve::{Engine, EngineConfig};
-use internlm_tokenize::Tokenizer;
 
 pub(crate) const SPECIAL: [&str; 9] = [
     "<unk>",
@@ -21,50 +20,6 @@ pub(crate) const SPECIAL: [&str; 9] = [
     "<|plugin|>",
     "<|interpreter|>",
 ];
-
-/// What byte-level BPE writes for a byte (GPT-2's `bytes_to_unicode`).
-fn byte_char(byte: u8) -> char {
-    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    if printable(byte) {
-        return char::from(byte);
-    }
-    let rank = (0..byte).filter(|&b| !printable(b)).count() as u32;
-    char::from_u32(256 + rank).expect("a character")
-}
-
-/// A `tokenizer.json` whose tokens are the bytes, then [`SPECIAL`].
-pub(crate) fn tokenizer() -> Tokenizer {
-    static FILES: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let folder = FILES.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let vocab: serde_json::Map<String, serde_json::Value> = (0..=255u8)
-            .map(|byte| (byte_char(byte).to_string(), byte.into()))
-            .collect();
-        let added: Vec<_> = SPECIAL
-            .iter()
-            .enumerate()
-            .map(|(i, token)| {
-                serde_json::json!({"id": 256 + i, "content": token, "special": true,
-                    "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
-            })
-            .collect();
-        let tokenizer = serde_json::json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-            "normalizer": null, "post_processor": null,
-            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
-            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
-            "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []},
-        });
-        let config = serde_json::json!({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
-            "tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": false});
-        for (name, value) in [("tokenizer.json", tokenizer), ("tokenizer_config.json", config)] {
-            std::fs::write(folder.path().join(name), value.to_string()).expect("a file");
-        }
-        folder
-    });
-    Tokenizer::load(folder.path()).expect("the tokenizer loads")
-}
 
 /// A decoder with random weights: `"internlm2"` with grouped queries, or `"internlm"` (1), which keeps raw keys.
 /// Its context is 600 tokens, those past 100 by dynamic NTK.
@@ -89,7 +44,7 @@ fn model_of(model_type: &str, seed: u64, vocab_size: usize) -> TextModel {
     let config = Config::from_json("config.json".as_ref(), json.as_bytes()).expect("a config");
     let options = LoadConfig::default().with_threads(2);
     let model = CausalLm::random(config, seed, options).expect("a model");
-    TextModel::new(model, tokenizer()).expect("a text model")
+    TextModel::new(model, bytes::tokenizer(&SPECIAL, &[])).expect("a text model")
 }
 
 pub(crate) fn engine(config: EngineConfig) -> Engine {
@@ -147,4 +102,17 @@ pub(crate) fn said(mut completion: Completion) -> Completion {
 /// What the model says without an engine.
 pub(crate) fn alone(model: &TextModel, request: &ChatRequest) -> Completion {
     model.complete(request).expect("an answer")
+}
+
+/// Hands in all requests at once: each must hear what it would hear from the model alone.
+#[track_caller]
+pub(crate) fn check_together(engine: &Engine, reference: &TextModel, requests: &[ChatRequest]) {
+    let running: Vec<_> = requests
+        .iter()
+        .map(|request| engine.submit(request.clone()).expect("it is taken in"))
+        .collect();
+    for (index, (request, response)) in requests.iter().zip(running).enumerate() {
+        let got = said(response.complete().expect("an answer"));
+        assert_eq!(got, alone(reference, request), "request {index}");
+    }
 }

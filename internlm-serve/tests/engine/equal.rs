@@ -7,7 +7,9 @@ use internlm_core::{SamplingParams, Scorer};
 use internlm_serve::config::{KvCacheDtype, PromptLookup};
 use internlm_serve::{Engine, EngineConfig, Error, Models, Request};
 
-use crate::common::{alone, blocks, engine, ids, model, request, said, sampled, settle};
+use crate::common::{
+    alone, blocks, check_together, engine, ids, model, request, said, sampled, settle,
+};
 
 /// Prompts around blocks and the length at which dynamic NTK begins.
 const LENGTHS: [usize; 10] = [1, 5, 63, 64, 65, 90, 99, 130, 200, 333];
@@ -44,16 +46,7 @@ fn a_batch_gives_the_answers_that_each_has_alone() {
                 .enumerate()
                 .map(|(i, &len)| request(&ids(len, i as u64), sampled(i as u64, 20 + 3 * i)))
                 .collect();
-            let running: Vec<_> = requests
-                .iter()
-                .map(|r| engine.submit(r.clone()).unwrap())
-                .collect();
-            for (request, response) in requests.iter().zip(running) {
-                assert_eq!(
-                    said(response.complete().unwrap()),
-                    alone(&reference, request)
-                );
-            }
+            check_together(&engine, &reference, &requests);
             settle(&engine);
         }
     }
@@ -117,16 +110,7 @@ fn preempted_sequences_say_the_same() {
                 request(&ids(40 + 9 * i, i as u64), sampling)
             })
             .collect();
-        let running: Vec<_> = requests
-            .iter()
-            .map(|r| engine.submit(r.clone()).unwrap())
-            .collect();
-        for (request, response) in requests.iter().zip(running) {
-            assert_eq!(
-                said(response.complete().unwrap()),
-                alone(&reference, request)
-            );
-        }
+        check_together(&engine, &reference, &requests);
         let metrics = settle(&engine);
         assert!(metrics.preemptions > 0, "{metrics:?}");
         assert_eq!((metrics.blocks_in_use, metrics.blocks_total), (0, 9));
@@ -225,17 +209,7 @@ fn guesses_change_nothing() {
                 request(&pattern[..20 + 6 * i], sampling)
             })
             .collect();
-        let running: Vec<_> = requests
-            .iter()
-            .map(|r| engine.submit(r.clone()).unwrap())
-            .collect();
-        for (request, response) in requests.iter().zip(running) {
-            assert_eq!(
-                said(response.complete().unwrap()),
-                alone(&reference, request),
-                "{model_type}"
-            );
-        }
+        check_together(&engine, &reference, &requests);
         let metrics = settle(&engine);
         assert!(metrics.accepted_tokens > 0, "{metrics:?}");
         assert!(
@@ -274,18 +248,7 @@ fn guesses_of_a_model_change_nothing() {
                 })
                 .collect();
             for _ in 0..2 {
-                let running: Vec<_> = requests
-                    .iter()
-                    .map(|r| engine.submit(r.clone()).unwrap())
-                    .collect();
-                for (request, response) in requests.iter().zip(running) {
-                    let got = said(response.complete().unwrap());
-                    assert_eq!(
-                        got,
-                        alone(&reference, request),
-                        "{model_type} {draft} {block_count}"
-                    );
-                }
+                check_together(&engine, &reference, &requests);
             }
             let metrics = settle(&engine);
             assert!(metrics.drafted_tokens > 0);

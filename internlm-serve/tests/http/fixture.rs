@@ -1,7 +1,9 @@
 //! A server over a small model.
 
+#[path = "../common/bytes.rs"]
+mod bytes;
+
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,6 @@ use internlm_core::SamplingParams;
 use internlm_model::{CausalLm, Config, LoadConfig, TextModel};
 use internlm_serve::http::{self, ServerConfig};
 use internlm_serve::{Engine, EngineConfig};
-use internlm_tokenize::Tokenizer;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -43,52 +44,6 @@ pub(crate) const WEATHER: u32 = 266;
 pub(crate) const TIME: u32 = 267;
 pub(crate) const VOCAB_SIZE: u32 = 268;
 
-/// What byte-level BPE writes for a byte (GPT-2's `bytes_to_unicode`).
-fn spelling(byte: u8) -> char {
-    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    if printable(byte) {
-        return char::from(byte);
-    }
-    let rank = (0..byte).filter(|&b| !printable(b)).count() as u32;
-    char::from_u32(256 + rank).unwrap()
-}
-
-fn tokenizer() -> Tokenizer {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let vocab: serde_json::Map<String, Value> = (0..=255u8)
-            .map(|byte| (spelling(byte).to_string(), byte.into()))
-            .collect();
-        let special = SPECIAL.iter().map(|token| (token, true));
-        let words = WORDS.iter().map(|token| (token, false));
-        let added: Vec<_> = special
-            .chain(words)
-            .zip(256..)
-            .map(|((token, special), id)| {
-                json!({"id": id, "content": token, "special": special, "single_word": false,
-                    "lstrip": false, "rstrip": false, "normalized": false})
-            })
-            .collect();
-        let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
-            "use_regex": false});
-        let tokenizer = json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-            "normalizer": null, "post_processor": null, "pre_tokenizer": bytes, "decoder": bytes,
-            "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab,
-                "merges": []},
-        });
-        let config = json!({"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": false,
-            "tokenizer_class": "PreTrainedTokenizerFast"});
-        for (name, value) in [("tokenizer.json", tokenizer), ("tokenizer_config.json", config)] {
-            std::fs::write(folder.path().join(name), value.to_string()).unwrap();
-        }
-        folder
-    });
-    Tokenizer::load(folder.path()).unwrap()
-}
-
 /// Tokens that fit the small model's context.
 pub(crate) const CONTEXT: usize = 1 << 16;
 
@@ -104,7 +59,7 @@ fn model(reward: bool) -> TextModel {
     }
     let config = Config::from_json("config.json".as_ref(), json.to_string().as_bytes()).unwrap();
     let model = CausalLm::random(config, 7, LoadConfig::default().with_threads(1)).unwrap();
-    TextModel::new(model, tokenizer()).unwrap()
+    TextModel::new(model, bytes::tokenizer(&SPECIAL, &WORDS)).unwrap()
 }
 
 /// An engine with a cache of this many tokens.
