@@ -1,6 +1,10 @@
 //! The trait of everything that scores texts.
 
+mod spans;
+
 use serde::{Deserialize, Serialize};
+
+pub use spans::{ScoredIds, SpanEncoder};
 
 use crate::error::Result;
 use crate::message::Message;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use internlm_core::scorer::TokenScore;
+use internlm_core::scorer::{ScoredIds, TokenScore};
 
 use crate::batch::{Batch, Logits};
 use crate::causal_lm::CausalLm;
@@ -23,6 +23,15 @@ pub struct ScoreSpan<'a> {
     pub ids: &'a [u32],
     /// How many of the last ones are scored; fewer than all, for the first has no context.
     pub scored: usize,
+}
+
+impl<'a> From<&'a ScoredIds> for ScoreSpan<'a> {
+    fn from(ids: &'a ScoredIds) -> Self {
+        Self {
+            ids: &ids.ids,
+            scored: ids.scored,
+        }
+    }
 }
 
 impl CausalLm {

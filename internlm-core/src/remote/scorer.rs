@@ -15,13 +15,10 @@ use super::config::Dialect;
 use super::request::{messages_json, tools_json};
 use crate::error::{Error, Result};
 use crate::message::Message;
-use crate::scorer::{ModelFacts, ScoreRequest, Scorer, TokenScore, Tokens};
+use crate::scorer::{ModelFacts, ScoreRequest, ScoredIds, Scorer, SpanEncoder, TokenScore, Tokens};
 use crate::tool::ToolSpec;
 
 const PROMPT_LOGPROBS: &str = "log-probabilities of a prompt";
-
-/// Token ids, and how many of the last ones are scored.
-type Span = (Vec<u32>, usize);
 
 #[derive(Deserialize)]
 struct Echoes {
@@ -64,7 +61,9 @@ struct Encoder<'a> {
     known: HashMap<(String, bool), Vec<u32>>,
 }
 
-impl Encoder<'_> {
+impl SpanEncoder for Encoder<'_> {
+    type Error = Error;
+
     fn encode(&mut self, text: &str, add_bos: bool) -> Result<Vec<u32>> {
         let key = (text.to_owned(), add_bos);
         if let Some(ids) = self.known.get(&key) {
@@ -75,84 +74,25 @@ impl Encoder<'_> {
         Ok(ids)
     }
 
-    fn ids(&mut self, tokens: &Tokens, add_bos: bool) -> Result<Vec<u32>> {
-        match tokens {
-            Tokens::Text(text) => self.encode(text, add_bos),
-            Tokens::Ids(ids) => Ok(ids.clone()),
-        }
+    fn prefix_token(&self) -> Result<u32> {
+        self.model.facts.prefix_token.ok_or_else(|| Error::Request {
+            field: "prefix_token",
+            what: "the server does not tell which token stands for no context; set it".to_owned(),
+        })
     }
 
-    /// The border rule of `_encode_pair`, the empty context of `loglikelihood`
-    /// (lm-evaluation-harness: `lm_eval/api/model.py`) and the truncation from the left of
-    /// `batch_loglikelihood_requests` (`lm_eval/models/api_models.py`).
-    fn span(&mut self, request: &ScoreRequest) -> Result<Span> {
-        let empty = |tokens: &Tokens| match tokens {
-            Tokens::Text(text) => text.is_empty(),
-            Tokens::Ids(ids) => ids.is_empty(),
-        };
-        let (mut ids, scored) = if empty(&request.context) {
-            let mut ids = self.ids(&request.continuation, false)?;
-            let prefix = self.model.prefix()?;
-            if ids.first() != Some(&prefix) {
-                ids.insert(0, prefix);
-            }
-            let scored = ids.len() - 1;
-            (ids, scored)
-        } else if let (Tokens::Text(context), Tokens::Text(continuation)) =
-            (&request.context, &request.continuation)
-        {
-            let whole = self.encode(&format!("{context}{continuation}"), true)?;
-            let context = self.encode(context.trim_end(), true)?;
-            let scored = whole.len().saturating_sub(context.len());
-            (whole, scored)
-        } else {
-            let mut ids = self.ids(&request.context, true)?;
-            let continuation = self.ids(&request.continuation, false)?;
-            ids.extend_from_slice(&continuation);
-            (ids, continuation.len())
-        };
-        if scored == 0 {
-            return Err(Error::Request {
-                field: "continuation",
-                what: "has no tokens".to_owned(),
-            });
-        }
-        if scored == ids.len() {
-            // A context of white space only: all of it went to the continuation.
-            ids.insert(0, self.model.prefix()?);
-        }
-        let most = self.model.most_scored();
-        if scored > most {
-            return Err(Error::PromptTooLong {
-                prompt_tokens: scored,
-                context_length: self.model.facts.context_length,
-            });
-        }
-        let excess = ids.len().saturating_sub(most.saturating_add(1));
-        ids.drain(..excess);
-        Ok((ids, scored))
+    fn context_length(&self) -> usize {
+        self.model.facts.context_length
     }
-}
 
-/// Windows over a text's tokens: each token is scored once, the first window after the prefix
-/// token, the last one re-anchored so that it is full (`get_rolling_token_windows` with a context
-/// of one, lm-evaluation-harness: `lm_eval/utils.py`).
-fn rolling_windows(ids: &[u32], prefix: u32, most: usize) -> Vec<Span> {
-    let first = ids.len().min(most);
-    if first == 0 {
-        return Vec::new();
+    /// The context less one token before them and the one that is generated. Without a limit where the
+    /// context is not known.
+    fn most_scored(&self) -> usize {
+        match self.context_length() {
+            0 => usize::MAX,
+            length => length.saturating_sub(2),
+        }
     }
-    let mut window = vec![prefix];
-    window.extend_from_slice(&ids[..first]);
-    let mut windows = vec![(window, first)];
-    let mut scored = first;
-    while scored < ids.len() {
-        let new = (ids.len() - scored).min(most);
-        let end = scored + new;
-        windows.push((ids[end - most - 1..end].to_vec(), new));
-        scored = end;
-    }
-    windows
 }
 
 impl RemoteModel {
@@ -163,23 +103,7 @@ impl RemoteModel {
         }
     }
 
-    fn prefix(&self) -> Result<u32> {
-        self.facts.prefix_token.ok_or_else(|| Error::Request {
-            field: "prefix_token",
-            what: "the server does not tell which token stands for no context; set it".to_owned(),
-        })
-    }
-
-    /// Most tokens that one request can score: the context less one token before them and the one
-    /// that is generated. Without a limit where the context is not known.
-    fn most_scored(&self) -> usize {
-        match self.facts.context_length {
-            0 => usize::MAX,
-            length => length.saturating_sub(2),
-        }
-    }
-
-    fn score_spans(&self, spans: &[Span]) -> Result<Vec<Vec<TokenScore>>> {
+    fn score_spans(&self, spans: &[ScoredIds]) -> Result<Vec<Vec<TokenScore>>> {
         let mut scores = Vec::with_capacity(spans.len());
         for batch in spans.chunks(self.client.config.score_batch.max(1)) {
             scores.extend(self.score_batch(batch)?);
@@ -187,14 +111,14 @@ impl RemoteModel {
         Ok(scores)
     }
 
-    fn score_batch(&self, spans: &[Span]) -> Result<Vec<Vec<TokenScore>>> {
+    fn score_batch(&self, spans: &[ScoredIds]) -> Result<Vec<Vec<TokenScore>>> {
         let url = self.client.api("/completions");
         if matches!(self.dialect, Dialect::LmDeploy | Dialect::LlamaCpp) {
             // Neither echoes log-probabilities, and LMDeploy takes ids for texts.
             let what = PROMPT_LOGPROBS;
             return Err(Error::NotOffered { url, what });
         }
-        let prompts: Vec<&[u32]> = spans.iter().map(|(ids, _)| ids.as_slice()).collect();
+        let prompts: Vec<&[u32]> = spans.iter().map(|span| span.ids.as_slice()).collect();
         let mut body = json!({
             "model": self.name,
             "prompt": prompts,
@@ -215,17 +139,17 @@ impl RemoteModel {
             let what = format!("{} prompts, {} answers", spans.len(), choices.len());
             return Err(malformed(what));
         }
-        let read = |((ids, scored), choice): (&Span, Echo)| {
+        let read = |(span, choice): (&ScoredIds, Echo)| {
             let logprobs = choice.logprobs.filter(|logprobs| {
                 let list = logprobs.token_logprobs.as_ref();
-                list.is_some_and(|list| list.len() >= ids.len())
+                list.is_some_and(|list| list.len() >= span.ids.len())
             });
             let Some(logprobs) = logprobs else {
                 let url = url.clone();
                 let what = PROMPT_LOGPROBS;
                 return Err(Error::NotOffered { url, what });
             };
-            echoed(ids, *scored, &logprobs).map_err(malformed)
+            echoed(&span.ids, span.scored, &logprobs).map_err(malformed)
         };
         spans.iter().zip(choices).map(read).collect()
     }
@@ -284,23 +208,16 @@ impl Scorer for RemoteModel {
     /// [`RemoteConfig::score_batch`]: super::RemoteConfig::score_batch
     fn score(&self, requests: &[ScoreRequest]) -> Result<Vec<Vec<TokenScore>>> {
         let mut encoder = self.encoder();
-        let spans: Result<Vec<_>> = requests.iter().map(|r| encoder.span(r)).collect();
+        let spans = requests.iter().map(|r| ScoredIds::of(&mut encoder, r));
+        let spans: Result<Vec<_>> = spans.collect();
         self.score_spans(&spans?)
     }
 
     fn score_rolling(&self, texts: &[Tokens]) -> Result<Vec<Vec<TokenScore>>> {
-        let (prefix, most) = (self.prefix()?, self.most_scored());
-        if most == 0 {
-            return Err(Error::Request {
-                field: "context_length",
-                what: "leaves no room for a token that is scored".to_owned(),
-            });
-        }
         let mut encoder = self.encoder();
         let mut scores = Vec::with_capacity(texts.len());
         for text in texts {
-            let ids = encoder.ids(text, false)?;
-            let windows = rolling_windows(&ids, prefix, most);
+            let windows = ScoredIds::rolling(&mut encoder, text)?;
             scores.push(self.score_spans(&windows)?.concat());
         }
         Ok(scores)
