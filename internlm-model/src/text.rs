@@ -1,6 +1,7 @@
 //! Text in, text out: a model with its tokenizer and chat template behind the traits of
 //! `internlm-core`, one request at a time.
 
+mod answer;
 mod events;
 mod scorer;
 
@@ -14,8 +15,8 @@ use crate::causal_lm::CausalLm;
 use crate::config::Head;
 use crate::error::{Error, Result};
 use crate::load::{LoadConfig, ModelDir};
+pub use answer::AnswerText;
 use events::TextEvents;
-pub use scorer::ScoredIds;
 
 /// A model that speaks text.
 ///

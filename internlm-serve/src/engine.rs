@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use internlm_core::chat_model::{Events, TokenLogprob};
-use internlm_core::scorer::{ModelFacts, ScoreRequest, TokenScore, Tokens};
+use internlm_core::scorer::{ModelFacts, ScoreRequest, ScoredIds, TokenScore, Tokens};
 use internlm_core::{ChatModel, ChatRequest, Message, Scorer, ToolSpec};
 use internlm_model::sampler::Sampler;
-use internlm_model::text::ScoredIds;
+use internlm_model::score::ScoreSpan;
+use internlm_model::text::AnswerText;
 use internlm_model::{AdapterSet, CausalLm, KvDtype, LoadConfig, PagedCache, TextModel};
 use internlm_tokenize::{ChatTemplate, Tokenizer};
 
@@ -26,7 +27,6 @@ use crate::request::Request;
 use crate::response::{Response, channel};
 use crate::sequence::{Sequence, Sibling};
 use crate::speculate::Drafter;
-use crate::text::AnswerText;
 use crate::worker::Worker;
 
 /// A model that answers many requests at once. Cheap to clone; all clones are one engine, which does what
@@ -210,7 +210,7 @@ impl Engine {
         };
         let (sender, response) = channel();
         if sequence.max_new_tokens == 0 {
-            sequence.finish_unstarted(&sender);
+            sequence.finish_unstarted(sender);
             return Ok(response);
         }
         let deadline = request.deadline.or(config.deadline);
@@ -363,7 +363,10 @@ impl Engine {
                 piece.push(span);
             }
             let done = self.handle.inbox.call(move |model| -> Result<_> {
-                let spans: Vec<_> = piece.iter().map(|(_, span)| span.span()).collect();
+                let spans: Vec<_> = piece
+                    .iter()
+                    .map(|(_, span)| ScoreSpan::from(span))
+                    .collect();
                 let done = model.score(&spans)?;
                 Ok(piece
                     .into_iter()

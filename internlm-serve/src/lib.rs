@@ -28,7 +28,6 @@ mod schedule;
 mod sequence;
 mod speculate;
 mod step;
-mod text;
 mod worker;
 
 pub use chat::Chat;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use internlm_core::chat_model::{Completion, Event};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// An event of one of a request's answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,8 @@ struct Channel {
 struct Queue {
     items: VecDeque<Result<Answer>>,
     closed: bool,
+    /// The last item is the end, or an error.
+    complete: bool,
     waker: Option<Waker>,
 }
 
@@ -73,10 +75,17 @@ pub(crate) fn channel() -> (Sender, Response) {
 }
 
 impl Sender {
+    /// Sends an event. After an error nothing may follow.
     pub(crate) fn send(&self, item: Result<Answer>) {
         let mut queue = self.channel.queue();
+        queue.complete |= item.is_err();
         queue.items.push_back(item);
         self.channel.wake(&mut queue);
+    }
+
+    /// Says that all answers had their end.
+    pub(crate) fn complete(self) {
+        self.channel.queue().complete = true;
     }
 
     /// Whether nobody listens any more.
@@ -86,8 +95,12 @@ impl Sender {
 }
 
 impl Drop for Sender {
+    /// An engine that is gone must not make half an answer look like a whole one.
     fn drop(&mut self) {
         let mut queue = self.channel.queue();
+        if !queue.complete {
+            queue.items.push_back(Err(Error::Closed));
+        }
         queue.closed = true;
         self.channel.wake(&mut queue);
     }
@@ -216,7 +229,7 @@ mod tests {
         for (index, text) in [(1, "b"), (0, "a"), (1, "c")] {
             sender.send(delta(index, text));
         }
-        drop(sender);
+        sender.complete();
         let texts: Vec<_> = response.complete_all().unwrap();
         let texts: Vec<_> = texts.iter().map(|c| c.text.as_str()).collect();
         assert_eq!(texts, ["a", "bc"]);
@@ -227,7 +240,7 @@ mod tests {
         let (sender, response) = channel();
         let thread = std::thread::spawn(move || response.complete().unwrap().text);
         sender.send(delta(0, "x"));
-        drop(sender);
+        sender.complete();
         assert_eq!(thread.join().unwrap(), "x");
     }
 
@@ -252,7 +265,7 @@ mod tests {
             Poll::Ready(Some(Ok(_)))
         ));
         assert!(Pin::new(&mut response).poll_next(&mut cx).is_pending());
-        drop(sender);
+        sender.complete();
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
         assert!(matches!(
             Pin::new(&mut response).poll_next(&mut cx),
@@ -270,11 +283,27 @@ mod tests {
             response.next_within(Duration::ZERO),
             Poll::Ready(Some(Ok(_)))
         ));
-        drop(sender);
+        sender.complete();
         assert!(matches!(
             response.next_within(Duration::MAX),
             Poll::Ready(None)
         ));
+    }
+
+    #[test]
+    fn half_an_answer_is_an_error() {
+        let (sender, mut response) = channel();
+        sender.send(delta(0, "x"));
+        drop(sender);
+        assert!(response.next().is_some_and(|item| item.is_ok()));
+        assert!(matches!(response.next(), Some(Err(Error::Closed))));
+        assert!(response.next().is_none());
+        // An error that was sent is the last word.
+        let (sender, mut response) = channel();
+        sender.send(Err(Error::Deadline));
+        drop(sender);
+        assert!(matches!(response.next(), Some(Err(Error::Deadline))));
+        assert!(response.next().is_none());
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::time::Instant;
 use internlm_core::chat_model::{FinishReason, Usage};
 use internlm_model::PagedCache;
 use internlm_model::sampler::Sampler;
+use internlm_model::text::AnswerText;
 
 use crate::blocks::{Blocks, ContentId};
 use crate::guide::Guide;
 use crate::response::{Answer, Sender};
-use crate::text::AnswerText;
 
 /// Tokens of a block of the cache.
 pub(crate) const BLOCK_SIZE: usize = PagedCache::BLOCK_SIZE;
@@ -114,7 +114,7 @@ impl Sequence {
     }
 
     /// Answers a request for no tokens at all.
-    pub(crate) fn finish_unstarted(mut self, sender: &Sender) {
+    pub(crate) fn finish_unstarted(mut self, sender: Sender) {
         let siblings = std::mem::take(&mut self.siblings);
         self.finish(FinishReason::Length, false, 0);
         let usage = self.usage(0);
@@ -128,6 +128,7 @@ impl Sequence {
                 sender.send(Ok(Answer { index, event }));
             }
         }
+        sender.complete();
     }
 
     /// Ends the answer with its last events.

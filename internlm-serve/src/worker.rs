@@ -220,6 +220,7 @@ impl Worker {
             self.counts.finished += 1;
             self.report();
             send(&active.sender);
+            active.sender.complete();
         } else if let Some(active) = self.requests.get(&id) {
             send(&active.sender);
         }

@@ -10,7 +10,23 @@ use internlm_tokenize::{Detokenizer, StopMatcher, Tokenizer};
 use crate::error::Result;
 
 /// The text of one answer as it grows. Tokens go in, events come out.
-pub(crate) struct AnswerText {
+///
+/// ```no_run
+/// # fn run(text: &internlm_model::TextModel, request: &internlm_core::ChatRequest) -> internlm_model::Result<()> {
+/// use internlm_core::chat_model::{FinishReason, Usage};
+/// use internlm_model::text::AnswerText;
+///
+/// let mut answer = AnswerText::new(text.tokenizer(), request)?;
+/// let stopped = answer.push(42, None)?;
+/// answer.finish(FinishReason::Length, stopped, Usage::default());
+/// for event in answer.events() {
+///     println!("{event:?}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct AnswerText {
     detokenizer: Detokenizer,
     stops: StopMatcher,
     /// Where tools are offered: splits calls from text.
@@ -32,7 +48,11 @@ pub(crate) struct AnswerText {
 const PROTOCOL: [&str; 4] = [ACTION_START, ACTION_END, PLUGIN, INTERPRETER];
 
 impl AnswerText {
-    pub(crate) fn new(tokenizer: &Tokenizer, request: &ChatRequest) -> Result<Self> {
+    /// An answer to a request that has no tokens yet.
+    ///
+    /// # Errors
+    /// An empty stop text.
+    pub fn new(tokenizer: &Tokenizer, request: &ChatRequest) -> Result<Self> {
         let parses = !request.tools.is_empty() && !request.keep_special_tokens;
         let skips = !request.keep_special_tokens && !parses;
         let dropped = match parses {
@@ -61,7 +81,7 @@ impl AnswerText {
     ///
     /// # Errors
     /// Whatever the tokenizer refuses.
-    pub(crate) fn push(&mut self, id: u32, logprob: Option<TokenLogprob>) -> Result<bool> {
+    pub fn push(&mut self, id: u32, logprob: Option<TokenLogprob>) -> Result<bool> {
         self.ids.push(id);
         self.logprobs.extend(logprob);
         // Logits may have more columns than there are tokens; what is drawn there has no text.
@@ -76,7 +96,7 @@ impl AnswerText {
     }
 
     /// Ends the answer: lets go of text that was held back, unless a stop text ended it.
-    pub(crate) fn finish(&mut self, reason: FinishReason, stopped: bool, usage: Usage) {
+    pub fn finish(&mut self, reason: FinishReason, stopped: bool, usage: Usage) {
         if !stopped {
             let tail = self.detokenizer.flush();
             let matched = self.stops.push(&tail);
@@ -99,7 +119,7 @@ impl AnswerText {
     }
 
     /// What happened since the last call.
-    pub(crate) fn events(&mut self) -> std::vec::Drain<'_, Event> {
+    pub fn events(&mut self) -> std::vec::Drain<'_, Event> {
         self.events.drain(..)
     }
 
