@@ -150,7 +150,7 @@ fn run(arguments: Arguments) -> Result<()> {
     let listener = http::bind(SocketAddr::new(server.host, server.port), &config)?;
     let address = listener.local_addr().map_err(Error::io("the listener"))?;
     let model = arguments.model.text_model()?;
-    let defaults = http::default_sampling(model.model());
+    let defaults = model.model().recommended_sampling();
     let sampling = arguments.sampling.params(defaults);
     config = config.with_default_sampling(Some(sampling));
     let mut models = Models::new(model);

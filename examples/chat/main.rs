@@ -8,13 +8,10 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use internlm_core::SamplingParams;
 use internlm_examples::model::ModelArgs;
 use internlm_examples::output::Output;
 use internlm_examples::sampling::SamplingArgs;
 use internlm_examples::{Error, Result, program};
-use internlm_model::TextModel;
-use internlm_model::config::Architecture;
 use internlm_serve::{Engine, EngineConfig};
 use internlm_tokenize::ChatTemplate;
 use serde::Serialize;
@@ -85,7 +82,9 @@ fn run(arguments: Arguments) -> Result<()> {
         // Says why there is none.
         ChatTemplate::for_tokenizer(model.tokenizer())?;
     }
-    let mut sampling = arguments.sampling.params(default_sampling(&model));
+    let mut sampling = arguments
+        .sampling
+        .params(model.model().recommended_sampling());
     sampling.max_new_tokens = Some(arguments.max_new_tokens);
     sampling.validate()?;
     let engine = Engine::new(model, EngineConfig::default())?;
@@ -123,29 +122,4 @@ fn once(
         total_tokens: usage.total_tokens(),
     };
     output.record(&Once { text, usage }, |_| String::new())
-}
-
-/// The checkpoint's own defaults where it has any, else those of the official code.
-fn default_sampling(model: &TextModel) -> SamplingParams {
-    let generation = model.model().generation_config();
-    if generation.do_sample == Some(true) || generation.temperature.is_some() {
-        let mut generation = generation.clone();
-        generation.do_sample = Some(true);
-        return generation.sampling_params();
-    }
-    let params = SamplingParams::default();
-    match model.model().config().architecture {
-        // `chat()` of modeling_internlm.py and modeling_internlm2.py; top-k is Hugging Face's default.
-        Architecture::InternLm | Architecture::InternLm2 => {
-            params.with_temperature(0.8).with_top_p(0.8).with_top_k(50)
-        }
-        // README of InternLM/InternLM.
-        Architecture::InternLm3 => params
-            .with_temperature(1.0)
-            .with_top_p(0.8)
-            .with_top_k(40)
-            .with_repetition_penalty(1.005),
-        // Model card of SmolLM2-Instruct. A small model needs its unlikely tokens cut off.
-        _ => params.with_temperature(0.2).with_top_p(0.9),
-    }
 }

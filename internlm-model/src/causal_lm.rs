@@ -6,12 +6,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use internlm_core::SamplingParams;
 use internlm_kernels::{Activation, Compute};
 use internlm_quant::Weight;
 
 use crate::adapter::{Base, RowAdapters};
 use crate::batch::{Batch, Logits};
-use crate::config::{Config, GenerationConfig, Head};
+use crate::config::{Architecture, Config, GenerationConfig, Head};
 use crate::context::{AttentionGeometry, Context, Mode, Step};
 use crate::decoder::{Layer, Norm, Residual, linear};
 use crate::error::{Error, Result};
@@ -151,6 +152,32 @@ impl CausalLm {
     /// End tokens and sampling defaults of the checkpoint.
     pub fn generation_config(&self) -> &GenerationConfig {
         &self.generation_config
+    }
+
+    /// How a chat with the checkpoint is drawn where nothing else is asked for: as its
+    /// `generation_config.json` recommends, else as the official code or the model's card does.
+    pub fn recommended_sampling(&self) -> SamplingParams {
+        let generation = &self.generation_config;
+        if generation.do_sample == Some(true) || generation.temperature.is_some() {
+            let mut generation = generation.clone();
+            generation.do_sample = Some(true);
+            return generation.sampling_params();
+        }
+        let params = SamplingParams::default();
+        match self.config.architecture {
+            // `chat()` of modeling_internlm.py and modeling_internlm2.py; top-k is Hugging Face's default.
+            Architecture::InternLm | Architecture::InternLm2 => {
+                params.with_temperature(0.8).with_top_p(0.8).with_top_k(50)
+            }
+            // README of InternLM/InternLM.
+            Architecture::InternLm3 => params
+                .with_temperature(1.0)
+                .with_top_p(0.8)
+                .with_top_k(40)
+                .with_repetition_penalty(1.005),
+            // Model card of SmolLM2-Instruct. A small model needs its unlikely tokens cut off.
+            _ => params.with_temperature(0.2).with_top_p(0.9),
+        }
     }
 
     /// Where the weights are.

@@ -47,7 +47,7 @@ pub struct Reply<'c> {
 
 impl Chat {
     pub(crate) fn new(engine: Engine) -> Self {
-        let sampling = engine.model().generation_config().sampling_params();
+        let sampling = engine.model().recommended_sampling();
         Self {
             engine,
             system: None,

@@ -56,9 +56,9 @@ mod chat;
 mod completions;
 mod config;
 mod connection;
-mod defaults;
 mod error;
 mod fields;
+mod form;
 mod guard;
 mod logprobs;
 mod metrics;
@@ -72,7 +72,6 @@ mod tokenize;
 mod wire;
 
 pub use config::{ApiKey, ServerConfig};
-pub use defaults::default_sampling;
 pub use server::{bind, serve};
 pub use state::router;
 

@@ -15,7 +15,7 @@ use super::logprobs::TokenTexts;
 use super::metrics::Requests;
 use super::page::Page;
 use super::wire::{Ids, now};
-use super::{chat, completions, defaults, guard, metrics, models, page, rank, tokenize};
+use super::{chat, completions, guard, metrics, models, page, rank, tokenize};
 use crate::engine::Engine;
 
 /// How far a server is.
@@ -65,7 +65,7 @@ impl Server {
             sampling: config
                 .default_sampling
                 .clone()
-                .unwrap_or_else(|| defaults::default_sampling(model)),
+                .unwrap_or_else(|| model.recommended_sampling()),
             texts: TokenTexts::new(engine.tokenizer().clone()),
             ids: Ids::new(),
             page: config.chat_page.then(Page::new),
