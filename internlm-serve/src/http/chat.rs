@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request as HttpRequest;
-use internlm_core::chat_model::{Completion, ResponseFormat};
+use internlm_core::chat_model::Completion;
 use internlm_core::tool::ToolChoice;
 use internlm_core::{ChatRequest, Message, ToolCall, ToolSpec};
 use serde::{Deserialize, Serialize};
@@ -34,22 +34,8 @@ struct ChatBody {
     tools: Option<Vec<ToolSpec>>,
     tool_choice: Option<ToolChoice>,
     parallel_tool_calls: Option<bool>,
-    response_format: Option<Format>,
     logprobs: Option<bool>,
     top_logprobs: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Format {
-    Text,
-    JsonObject,
-    JsonSchema { json_schema: Schema },
-}
-
-#[derive(Debug, Deserialize)]
-struct Schema {
-    schema: Value,
 }
 
 /// What the answer is made with.
@@ -105,7 +91,7 @@ pub(super) async fn complete(
 
 /// Reads and checks a request.
 fn plan(server: &Server, bytes: &[u8]) -> Result<Plan, ApiError> {
-    let common: Common = body::parse(bytes)?;
+    let common = Common::parse(bytes)?;
     let chat: ChatBody = body::parse(bytes)?;
     let n = common.n(server, 1)?;
     let mut sampling = common.sampling(server)?;
@@ -134,14 +120,7 @@ fn plan(server: &Server, bytes: &[u8]) -> Result<Plan, ApiError> {
     let request = ChatRequest::messages(messages)
         .with_sampling(sampling)
         .with_tools(tools)
-        .with_tool_choice(choice)
-        .with_response_format(match chat.response_format {
-            None | Some(Format::Text) => ResponseFormat::Text,
-            Some(Format::JsonObject) => ResponseFormat::JsonObject,
-            Some(Format::JsonSchema { json_schema }) => {
-                ResponseFormat::JsonSchema(json_schema.schema)
-            }
-        });
+        .with_tool_choice(choice);
     Ok(Plan {
         request: common.request(server, request, n)?,
         streams: common.streams(),

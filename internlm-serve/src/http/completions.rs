@@ -116,7 +116,7 @@ async fn score_prompts(server: &Arc<Server>, mut shape: Shape) -> Result<Shape, 
 
 /// Reads and checks a request.
 fn plan(server: &Server, bytes: &[u8]) -> Result<Plan, ApiError> {
-    let common: Common = body::parse(bytes)?;
+    let common = Common::parse(bytes)?;
     let fields: CompletionBody = body::parse(bytes)?;
     if fields.suffix.is_some_and(|suffix| !suffix.is_empty()) {
         let message = "`suffix` can't be used: the models don't fill in.";

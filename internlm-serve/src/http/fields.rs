@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use internlm_core::chat_model::ResponseFormat;
 use internlm_core::{ChatRequest, SamplingParams};
 use serde::Deserialize;
 use serde_json::Number;
 
+use super::body;
 use super::error::ApiError;
+use super::form::{Format, OtherForms};
 use super::state::Server;
 use crate::request::Request;
 
@@ -147,9 +150,19 @@ pub(super) struct Common {
     skip_special_tokens: Option<bool>,
     return_tokens_as_token_ids: Option<bool>,
     return_token_ids: Option<bool>,
+    response_format: Option<Format>,
 }
 
 impl Common {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A body that is not JSON, a field of another type, a form in words of another server.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+        body::parse::<OtherForms>(bytes)?.check()?;
+        body::parse(bytes)
+    }
+
     pub(super) fn streams(&self) -> bool {
         self.stream == Some(true)
     }
@@ -261,6 +274,9 @@ impl Common {
         chat: ChatRequest,
         n: usize,
     ) -> Result<Request, ApiError> {
+        let form = self.response_format.as_ref();
+        let form = form.map_or(ResponseFormat::Text, Format::response_format);
+        let chat = chat.with_response_format(form);
         let keep = self.skip_special_tokens == Some(false);
         let mut request = Request::new(chat.with_keep_special_tokens(keep)).with_n(n);
         request.deadline = server.config.request_deadline;

@@ -382,3 +382,54 @@ fn a_request_has_a_deadline() {
     server.wait_until_free();
     server.chat(json!({})).ok();
 }
+
+/// Other unknown fields are passed over, but an answer is never free text where a form was asked for.
+#[test]
+fn forms_in_words_of_other_servers_are_refused_by_name() {
+    let server = Server::start();
+    for field in [
+        "structured_outputs",
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+        "grammar",
+        "json_schema",
+    ] {
+        let mut fields = json!({"prompt": "a", "max_tokens": 1});
+        fields[field] = json!({"regex": "a"});
+        server.complete(fields.clone()).error(400, Some(field));
+        fields["messages"] = json!([{"role": "user", "content": "a"}]);
+        server.chat(fields.clone()).error(400, Some(field));
+        fields[field] = json!(null);
+        server.complete(fields).ok();
+    }
+}
+
+/// A completion can have a form as well as a chat.
+#[cfg(feature = "guided")]
+#[test]
+fn completions_have_forms_too() {
+    let server = Server::start();
+    let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}},
+        "required": ["ok"], "additionalProperties": false});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema}});
+    let reply = server
+        .complete(json!({"prompt": "a", "max_tokens": 400, "response_format": format}))
+        .ok();
+    let choice = &reply["choices"][0];
+    if choice["finish_reason"] == "stop" {
+        let answer: serde_json::Value =
+            serde_json::from_str(choice["text"].as_str().unwrap()).unwrap();
+        assert!(answer["ok"].is_boolean(), "{answer}");
+    } else {
+        // White space may go on for long; what is there is the beginning of the form.
+        assert!(
+            choice["text"]
+                .as_str()
+                .unwrap()
+                .trim_start()
+                .starts_with('{')
+        );
+    }
+}
