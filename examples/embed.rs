@@ -5,6 +5,7 @@
 use std::error::Error;
 
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::{Router, extract::State, routing::post};
 use futures_util::StreamExt;
 use internlm_core::{ChatRequest, Event, Message};
@@ -13,9 +14,10 @@ use internlm_serve::http::{self, ServerConfig};
 use internlm_serve::{Engine, EngineConfig};
 
 /// Answers in plain text, as it comes. Who hangs up cancels.
-async fn ask(State(engine): State<Engine>, question: String) -> Result<Body, String> {
+async fn ask(State(engine): State<Engine>, question: String) -> Result<Body, (StatusCode, String)> {
     let request = ChatRequest::messages(vec![Message::user(question)]);
-    let response = engine.submit(request).map_err(|e| e.to_string())?;
+    let refused = |e: internlm_serve::Error| (StatusCode::SERVICE_UNAVAILABLE, e.to_string());
+    let response = engine.submit(request).map_err(refused)?;
     // A response is an iterator as well, for threads.
     Ok(Body::from_stream(StreamExt::map(response, |answer| {
         answer.map(|answer| match answer.event {
