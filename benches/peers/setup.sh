@@ -8,12 +8,16 @@
 # MODELS=smollm2. A second run does only what is missing. Options, by environment:
 #   PEERS_DIR         where all of it goes     [benches/peers/work]
 #   MODELS            of smollm2, internlm2-1.8b and internlm2.5-7b   [all; the last in 4 bits only]
+#   PEERS             of llama.cpp, llama-server (for benches/serve) and candle   [llama.cpp candle]
+#   DTYPES            of bf16 and f32, made beside q4_0   [both]
 #   CANDLE_FEATURES   features of candle/, for instance avx512   [none]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 PEERS_DIR=${PEERS_DIR:-$here/work}
 MODELS=${MODELS:-smollm2 internlm2-1.8b internlm2.5-7b}
+PEERS=${PEERS:-llama.cpp candle}
+DTYPES=${DTYPES-bf16 f32}
 LLAMA_VERSION=0.3.36
 
 mkdir -p "$PEERS_DIR"/{bin,models,src}
@@ -68,6 +72,11 @@ llama_library() {
     "$PEERS_DIR/venv/bin/ninja" -C "$PEERS_DIR/build" llama
 }
 
+llama_server() {
+    "$PEERS_DIR/venv/bin/ninja" -C "$PEERS_DIR/build" llama-server
+    cp "$PEERS_DIR/build/bin/llama-server" "$PEERS_DIR/bin/"
+}
+
 llama_runner() {
     local library=$PEERS_DIR/build
     c++ -O2 -std=c++17 -Wall -Wextra -I"$llama/include" -I"$llama/ggml/include" \
@@ -105,7 +114,7 @@ models() {
         smollm2) missing "$to.gguf" converted "$source" "$to.gguf" q4_0 ;;
         *) missing "$to.gguf" "$python" "$here/models.py" random-gguf "$model" "$to.gguf" q4_0 ;;
         esac
-        for dtype in bf16 f32; do
+        for dtype in $DTYPES; do
             [[ $model != internlm2.5-7b ]] || continue
             to=$PEERS_DIR/models/$model-$dtype
             case $model in
@@ -127,7 +136,8 @@ llama=$PEERS_DIR/src/llama_cpp_python-$LLAMA_VERSION/vendor/llama.cpp
 [[ -d $llama ]] || quietly "the source of llama.cpp" llama_source
 [[ -e $PEERS_DIR/build/src/libllama.a ]] || quietly "llama.cpp (some minutes)" llama_library
 quietly "runner of llama.cpp" llama_runner
-quietly "candle-transformers (some minutes)" candle_runner
+[[ $PEERS != *llama-server* ]] || quietly "server of llama.cpp (some minutes)" llama_server
+[[ $PEERS != *candle* ]] || quietly "candle-transformers (some minutes)" candle_runner
 quietly "bandwidth" cc -O3 -march=native -Wall -Wextra -pthread "$here/bandwidth.c" -o "$PEERS_DIR/bin/bandwidth"
 quietly "peaks" cc -O3 -Wall -Wextra "$here/peaks.c" -o "$PEERS_DIR/bin/peaks"
 models

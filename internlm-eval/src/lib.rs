@@ -1,0 +1,17 @@
+//! Benchmarks for language models, item by item as lm-evaluation-harness or OpenCompass score them.
+//!
+//! A task turns rows of a data file into [`Item`]s: requests to a model, and what the right answer is. A run sends
+//! the requests of all tasks through one queue to a [`Scorer`](internlm_core::Scorer) or a
+//! [`ChatModel`](internlm_core::ChatModel), keeps every [`Response`] in a journal, and makes the report from it.
+//!
+//! There is no model here: whatever implements the traits of `internlm-core` can be evaluated.
+
+#![forbid(unsafe_code)]
+
+pub mod benchmark;
+pub mod error;
+pub mod item;
+
+pub use benchmark::{Benchmark, Sample, Score};
+pub use error::{Error, Result};
+pub use item::{Item, Request, Response};
