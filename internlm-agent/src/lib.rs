@@ -1,0 +1,9 @@
+//! Agents over any [`ChatModel`](internlm_core::ChatModel): protocols, tools, and a sandbox for what a model writes.
+//!
+//! There is no model here: the local engine, a server and a script of a test are all the same to an agent.
+
+#![deny(unsafe_code)]
+
+pub mod error;
+
+pub use error::{Error, Result};
