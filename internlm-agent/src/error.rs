@@ -19,6 +19,10 @@ pub enum Error {
     /// The model or the server behind it failed.
     #[error(transparent)]
     Model(#[from] internlm_core::Error),
+    /// Code could not be run behind walls.
+    #[cfg(feature = "sandbox")]
+    #[error("sandbox: {0}")]
+    Sandbox(#[from] crate::sandbox::Fault),
 }
 
 /// A result of this crate.

@@ -5,5 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod error;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 
 pub use error::{Error, Result};

@@ -1,0 +1,478 @@
+//! This side of the walls: starting the launcher, and the one loop that feeds and reads what runs inside.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use internlm_core::CodeStatus;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::fault::Fault;
+use super::layers::Layers;
+use super::spec::{INNER_ID, LAUNCHER_NAME, NOBODY, Order, Report, Spec};
+use super::wire;
+
+/// Whether this program can be its own launcher.
+pub(crate) static INITIALISED: AtomicBool = AtomicBool::new(false);
+
+/// How long building the place may take.
+const START: Duration = Duration::from_secs(20);
+/// How long the end of everything inside may take before the launcher is killed.
+const END: Duration = Duration::from_secs(5);
+
+/// The program that becomes the launcher.
+pub(crate) fn launcher(named: Option<&Path>) -> Result<PathBuf, Fault> {
+    match named {
+        Some(path) => Ok(path.to_owned()),
+        None if INITIALISED.load(Ordering::Relaxed) => Ok("/proc/self/exe".into()),
+        None => Err(Fault::NoLauncher),
+    }
+}
+
+/// The host's ends of the code's streams.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    /// What is written to it: standard input, or the requests of a session.
+    pub(crate) input: Option<OwnedFd>,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    /// The answers of a session.
+    pub(crate) answers: Option<OwnedFd>,
+}
+
+/// Something that runs inside.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    control: UnixStream,
+    pub(crate) layers: Layers,
+    pub(crate) folder: OwnedFd,
+}
+
+impl Running {
+    /// Starts the launcher, maps its users and waits until all layers are up.
+    pub(crate) fn start(
+        launcher: &Path,
+        spec: &Spec,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Self, Fault> {
+        let (control, theirs) = UnixStream::pair().map_err(system("a socket"))?;
+        let mut command = Command::new(launcher);
+        command
+            .arg0(LAUNCHER_NAME)
+            .arg("outer")
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // The launcher may need it to find this program's own libraries; the code never sees it.
+        if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
+            command.env("LD_LIBRARY_PATH", path);
+        }
+        let child = command.spawn().map_err(system("starting the launcher"))?;
+        // From here on the launcher and all below it end when `control` is closed.
+        drop(command);
+        let mut starting = Starting { child: Some(child) };
+        control
+            .set_read_timeout(Some(START))
+            .and_then(|()| control.set_write_timeout(Some(START)))
+            .map_err(system("a socket"))?;
+        wire::send(&control, spec, fds).map_err(system("telling the launcher"))?;
+        loop {
+            match wire::recv::<Report>(&control).map_err(system("hearing the launcher"))? {
+                Some((Report::Unshared { user }, _)) => {
+                    if user {
+                        map_users(starting.id()).map_err(system("mapping users"))?;
+                    }
+                    wire::send(&control, &Order::Mapped, &[]).map_err(system("the launcher"))?;
+                }
+                Some((Report::Started { layers }, mut fds)) => {
+                    let (Some(folder), Some(child)) = (fds.pop(), starting.child.take()) else {
+                        return Err(unexpected("no folder"));
+                    };
+                    return Ok(Running {
+                        child,
+                        control,
+                        layers,
+                        folder,
+                    });
+                }
+                Some((Report::Failed { layer, what }, _)) => {
+                    return Err(match layer {
+                        Some(layer) => Fault::Layer { layer, what },
+                        None => Fault::Start { what },
+                    });
+                }
+                Some((Report::Limit { what }, _)) => return Err(Fault::Start { what }),
+                Some((Report::Exited { .. }, _)) => return Err(unexpected("an exit")),
+                None => return Err(unexpected("it ended before it began")),
+            }
+        }
+    }
+
+    /// Asks the program to stop what it is doing.
+    pub(crate) fn interrupt(&self) {
+        // If it is gone already, the next report says so.
+        wire::send(&self.control, &Order::Interrupt, &[]).ok();
+    }
+
+    /// Has everything inside ended; the end is reported by the control socket's.
+    pub(crate) fn end(&self) {
+        self.control.shutdown(std::net::Shutdown::Write).ok();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
+        self.control.set_read_timeout(Some(END)).ok();
+        // Its last holder is the launcher, which ends when nothing inside is left.
+        while let Ok(Some(_)) = wire::recv::<Report>(&self.control) {}
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A launcher that is killed unless it comes up.
+struct Starting {
+    child: Option<Child>,
+}
+
+impl Starting {
+    fn id(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Fault {
+    move |error| Fault::system(what, error)
+}
+
+fn unexpected(what: &str) -> Fault {
+    Fault::Launcher { what: what.into() }
+}
+
+/// Maps the users of the launcher's new namespace. Root gives its code to `nobody`, and stays root
+/// inside as long as mounts are made; anyone else can map no one but themselves.
+fn map_users(pid: u32) -> io::Result<()> {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    let file = |name: &str| format!("/proc/{pid}/{name}");
+    if uid.is_root() {
+        let map = format!("0 0 1\n{INNER_ID} {NOBODY} 1\n");
+        fs::write(file("uid_map"), &map)?;
+        fs::write(file("gid_map"), &map)
+    } else {
+        fs::write(file("uid_map"), format!("{INNER_ID} {} 1\n", uid.as_raw()))?;
+        fs::write(file("setgroups"), "deny")?;
+        fs::write(file("gid_map"), format!("{INNER_ID} {} 1\n", gid.as_raw()))
+    }
+}
+
+/// A pipe whose end for this side never blocks, as that end and the other.
+pub(crate) fn pipe_to_read() -> Result<(OwnedFd, OwnedFd), Fault> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(system("a pipe"))?;
+    nonblocking(&read)?;
+    Ok((read, write))
+}
+
+/// As [`pipe_to_read`], to write to.
+pub(crate) fn pipe_to_write() -> Result<(OwnedFd, OwnedFd), Fault> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(system("a pipe"))?;
+    nonblocking(&write)?;
+    Ok((write, read))
+}
+
+fn nonblocking(fd: &OwnedFd) -> Result<(), Fault> {
+    rustix::fs::fcntl_getfl(fd)
+        .and_then(|flags| rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK))
+        .map_err(system("a pipe"))
+}
+
+/// A stream's bytes, kept up to a limit and counted beyond it.
+#[derive(Debug, Default)]
+pub(crate) struct Captured {
+    pub(crate) kept: Vec<u8>,
+    total: u64,
+    closed: bool,
+}
+
+impl Captured {
+    /// Reads what is there.
+    fn read(&mut self, fd: &OwnedFd, limit: usize) {
+        let mut buffer = [0; 1 << 16];
+        // A bounded number of rounds, so that one busy stream does not starve the rest.
+        for _ in 0..16 {
+            match rustix::io::read(fd, &mut buffer) {
+                Ok(0) => {
+                    self.closed = true;
+                    return;
+                }
+                Ok(count) => {
+                    self.total += count as u64;
+                    let room = limit.saturating_sub(self.kept.len()).min(count);
+                    self.kept.extend_from_slice(&buffer[..room]);
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Err(_) => {
+                    self.closed = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The text, with U+FFFD for what is none.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.kept).into_owned()
+    }
+}
+
+/// One exchange with what runs inside: a run from start to end, or a call of a session.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) stdout: Captured,
+    pub(crate) stderr: Captured,
+    /// How the program ended, if it has.
+    pub(crate) end: Option<CodeStatus>,
+    /// Whether the time was up.
+    pub(crate) timed_out: bool,
+    /// The bytes of the answer, once whole.
+    pub(crate) answer: Option<Vec<u8>>,
+    /// Whether more or other came back than an answer can be.
+    pub(crate) malformed: bool,
+}
+
+/// What an exchange may take.
+#[derive(Debug)]
+pub(crate) struct Terms<'a> {
+    /// Bytes for the input.
+    pub(crate) input: &'a [u8],
+    pub(crate) timeout: Duration,
+    /// Most bytes kept of each output stream.
+    pub(crate) keep: usize,
+    /// Bytes of output after which everything is ended.
+    pub(crate) drain: u64,
+    /// Most bytes of an answer.
+    pub(crate) answer: usize,
+    /// For a session: how long a call may take to stop when it is told to.
+    pub(crate) grace: Option<Duration>,
+}
+
+impl Exchange {
+    /// Writes the input, reads the output, and goes on until the answer is whole, or, without
+    /// answers, until everything inside has ended.
+    pub(crate) fn run(
+        running: &mut Running,
+        streams: &mut Streams,
+        terms: &Terms<'_>,
+    ) -> Result<Self, Fault> {
+        let mut now = Self {
+            stdout: Captured::default(),
+            stderr: Captured::default(),
+            end: None,
+            timed_out: false,
+            answer: None,
+            malformed: false,
+        };
+        let mut left = terms.input;
+        let mut answer = Vec::new();
+        let mut deadline = Instant::now().checked_add(terms.timeout);
+        let mut ending = false;
+        loop {
+            if streams.answers.is_none() && left.is_empty() {
+                streams.input = None;
+            }
+            let ready = Ready::wait(running, streams, &now, !left.is_empty(), deadline)?;
+            if ready.late {
+                match (terms.grace, now.timed_out, ending) {
+                    (Some(grace), false, false) => {
+                        running.interrupt();
+                        deadline = Instant::now().checked_add(grace);
+                    }
+                    (_, _, false) => {
+                        running.end();
+                        ending = true;
+                        deadline = Instant::now().checked_add(END);
+                    }
+                    _ => {
+                        running.child.kill().map_err(system("killing the launcher"))?;
+                        deadline = Instant::now().checked_add(END);
+                    }
+                }
+                now.timed_out |= !matches!(now.end, Some(CodeStatus::Killed(_)));
+                continue;
+            }
+            if ready.input
+                && let Some(input) = &streams.input
+            {
+                match rustix::io::write(input, left) {
+                    Ok(count) => left = &left[count..],
+                    Err(Errno::AGAIN | Errno::INTR) => {}
+                    // Nobody reads it any more, which is no fault of the run.
+                    Err(_) => left = &[],
+                }
+            }
+            if ready.stdout {
+                now.stdout.read(&streams.stdout, terms.keep);
+            }
+            if ready.stderr {
+                now.stderr.read(&streams.stderr, terms.keep);
+            }
+            if now.stdout.total.saturating_add(now.stderr.total) > terms.drain
+                && now.end.is_none()
+            {
+                now.end = Some(CodeStatus::Killed("output".into()));
+                running.end();
+                ending = true;
+            }
+            if ready.answers
+                && let Some(answers) = &streams.answers
+            {
+                now.take_answer(answers, &mut answer, terms.answer);
+                if now.answer.is_some() || now.malformed {
+                    // What was printed before the answer is in the pipes already.
+                    now.stdout.read(&streams.stdout, terms.keep);
+                    now.stderr.read(&streams.stderr, terms.keep);
+                    return Ok(now);
+                }
+            }
+            if ready.control {
+                match wire::recv::<Report>(&running.control) {
+                    Ok(Some((Report::Exited { code, signal }, _))) => {
+                        let status = match signal {
+                            Some(signal) => CodeStatus::Killed(format!("signal {signal}")),
+                            None => CodeStatus::Exited(code),
+                        };
+                        now.end.get_or_insert(status);
+                    }
+                    Ok(Some((Report::Limit { what }, _))) => {
+                        now.end.get_or_insert(CodeStatus::Killed(what));
+                    }
+                    Ok(Some((Report::Failed { what, .. }, _))) => {
+                        return Err(Fault::Start { what });
+                    }
+                    Ok(Some(_)) => return Err(unexpected("a report out of turn")),
+                    Ok(None) | Err(_) => {
+                        // Everything inside is dead, so the pipes end after what they hold.
+                        while !now.stdout.closed && now.stdout.total <= terms.drain {
+                            let before = now.stdout.total;
+                            now.stdout.read(&streams.stdout, terms.keep);
+                            if now.stdout.total == before {
+                                break;
+                            }
+                        }
+                        while !now.stderr.closed && now.stderr.total <= terms.drain {
+                            let before = now.stderr.total;
+                            now.stderr.read(&streams.stderr, terms.keep);
+                            if now.stderr.total == before {
+                                break;
+                            }
+                        }
+                        return Ok(now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads a length and as many bytes, and nothing behind them.
+    fn take_answer(&mut self, fd: &OwnedFd, bytes: &mut Vec<u8>, limit: usize) {
+        let mut buffer = [0; 1 << 16];
+        loop {
+            match rustix::io::read(fd, &mut buffer) {
+                Ok(0) => return,
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+                Err(Errno::INTR) => continue,
+                Err(_) => return,
+            }
+            let Some((length, body)) = bytes.split_first_chunk::<4>() else {
+                continue;
+            };
+            let length = u32::from_be_bytes(*length) as usize;
+            if length > limit || body.len() > length {
+                self.malformed = true;
+                return;
+            }
+            if body.len() == length {
+                self.answer = Some(body.to_vec());
+                return;
+            }
+        }
+    }
+}
+
+/// What can be done without waiting.
+struct Ready {
+    input: bool,
+    stdout: bool,
+    stderr: bool,
+    answers: bool,
+    control: bool,
+    late: bool,
+}
+
+impl Ready {
+    fn wait(
+        running: &Running,
+        streams: &Streams,
+        now: &Exchange,
+        writing: bool,
+        deadline: Option<Instant>,
+    ) -> Result<Self, Fault> {
+        let remaining = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = remaining.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let mut fds = vec![PollFd::new(&running.control, PollFlags::IN)];
+        let mut add = |wanted: bool, fd: Option<&OwnedFd>, flags| {
+            let fd = fd.filter(|_| wanted)?;
+            fds.push(PollFd::from_borrowed_fd(as_long(fd), flags));
+            Some(fds.len() - 1)
+        };
+        let input = add(writing, streams.input.as_ref(), PollFlags::OUT);
+        let stdout = add(!now.stdout.closed, Some(&streams.stdout), PollFlags::IN);
+        let stderr = add(!now.stderr.closed, Some(&streams.stderr), PollFlags::IN);
+        let answers = add(true, streams.answers.as_ref(), PollFlags::IN);
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Fault::system("poll", error)),
+        }
+        let is_ready = |index: Option<usize>| {
+            index.is_some_and(|index| !fds[index].revents().is_empty())
+        };
+        Ok(Self {
+            input: is_ready(input),
+            stdout: is_ready(stdout),
+            stderr: is_ready(stderr),
+            // An answer pipe whose writers are gone says so again and again: only its data count.
+            answers: answers.is_some_and(|index| fds[index].revents().contains(PollFlags::IN)),
+            control: is_ready(Some(0)),
+            // Late even if something came: who keeps talking must stop, too.
+            late: remaining.is_some_and(|left| left.is_zero()),
+        })
+    }
+}
+
+fn as_long(fd: &OwnedFd) -> BorrowedFd<'_> {
+    fd.as_fd()
+}
