@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use internlm_core::{CodeExecutor, CodeOutput, CodeRequest};
+use internlm_core::CodeExecutor;
+use internlm_core::code_executor::{CodeOutput, CodeRequest};
 
 use super::config::SandboxConfig;
 use super::fault::Fault;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use internlm_core::CodeStatus;
+use internlm_core::code_executor::CodeStatus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -443,16 +443,18 @@ impl Ready {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });
+        let wanted = [
+            (writing, streams.input.as_ref(), PollFlags::OUT),
+            (!now.stdout.closed, Some(&streams.stdout), PollFlags::IN),
+            (!now.stderr.closed, Some(&streams.stderr), PollFlags::IN),
+            (true, streams.answers.as_ref(), PollFlags::IN),
+        ];
         let mut fds = vec![PollFd::new(&running.control, PollFlags::IN)];
-        let mut add = |wanted: bool, fd: Option<&OwnedFd>, flags| {
+        let [input, stdout, stderr, answers] = wanted.map(|(wanted, fd, flags)| {
             let fd = fd.filter(|_| wanted)?;
-            fds.push(PollFd::from_borrowed_fd(as_long(fd), flags));
+            fds.push(PollFd::new(fd, flags));
             Some(fds.len() - 1)
-        };
-        let input = add(writing, streams.input.as_ref(), PollFlags::OUT);
-        let stdout = add(!now.stdout.closed, Some(&streams.stdout), PollFlags::IN);
-        let stderr = add(!now.stderr.closed, Some(&streams.stderr), PollFlags::IN);
-        let answers = add(true, streams.answers.as_ref(), PollFlags::IN);
+        });
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Fault::system("poll", error)),
@@ -471,8 +473,4 @@ impl Ready {
             late: remaining.is_some_and(|left| left.is_zero()),
         })
     }
-}
-
-fn as_long(fd: &OwnedFd) -> BorrowedFd<'_> {
-    fd.as_fd()
 }

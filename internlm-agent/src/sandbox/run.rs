@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use internlm_core::{CodeExecutor, CodeOutput, CodeRequest, CodeStatus};
+use internlm_core::CodeExecutor;
+use internlm_core::code_executor::{CodeOutput, CodeRequest, CodeStatus};
 
 use super::config::SandboxConfig;
 use super::fault::Fault;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use internlm_core::CodeStatus;
+use internlm_core::code_executor::CodeStatus;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Fault;
