@@ -22,7 +22,11 @@ fn measure(what: &str, rounds: usize, mut run: impl FnMut()) {
         .collect();
     times.sort_unstable();
     let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)];
-    println!("{what:<40} median {:>10.2?}   90 % {:>10.2?}", at(50), at(90));
+    println!(
+        "{what:<40} median {:>10.2?}   90 % {:>10.2?}",
+        at(50),
+        at(90)
+    );
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,15 +55,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         assert!(session.call("x = 1", LONG).is_ok());
     });
     measure("a call: print, value, file", 500, || {
-        assert!(session.call("print(x); open('f', 'w').write('x')", LONG).is_ok());
+        assert!(
+            session
+                .call("print(x); open('f', 'w').write('x')", LONG)
+                .is_ok()
+        );
     });
     let request = CodeRequest::new("python", "print(1)").with_timeout(LONG);
     measure("a run: python", 50, || {
-        assert!(sandbox.run(&request).is_ok_and(|output| output.stdout == "1\n"));
+        assert!(
+            sandbox
+                .run(&request)
+                .is_ok_and(|output| output.stdout == "1\n")
+        );
     });
     let request = CodeRequest::new("bash", "echo 1").with_timeout(LONG);
     measure("a run: bash", 50, || {
-        assert!(sandbox.run(&request).is_ok_and(|output| output.stdout == "1\n"));
+        assert!(
+            sandbox
+                .run(&request)
+                .is_ok_and(|output| output.stdout == "1\n")
+        );
     });
     Ok(())
 }

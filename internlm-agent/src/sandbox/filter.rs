@@ -285,8 +285,10 @@ fn filter(
 }
 
 fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        allowed().into_iter().map(|call| (call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = allowed()
+        .into_iter()
+        .map(|call| (call, Vec::new()))
+        .collect();
     // No namespaces.
     rules.insert(
         libc::SYS_clone,
@@ -295,7 +297,11 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, String> {
     // Event loops wake themselves through a pair of sockets; no other socket is needed.
     rules.insert(
         libc::SYS_socketpair,
-        vec![only(0, SeccompCmpOp::Eq, libc::AF_UNIX.cast_unsigned().into())?],
+        vec![only(
+            0,
+            SeccompCmpOp::Eq,
+            libc::AF_UNIX.cast_unsigned().into(),
+        )?],
     );
     // No typing into a terminal.
     rules.insert(

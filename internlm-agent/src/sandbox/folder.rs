@@ -221,7 +221,10 @@ mod tests {
         fs::create_dir(place.path().join("sub")).unwrap();
         inside.write("sub/b.txt", b"three").unwrap();
         let listed = inside.list().unwrap();
-        let names: Vec<_> = listed.iter().map(|file| (file.path.to_str().unwrap(), file.size)).collect();
+        let names: Vec<_> = listed
+            .iter()
+            .map(|file| (file.path.to_str().unwrap(), file.size))
+            .collect();
         assert_eq!(names, [("a.txt", 3), ("sub/b.txt", 5)]);
         assert_eq!(inside.read("a.txt", 3).unwrap(), b"two");
         assert!(matches!(inside.read("a.txt", 2), Err(Fault::File { .. })));
@@ -244,12 +247,34 @@ mod tests {
         symlink(canary.path(), place.path().join("way")).unwrap();
         let inside = folder(place.path());
         assert!(inside.list().unwrap().is_empty());
-        let up = format!("../{}/secret", canary.path().file_name().unwrap().to_str().unwrap());
-        for path in ["link", "way/secret", &up, secret.to_str().unwrap(), ".", "none"] {
-            assert!(matches!(inside.read(path, 100), Err(Fault::File { .. })), "{path}");
+        let up = format!(
+            "../{}/secret",
+            canary.path().file_name().unwrap().to_str().unwrap()
+        );
+        for path in [
+            "link",
+            "way/secret",
+            &up,
+            secret.to_str().unwrap(),
+            ".",
+            "none",
+        ] {
+            assert!(
+                matches!(inside.read(path, 100), Err(Fault::File { .. })),
+                "{path}"
+            );
         }
-        for path in ["link", "way/secret", "way/new", &up, secret.to_str().unwrap()] {
-            assert!(matches!(inside.write(path, b"x"), Err(Fault::File { .. })), "{path}");
+        for path in [
+            "link",
+            "way/secret",
+            "way/new",
+            &up,
+            secret.to_str().unwrap(),
+        ] {
+            assert!(
+                matches!(inside.write(path, b"x"), Err(Fault::File { .. })),
+                "{path}"
+            );
         }
         assert_eq!(fs::read(&secret).unwrap(), b"canary");
         assert_eq!(fs::read_dir(canary.path()).unwrap().count(), 1);

@@ -314,7 +314,10 @@ impl Exchange {
                         deadline = Instant::now().checked_add(END);
                     }
                     _ => {
-                        running.child.kill().map_err(system("killing the launcher"))?;
+                        running
+                            .child
+                            .kill()
+                            .map_err(system("killing the launcher"))?;
                         deadline = Instant::now().checked_add(END);
                     }
                 }
@@ -337,8 +340,7 @@ impl Exchange {
             if ready.stderr {
                 now.stderr.read(&streams.stderr, terms.keep);
             }
-            if now.stdout.total.saturating_add(now.stderr.total) > terms.drain
-                && now.end.is_none()
+            if now.stdout.total.saturating_add(now.stderr.total) > terms.drain && now.end.is_none()
             {
                 now.end = Some(CodeStatus::Killed("output".into()));
                 running.end();
@@ -459,9 +461,8 @@ impl Ready {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(Fault::system("poll", error)),
         }
-        let is_ready = |index: Option<usize>| {
-            index.is_some_and(|index| !fds[index].revents().is_empty())
-        };
+        let is_ready =
+            |index: Option<usize>| index.is_some_and(|index| !fds[index].revents().is_empty());
         Ok(Self {
             input: is_ready(input),
             stdout: is_ready(stdout),

@@ -9,14 +9,15 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::sched::CloneFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use super::layers::{Layer, LayerState};
-use super::outer::{Failure, can_watch, failure};
-use super::spec::{FOLDER, Handover, Order, Program, Report, SCRIPTS};
+use super::outer::{self, Failure, failure};
+use super::spec::{FOLDER, Handover, INNER_ID, NOBODY, Order, Program, Report, SCRIPTS};
 use super::{restrict, root, wire};
 
 /// How often orphans are reaped.
@@ -53,10 +54,20 @@ fn inside(
     // No terminal, and no one else's process group.
     rustix::process::setsid().map_err(failure(None, "setsid"))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    let watched = can_watch();
+    outer::leave(
+        &spec,
+        &mut layers,
+        Layer::MountNamespace,
+        CloneFlags::CLONE_NEWNS,
+    )?;
     let own_root = layers.holds(Layer::MountNamespace);
+    // Without a user namespace, numbers are those of the host.
+    let user = match layers.holds(Layer::UserNamespace) {
+        true => INNER_ID,
+        false => NOBODY,
+    };
     let (folder, scripts) = if own_root {
-        root::build(&spec)?;
+        root::build(&spec, user)?;
         (PathBuf::from(FOLDER), PathBuf::from(SCRIPTS))
     } else {
         let folder = spec
@@ -80,14 +91,7 @@ fn inside(
     )
     .map_err(failure(None, "the folder"))?;
     rustix::process::chdir(&folder).map_err(failure(None, "the folder"))?;
-    layers.set(
-        Layer::MemoryWatch,
-        match watched {
-            true => LayerState::Holds(String::new()),
-            false => LayerState::Missing("/proc does not list children".into()),
-        },
-    );
-    restrict::all(&spec, &folder, own_root, &mut layers)?;
+    restrict::all(&spec, &folder, user, own_root, &mut layers)?;
     for (layer, state) in layers.states() {
         if let LayerState::Missing(what) = state
             && !spec.optional.contains(layer)
@@ -141,7 +145,10 @@ fn spawn(
         .stdout(Stdio::from(stdout))
         .stderr(Stdio::from(stderr))
         .spawn()
-        .map_err(failure(None, &format!("starting {}", program.path.display())))?;
+        .map_err(failure(
+            None,
+            &format!("starting {}", program.path.display()),
+        ))?;
     Pid::from_raw(child.id().cast_signed()).ok_or((None, "no process".into()))
 }
 

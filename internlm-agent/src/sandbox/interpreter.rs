@@ -80,7 +80,10 @@ impl Interpreter {
                 )));
             }
             // A prefix that the interpreter shares with the rest of the system shows its libraries alone.
-            if ["/", "/usr", "/usr/local"].iter().any(|shared| Path::new(shared) == prefix) {
+            if ["/", "/usr", "/usr/local"]
+                .iter()
+                .any(|shared| Path::new(shared) == prefix)
+            {
                 found.see(&prefix.join("lib"));
             } else {
                 found.see(prefix);
@@ -179,7 +182,9 @@ fn as_path(component: Component<'_>) -> PathBuf {
 fn is_home(path: &Path) -> bool {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let above_home = home.is_some_and(|home| home != Path::new("/") && home.starts_with(path));
-    let shared = ["/", "/usr", "/usr/local"].iter().any(|shared| Path::new(shared) == path);
+    let shared = ["/", "/usr", "/usr/local"]
+        .iter()
+        .any(|shared| Path::new(shared) == path);
     above_home && !shared
 }
 

@@ -90,6 +90,13 @@ fn launch(control: &UnixStream) -> Result<(), Failure> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(failure(None, "subreaper"))?;
     }
+    layers.set(
+        Layer::MemoryWatch,
+        match can_watch() {
+            true => LayerState::Holds(String::new()),
+            false => LayerState::Missing("/proc does not list children".into()),
+        },
+    );
     let memory = spec.limits.memory_bytes;
     let mut child = start_inner(control, spec, layers, fds)?;
     watch(control, &mut child, memory).map_err(failure(None, "waiting"))?;
@@ -99,12 +106,12 @@ fn launch(control: &UnixStream) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Leaves the host's namespaces; those that stay must be optional.
+/// Leaves the host's namespaces; those that stay must be optional. The mounts are left by the first
+/// process inside: this one goes on needing the host's `/proc`.
 fn namespaces(spec: &Spec, layers: &mut Layers) -> Result<(), Failure> {
     let all = [
         (Layer::UserNamespace, CloneFlags::CLONE_NEWUSER),
         (Layer::PidNamespace, CloneFlags::CLONE_NEWPID),
-        (Layer::MountNamespace, CloneFlags::CLONE_NEWNS),
         (Layer::NetworkNamespace, CloneFlags::CLONE_NEWNET),
         (Layer::IpcNamespace, CloneFlags::CLONE_NEWIPC),
         (Layer::UtsNamespace, CloneFlags::CLONE_NEWUTS),
@@ -114,13 +121,28 @@ fn namespaces(spec: &Spec, layers: &mut Layers) -> Result<(), Failure> {
         .fold(CloneFlags::empty(), |flags, (_, flag)| flags | *flag);
     let whole = unshare(together).is_ok();
     for (layer, flag) in all {
-        match if whole { Ok(()) } else { unshare(flag) } {
-            Ok(()) => layers.set(layer, LayerState::Holds(String::new())),
-            Err(error) if spec.optional.contains(&layer) => {
-                layers.set(layer, LayerState::Missing(format!("unshare: {error}")));
-            }
-            Err(error) => return Err((Some(layer), format!("unshare: {error}"))),
+        if whole {
+            layers.set(layer, LayerState::Holds(String::new()));
+        } else {
+            leave(spec, layers, layer, flag)?;
         }
+    }
+    Ok(())
+}
+
+/// Leaves one namespace of the host, or notes that it stays.
+pub(crate) fn leave(
+    spec: &Spec,
+    layers: &mut Layers,
+    layer: Layer,
+    flag: CloneFlags,
+) -> Result<(), Failure> {
+    match unshare(flag) {
+        Ok(()) => layers.set(layer, LayerState::Holds(String::new())),
+        Err(error) if spec.optional.contains(&layer) => {
+            layers.set(layer, LayerState::Missing(format!("unshare: {error}")));
+        }
+        Err(error) => return Err((Some(layer), format!("unshare: {error}"))),
     }
     Ok(())
 }
@@ -227,15 +249,18 @@ fn children_of(pid: u32) -> Vec<u32> {
     };
     for task in tasks.flatten() {
         let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        found.extend(text.split_whitespace().filter_map(|s| s.parse::<u32>().ok()));
+        found.extend(
+            text.split_whitespace()
+                .filter_map(|s| s.parse::<u32>().ok()),
+        );
     }
     found
 }
 
-/// Whether memory can be watched on this system.
-pub(crate) fn can_watch() -> bool {
-    let me = rustix::process::getpid().as_raw_nonzero();
-    fs::read_to_string(format!("/proc/self/task/{me}/children")).is_ok()
+/// Whether this system tells who the children of a process are.
+fn can_watch() -> bool {
+    let me = std::process::id();
+    fs::read_to_string(format!("/proc/{me}/task/{me}/children")).is_ok()
 }
 
 /// Without a pid namespace: ends what the program left behind. A process that dies leaves its

@@ -13,7 +13,7 @@ use super::config::Limits;
 use super::layers::{Layer, LayerState, Layers};
 use super::outer::{Failure, failure};
 use super::root::WRITABLE;
-use super::spec::{INNER_ID, Spec};
+use super::spec::Spec;
 use super::{filter, outer};
 
 /// Devices that may be written to.
@@ -24,10 +24,11 @@ const SINKS: [&str; 3] = ["/dev/null", "/dev/zero", "/dev/full"];
 pub(crate) fn all(
     spec: &Spec,
     folder: &Path,
+    user: u32,
     own_root: bool,
     layers: &mut Layers,
 ) -> Result<(), Failure> {
-    note(layers, Layer::Capabilities, drop_capabilities());
+    note(layers, Layer::Capabilities, drop_capabilities(user));
     // Not to be traced, and never to outlive the launcher. Both after the change of users, which
     // resets them.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
@@ -61,8 +62,8 @@ fn note(layers: &mut Layers, layer: Layer, result: Result<String, String>) {
     );
 }
 
-/// Becomes the inner user if root, and drops every capability, out of reach of any later program.
-fn drop_capabilities() -> Result<String, String> {
+/// Becomes that user if root, and drops every capability, out of reach of any later program.
+fn drop_capabilities(user: u32) -> Result<String, String> {
     let step = |what| move |error| outer::failure(None, what)(error).1;
     rustix::thread::clear_ambient_capability_set().map_err(step("ambient set"))?;
     let effective = rustix::thread::capabilities(None)
@@ -85,7 +86,7 @@ fn drop_capabilities() -> Result<String, String> {
         rustix::thread::set_capabilities_secure_bits(bits).map_err(step("secure bits"))?;
     }
     if rustix::process::geteuid().is_root() {
-        let (uid, gid) = (Uid::from_raw(INNER_ID), Gid::from_raw(INNER_ID));
+        let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
         rustix::thread::set_thread_groups(&[]).map_err(step("setgroups"))?;
         rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(step("setresgid"))?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(step("setresuid"))?;
@@ -148,7 +149,10 @@ fn landlock(spec: &Spec, folder: &Path, own_root: bool) -> Result<String, String
             .scope(Scope::from_all(abi))?
             .create()?
             .add_rules(path_beneath_rules(readable.chain(scripts), read))?
-            .add_rules(path_beneath_rules(["/dev/random", "/dev/urandom"], AccessFs::ReadFile))?
+            .add_rules(path_beneath_rules(
+                ["/dev/random", "/dev/urandom"],
+                AccessFs::ReadFile,
+            ))?
             .add_rules(path_beneath_rules(
                 SINKS,
                 AccessFs::ReadFile | AccessFs::WriteFile,

@@ -3,6 +3,7 @@
 //! There is no `/proc`: what it would show of other processes, it can't leak, and a container that
 //! hides parts of its own doesn't let an ordinary user mount another.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -16,7 +17,7 @@ use rustix::mount::{
 
 use super::layers::Layer;
 use super::outer::{Failure, failure};
-use super::spec::{FOLDER, INNER_ID, SCRIPTS, Spec};
+use super::spec::{FOLDER, SCRIPTS, Spec};
 
 /// Devices that are there.
 const DEVICES: [&str; 5] = [
@@ -31,17 +32,22 @@ pub(crate) const WRITABLE: [&str; 3] = [FOLDER, "/tmp", "/dev/shm"];
 
 const LAYER: Layer = Layer::MountNamespace;
 
-/// Builds the root and moves into it.
-pub(crate) fn build(spec: &Spec) -> Result<(), Failure> {
+/// Builds the root, with a folder of that user, and moves into it.
+pub(crate) fn build(spec: &Spec, user: u32) -> Result<(), Failure> {
     // What is mounted here must not show up outside, nor the other way round.
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(failure(LAYER, "private mounts"))?;
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .map_err(failure(LAYER, "private mounts"))?;
     let root = place(spec).ok_or((Some(LAYER), "no place for a new root".to_owned()))?;
     let script = spec.program.as_ref().map(|program| &program.script);
     let bytes = (1 << 20) + script.map_or(0, |(_, text)| text.len());
     tmpfs(&root, &format!("mode=755,nr_inodes=4096,size={bytes}"))
         .map_err(failure(LAYER, "a new root"))?;
 
+    // First, for a readable folder may lie in `/tmp`.
+    writable(&root, spec, user).map_err(failure(LAYER, "the folder"))?;
     for path in spec.mounts.iter().map(PathBuf::as_path) {
         bind(&root, path).map_err(failure(LAYER, &format!("mounting {}", path.display())))?;
     }
@@ -56,7 +62,6 @@ pub(crate) fn build(spec: &Spec) -> Result<(), Failure> {
                 .map_err(failure(LAYER, "a link"))?;
         }
     }
-    writable(&root, spec).map_err(failure(LAYER, "the folder"))?;
     if let Some((name, text)) = script {
         let folder = within(&root, Path::new(SCRIPTS));
         fs::create_dir_all(&folder)
@@ -111,7 +116,7 @@ fn bind(root: &Path, path: &Path) -> std::io::Result<()> {
 }
 
 /// One file system with a limit, seen at each writable path.
-fn writable(root: &Path, spec: &Spec) -> std::io::Result<()> {
+fn writable(root: &Path, spec: &Spec, user: u32) -> std::io::Result<()> {
     let data = within(root, Path::new("/run/data"));
     fs::create_dir_all(&data)?;
     let limits = &spec.limits;
@@ -126,11 +131,7 @@ fn writable(root: &Path, spec: &Spec) -> std::io::Result<()> {
     for (index, path) in WRITABLE.iter().enumerate() {
         let part = data.join(index.to_string());
         fs::create_dir(&part)?;
-        rustix::fs::chown(
-            &part,
-            Some(Uid::from_raw(INNER_ID)),
-            Some(Gid::from_raw(INNER_ID)),
-        )?;
+        rustix::fs::chown(&part, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))?;
         let target = within(root, Path::new(path));
         fs::create_dir_all(&target)?;
         mount_bind(&part, &target)?;
@@ -141,7 +142,10 @@ fn writable(root: &Path, spec: &Spec) -> std::io::Result<()> {
 
 /// Makes every mount below the new root, and the root, read-only, but for the writable ones.
 fn read_only(root: &Path) -> std::io::Result<()> {
-    let writable: Vec<PathBuf> = WRITABLE.iter().map(|p| within(root, Path::new(p))).collect();
+    let writable: Vec<PathBuf> = WRITABLE
+        .iter()
+        .map(|p| within(root, Path::new(p)))
+        .collect();
     let devices: Vec<PathBuf> = DEVICES.iter().map(|p| within(root, Path::new(p))).collect();
     for (point, options) in mounts_below(root)? {
         if writable.contains(&point) {
@@ -169,20 +173,55 @@ fn read_only(root: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Mount points at and below a path with their options, the root first.
+/// Mount points of the topmost mount at a path and of those on it, with their options. What was
+/// mounted there before lies hidden below, and is in the table all the same.
 fn mounts_below(root: &Path) -> std::io::Result<Vec<(PathBuf, String)>> {
     let table = fs::read("/proc/self/mountinfo")?;
-    let mut found = Vec::new();
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
+    let mut all = Vec::new();
     for line in table.split(|byte| *byte == b'\n') {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        if let [_, _, _, _, point, options, ..] = fields[..] {
-            let point = unescape(point);
-            if point.starts_with(root) {
-                found.push((point, String::from_utf8_lossy(options).into_owned()));
-            }
+        if let [id, parent, _, _, point, options, ..] = fields[..]
+            && let (Some(id), Some(parent)) = (number(id), number(parent))
+        {
+            all.push((id, parent, unescape(point), options));
         }
     }
-    Ok(found)
+    let parents: BTreeMap<u64, u64> = all.iter().map(|(id, parent, ..)| (*id, *parent)).collect();
+    let at_root = all
+        .iter()
+        .filter(|(_, _, point, _)| point == root)
+        .map(|(id, ..)| *id);
+    // The topmost one is nobody's parent at the same path.
+    let at_root: Vec<u64> = at_root.collect();
+    let top = at_root
+        .iter()
+        .find(|id| {
+            !at_root
+                .iter()
+                .any(|above| parents.get(above) == Some(id) && above != *id)
+        })
+        .copied()
+        .ok_or(std::io::ErrorKind::NotFound)?;
+    let on_top = |mut id: u64| {
+        for _ in 0..all.len() {
+            if id == top {
+                return true;
+            }
+            match parents.get(&id) {
+                Some(parent) => id = *parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    Ok(all
+        .iter()
+        .filter(|(id, ..)| on_top(*id))
+        .map(|(_, _, point, options)| {
+            (point.clone(), String::from_utf8_lossy(options).into_owned())
+        })
+        .collect())
 }
 
 /// A path of the mount table, where blanks and the like are `\` and three octal digits.
@@ -193,7 +232,15 @@ fn unescape(field: &[u8]) -> PathBuf {
     let mut rest = field;
     while let [first, tail @ ..] = rest {
         match (first, tail) {
-            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+            (
+                b'\\',
+                [
+                    a @ b'0'..=b'3',
+                    b @ b'0'..=b'7',
+                    c @ b'0'..=b'7',
+                    after @ ..,
+                ],
+            ) => {
                 bytes.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
                 rest = after;
             }

@@ -53,7 +53,9 @@ impl Sandbox {
         };
         let plain = sandbox.plain_folder()?;
         let spec = sandbox.spec(&Interpreter::default(), None, plain.as_ref());
-        sandbox.layers = Running::start(&sandbox.launcher, &spec, &[])?.layers.clone();
+        sandbox.layers = Running::start(&sandbox.launcher, &spec, &[])?
+            .layers
+            .clone();
         sandbox.confinement = format!("own process behind {}", sandbox.layers);
         Ok(sandbox)
     }
@@ -80,9 +82,11 @@ impl Sandbox {
     pub fn execute(&self, request: &CodeRequest) -> Result<Run, Fault> {
         let begin = Instant::now();
         let (interpreter, args, name) = match request.language.to_ascii_lowercase().as_str() {
-            "python" | "python3" | "py" => {
-                (self.python()?, vec!["-I", "-B", "-Xutf8", "{script}"], "main.py")
-            }
+            "python" | "python3" | "py" => (
+                self.python()?,
+                vec!["-I", "-B", "-Xutf8", "{script}"],
+                "main.py",
+            ),
             "bash" => (
                 Interpreter::shell("bash")?,
                 vec!["--noprofile", "--norc", "{script}"],
@@ -121,7 +125,10 @@ impl Sandbox {
             grace: None,
         };
         let exchange = Exchange::run(&mut running, &mut streams, &terms)?;
-        let folder = running.folder.try_clone().map_err(|e| Fault::system("the folder", e))?;
+        let folder = running
+            .folder
+            .try_clone()
+            .map_err(|e| Fault::system("the folder", e))?;
         drop(running);
         let status = match exchange.end {
             Some(status) if !exchange.timed_out => status,
@@ -219,8 +226,7 @@ impl Sandbox {
         if rustix::process::geteuid().is_root() {
             let uid = Some(rustix::fs::Uid::from_raw(NOBODY));
             let gid = Some(rustix::fs::Gid::from_raw(NOBODY));
-            rustix::fs::chown(folder.path(), uid, gid)
-                .map_err(|e| Fault::system("a folder", e))?;
+            rustix::fs::chown(folder.path(), uid, gid).map_err(|e| Fault::system("a folder", e))?;
         }
         Ok(Some(folder))
     }

@@ -116,7 +116,10 @@ impl PythonSession {
             results.as_fd(),
         ];
         let running = Running::start(sandbox.launcher(), &spec, &fds)?;
-        let root = running.folder.try_clone().map_err(|e| Fault::system("the folder", e))?;
+        let root = running
+            .folder
+            .try_clone()
+            .map_err(|e| Fault::system("the folder", e))?;
         let limits = &sandbox.config().limits;
         let mut session = Self {
             running: Some(running),
@@ -140,7 +143,10 @@ impl PythonSession {
         match first.status {
             CallStatus::Finished => Ok(session),
             status => Err(Fault::Start {
-                what: format!("the interpreter did not come up: {status:?} {}", first.stderr),
+                what: format!(
+                    "the interpreter did not come up: {status:?} {}",
+                    first.stderr
+                ),
             }),
         }
     }
@@ -188,7 +194,10 @@ impl PythonSession {
             keep: max_output_bytes,
             drain: self.output_bytes,
             // Every byte of value, message and trace may become six in JSON, and be one of four of a character.
-            answer: self.value_bytes.saturating_mul(3 * 4 * 6).saturating_add(1 << 14),
+            answer: self
+                .value_bytes
+                .saturating_mul(3 * 4 * 6)
+                .saturating_add(1 << 14),
             grace: Some(self.grace),
         };
         // What lies there before a question is no answer to it.
@@ -212,7 +221,9 @@ impl PythonSession {
                 (Some(_), _) if exchange.timed_out => CallStatus::TimedOut { session_kept: true },
                 (Some(answer), _) => {
                     value = answer.value;
-                    answer.error.map_or(CallStatus::Finished, CallStatus::Raised)
+                    answer
+                        .error
+                        .map_or(CallStatus::Finished, CallStatus::Raised)
                 }
                 (None, _) if silent && exchange.timed_out => CallStatus::TimedOut {
                     session_kept: false,

@@ -64,7 +64,11 @@ fn there_is_no_proc_to_escape_through() {
         ("os.listdir('/sys')", "ENOENT"),
         (
             "syscall(165, *[ctypes.cast(ctypes.c_char_p(b), ctypes.c_void_p).value for b in (b'proc', b'/work', b'proc')], 0, 0)",
-            if cfg!(target_arch = "x86_64") { "EPERM" } else { "ENOSYS" },
+            if cfg!(target_arch = "x86_64") {
+                "EPERM"
+            } else {
+                "ENOSYS"
+            },
         ),
     ]);
 }
@@ -73,37 +77,43 @@ fn there_is_no_proc_to_escape_through() {
 fn nothing_but_the_folder_can_be_written() {
     let interpreter = printed("import sys; print(sys.executable, end='')");
     refused(&[
-        ("open('/new', 'w')", "EACCES"),
-        ("open('/run/main.py', 'a')", "EACCES"),
-        ("os.mkdir('/etc/new')", "EACCES"),
-        ("os.unlink('/run/main.py')", "EACCES"),
-        (&format!("open({interpreter:?}, 'r+b')"), "EACCES"),
-        ("open(os.__file__, 'a')", "EACCES"),
-        ("open(os.path.dirname(os.__file__) + '/new.py', 'w')", "EACCES"),
+        ("open('/new', 'w')", "EACCES|EROFS"),
+        ("open('/run/main.py', 'a')", "EACCES|EROFS"),
+        ("os.mkdir('/etc/new')", "EACCES|EROFS"),
+        ("os.unlink('/run/main.py')", "EACCES|EROFS"),
+        (&format!("open({interpreter:?}, 'r+b')"), "EACCES|EROFS"),
+        ("open(os.__file__, 'a')", "EACCES|EROFS"),
+        (
+            "open(os.path.dirname(os.__file__) + '/new.py', 'w')",
+            "EACCES|EROFS",
+        ),
         ("os.chmod(os.__file__, 0o777)", "EROFS"),
         ("os.utime(os.__file__)", "EROFS"),
-        ("os.rename('/work', '/elsewhere')", "EACCES"),
+        ("os.rename('/work', '/elsewhere')", "EACCES|EROFS"),
         ("os.mknod('/work/disk', 0o60666, os.makedev(8, 0))", "EPERM"),
         ("os.chown('/work', 0, 0)", "EPERM"),
     ]);
 }
 
 #[test]
-fn only_what_was_put_there_is_there() {
-    let listed = printed("import os; print(*sorted(os.listdir('/')))");
-    for name in listed.split_whitespace() {
-        assert!(
-            [
-                "bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "root", "run", "tmp",
-                "usr", "work"
-            ]
-            .contains(&name),
-            "{listed}"
-        );
-    }
+fn folders_that_hold_nothing_to_run_are_not_listed() {
+    refused(&[
+        ("os.listdir('/')", "EACCES"),
+        ("os.listdir('/dev')", "EACCES"),
+        ("os.listdir('/etc')", "EACCES"),
+        ("os.listdir('/usr')", "EACCES"),
+    ]);
     assert_eq!(
-        printed("import os; print(*sorted(os.listdir('/dev')), os.listdir('/work'), os.listdir('/tmp'), os.getcwd())"),
-        "full null random shm urandom zero [] [] /work\n"
+        printed(
+            "import os; print(*map(os.listdir, ('/work', '/tmp', '/dev/shm', '/run')), os.getcwd())"
+        ),
+        "[] [] [] ['main.py'] /work\n"
+    );
+    assert_eq!(
+        printed(
+            "open('/dev/null', 'w').write('x'); print(open('/dev/zero', 'rb').read(2), len(open('/dev/urandom', 'rb').read(3)))"
+        ),
+        "b'\\x00\\x00' 3\n"
     );
 }
 
@@ -149,12 +159,28 @@ fn files_come_back_and_links_do_not() {
          os.link('plain.txt', 'hard')\n",
     );
     assert_eq!(run.output.status, CodeStatus::Exited(0), "{:?}", run.output);
-    let names: Vec<_> = run.folder.list().unwrap().into_iter().map(|file| file.path).collect();
+    let names: Vec<_> = run
+        .folder
+        .list()
+        .unwrap()
+        .into_iter()
+        .map(|file| file.path)
+        .collect();
     assert_eq!(
-        names.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>(),
+        names
+            .iter()
+            .map(|path| path.to_str().unwrap())
+            .collect::<Vec<_>>(),
         ["deep/er.txt", "hard", "plain.txt"]
     );
-    for path in ["link", "way/passwd", "near", "magic", "../etc/passwd", "/etc/passwd"] {
+    for path in [
+        "link",
+        "way/passwd",
+        "near",
+        "magic",
+        "../etc/passwd",
+        "/etc/passwd",
+    ] {
         assert!(run.folder.read(path, 1 << 20).is_err(), "{path}");
     }
     let target = tempfile::tempdir().unwrap();
@@ -164,7 +190,10 @@ fn files_come_back_and_links_do_not() {
 
 #[test]
 fn a_readable_folder_is_readable_and_no_more() {
-    let folder = tempfile::Builder::new().prefix("with a blank ").tempdir().unwrap();
+    let folder = tempfile::Builder::new()
+        .prefix("with a blank ")
+        .tempdir()
+        .unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let data = folder.path().join("data.txt");
     fs::write(&data, "rows").unwrap();
@@ -178,7 +207,11 @@ fn a_readable_folder_is_readable_and_no_more() {
     );
     let request = CodeRequest::new("python", code).with_timeout(LONG);
     let output = sandbox.execute(&request).unwrap().output;
-    assert_eq!(output.stdout, format!("rows\n{}\n", libc::EACCES), "{output:?}");
+    assert_eq!(
+        output.stdout,
+        format!("rows\n{}\n", libc::EROFS),
+        "{output:?}"
+    );
     assert_eq!(fs::read(&data).unwrap(), b"rows");
 }
 

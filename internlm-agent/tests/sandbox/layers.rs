@@ -29,8 +29,13 @@ fn without(call: i64, rules: Vec<SeccompRule>) {
 /// As [`without`], if a bit of the first argument is set.
 fn without_flag(call: i64, flag: i32) {
     let flag = u64::from(flag.cast_unsigned());
-    let condition =
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag).unwrap();
+    let condition = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::MaskedEq(flag),
+        flag,
+    )
+    .unwrap();
     without(call, vec![SeccompRule::new(vec![condition]).unwrap()]);
 }
 
@@ -47,7 +52,10 @@ fn all_hold_here() {
     let sandbox = sandbox();
     assert!(sandbox.layers().complete(), "{}", sandbox.layers());
     let text = sandbox.layers().to_string();
-    assert!(text.starts_with("user namespace, pid namespace"), "{text}");
+    assert!(
+        text.starts_with("user namespace, pid namespace, network namespace"),
+        "{text}"
+    );
     assert!(!text.contains("missing"), "{text}");
     assert!(sandbox.confinement().contains("Landlock (ABI "), "{text}");
 }
@@ -58,10 +66,17 @@ fn without_landlock_nothing_runs_unless_said_otherwise() {
     missing(Sandbox::new(config()).unwrap_err(), Layer::Landlock);
     let sandbox = Sandbox::new(config().with_optional(Layer::Landlock)).unwrap();
     assert!(!sandbox.layers().complete());
-    assert!(sandbox.layers().to_string().contains("; missing: Landlock ("));
+    assert!(
+        sandbox
+            .layers()
+            .to_string()
+            .contains("; missing: Landlock (")
+    );
     // The other walls stand.
     let code = "try: open('/etc/passwd')\nexcept OSError as error: print(error.errno)";
-    let output = sandbox.run(&CodeRequest::new("python", code).with_timeout(LONG)).unwrap();
+    let output = sandbox
+        .run(&CodeRequest::new("python", code).with_timeout(LONG))
+        .unwrap();
     assert_eq!(output.stdout, format!("{}\n", libc::ENOENT), "{output:?}");
 }
 
@@ -75,9 +90,13 @@ fn without_seccomp_nothing_runs_unless_said_otherwise() {
     let code = "import socket\n\
                 try: socket.create_connection(('127.0.0.1', 1))\n\
                 except OSError as error: print(error.errno)";
-    let output = sandbox.run(&CodeRequest::new("python", code).with_timeout(LONG)).unwrap();
+    let output = sandbox
+        .run(&CodeRequest::new("python", code).with_timeout(LONG))
+        .unwrap();
     assert!(
-        [libc::ENETUNREACH, libc::EACCES].iter().any(|want| output.stdout == format!("{want}\n")),
+        [libc::ENETUNREACH, libc::EACCES]
+            .iter()
+            .any(|want| output.stdout == format!("{want}\n")),
         "{output:?}"
     );
 }
@@ -106,10 +125,14 @@ fn without_any_namespace_the_other_walls_stand_if_that_is_asked_for() {
         Layer::UtsNamespace,
     ];
     // One that isn't named is enough for a refusal.
-    let most = namespaces[1..].iter().fold(config(), |config, layer| config.with_optional(*layer));
+    let most = namespaces[1..]
+        .iter()
+        .fold(config(), |config, layer| config.with_optional(*layer));
     missing(Sandbox::new(most).unwrap_err(), Layer::UserNamespace);
 
-    let config = namespaces.iter().fold(config(), |config, layer| config.with_optional(*layer));
+    let config = namespaces
+        .iter()
+        .fold(config(), |config, layer| config.with_optional(*layer));
     let sandbox = Sandbox::new(config).unwrap();
     for (layer, state) in sandbox.layers().states() {
         assert_eq!(
@@ -137,10 +160,15 @@ fn without_any_namespace_the_other_walls_stand_if_that_is_asked_for() {
            os._exit(0)\n\
          os.wait()"
     );
-    let run = sandbox.execute(&CodeRequest::new("python", code).with_timeout(LONG)).unwrap();
+    let run = sandbox
+        .execute(&CodeRequest::new("python", code).with_timeout(LONG))
+        .unwrap();
     let (access, perm) = (libc::EACCES, libc::EPERM);
     assert_eq!(run.output.status, CodeStatus::Exited(0), "{:?}", run.output);
-    assert_eq!(run.output.stdout, format!("{access}\n{access}\n{access}\n{perm}\n"));
+    assert_eq!(
+        run.output.stdout,
+        format!("{access}\n{access}\n{access}\n{perm}\n")
+    );
     assert!(processes_with(&marker).is_empty());
     let mut session = sandbox.session().unwrap();
     let output = session.call("6 * 7", Duration::from_secs(30)).unwrap();
@@ -153,7 +181,10 @@ fn a_launcher_is_needed() {
     let error = Sandbox::new(SandboxConfig::default()).unwrap_err();
     assert!(matches!(error, Fault::NoLauncher), "{error}");
     let error = Sandbox::new(SandboxConfig::default().with_launcher("/bin/true")).unwrap_err();
-    assert!(matches!(error, Fault::Launcher { .. } | Fault::System { .. }), "{error}");
+    assert!(
+        matches!(error, Fault::Launcher { .. } | Fault::System { .. }),
+        "{error}"
+    );
     let error = Sandbox::new(SandboxConfig::default().with_launcher("/no/such/file")).unwrap_err();
     assert!(matches!(error, Fault::System { .. }), "{error}");
 }
@@ -175,8 +206,12 @@ fn many_threads_share_a_sandbox() {
         for number in 0..8 {
             let sandbox = &sandbox;
             scope.spawn(move || {
-                let request = CodeRequest::new("python", format!("print({number} * 2)")).with_timeout(LONG);
-                assert_eq!(sandbox.run(&request).unwrap().stdout, format!("{}\n", number * 2));
+                let request =
+                    CodeRequest::new("python", format!("print({number} * 2)")).with_timeout(LONG);
+                assert_eq!(
+                    sandbox.run(&request).unwrap().stdout,
+                    format!("{}\n", number * 2)
+                );
             });
         }
     });
@@ -185,6 +220,11 @@ fn many_threads_share_a_sandbox() {
 #[test]
 fn a_session_outlives_the_thread_that_started_it() {
     let sandbox = sandbox();
-    let mut session = std::thread::scope(|scope| scope.spawn(|| sandbox.session()).join()).unwrap().unwrap();
-    assert_eq!(session.call("1 + 1", LONG).unwrap().value.as_deref(), Some("2"));
+    let mut session = std::thread::scope(|scope| scope.spawn(|| sandbox.session()).join())
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        session.call("1 + 1", LONG).unwrap().value.as_deref(),
+        Some("2")
+    );
 }

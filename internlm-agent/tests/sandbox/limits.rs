@@ -77,7 +77,7 @@ fn a_gigabyte_does_not_fit_the_folder() {
                 fill('/work/a'); fill('/work/b'); fill('/tmp/c'); fill('/dev/shm/d')\n\
                 print(written <= 64 << 20)";
     let text = printed(code);
-    let (last, errors) = text.trim().rsplit_once('\n').unwrap();
+    let (errors, last) = text.trim().rsplit_once('\n').unwrap();
     assert_eq!(last, "True");
     assert_eq!(errors.lines().count(), 4, "{text}");
     for error in errors.lines() {

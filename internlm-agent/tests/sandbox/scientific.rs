@@ -15,7 +15,10 @@ fn with_package(package: &str) -> Option<Sandbox> {
         .output()
         .is_ok_and(|output| output.status.success());
     if !found {
-        println!("skipped: {} has no {package}; INTERNLM_SANDBOX_NUMPY can name one that has", python.display());
+        println!(
+            "skipped: {} has no {package}; INTERNLM_SANDBOX_NUMPY can name one that has",
+            python.display()
+        );
         return None;
     }
     Some(Sandbox::new(usual.with_python(python)).unwrap())
@@ -23,7 +26,9 @@ fn with_package(package: &str) -> Option<Sandbox> {
 
 #[test]
 fn numpy_works() {
-    let Some(sandbox) = with_package("numpy") else { return };
+    let Some(sandbox) = with_package("numpy") else {
+        return;
+    };
     let mut session = sandbox.session().unwrap();
     let output = session
         .call("import numpy as np\na = np.arange(10_000.).reshape(100, 100)\nfloat((a @ np.linalg.inv(a + np.eye(100) * 1e4)).trace().round(3))", LONG)
@@ -35,21 +40,44 @@ fn numpy_works() {
 
 #[test]
 fn sympy_works() {
-    let Some(sandbox) = with_package("sympy") else { return };
+    let Some(sandbox) = with_package("sympy") else {
+        return;
+    };
     let mut session = sandbox.session().unwrap();
-    let output = session.call("from sympy import *\nx = symbols('x')\nsolve(x**2 - 2)", LONG).unwrap();
-    assert_eq!(output.value.as_deref(), Some("[-sqrt(2), sqrt(2)]"), "{output:?}");
+    let output = session
+        .call(
+            "from sympy import *\nx = symbols('x')\nsolve(x**2 - 2)",
+            LONG,
+        )
+        .unwrap();
+    assert_eq!(
+        output.value.as_deref(),
+        Some("[-sqrt(2), sqrt(2)]"),
+        "{output:?}"
+    );
 }
 
 #[test]
 fn figures_come_back() {
-    let Some(sandbox) = with_package("matplotlib") else { return };
+    let Some(sandbox) = with_package("matplotlib") else {
+        return;
+    };
     let mut session = sandbox.session().unwrap();
     let output = session
         .call("import matplotlib.pyplot as plt\nplt.plot([1, 4, 9]); plt.figure(); plt.bar([1], [2])\nNone", LONG)
         .unwrap();
     assert_eq!(output.status, CallStatus::Finished, "{output:?}");
-    let names: Vec<_> = output.files.iter().map(|file| file.path.to_str().unwrap()).collect();
+    let names: Vec<_> = output
+        .files
+        .iter()
+        .map(|file| file.path.to_str().unwrap())
+        .collect();
     assert_eq!(names, ["figure-1.png", "figure-2.png"]);
-    assert!(session.folder().read("figure-1.png", 1 << 20).unwrap().starts_with(b"\x89PNG"));
+    assert!(
+        session
+            .folder()
+            .read("figure-1.png", 1 << 20)
+            .unwrap()
+            .starts_with(b"\x89PNG")
+    );
 }

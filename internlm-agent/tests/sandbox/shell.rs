@@ -11,7 +11,9 @@ use super::support::{LONG, processes_with, sandbox, shell};
 #[track_caller]
 fn fails(command: &str) {
     assert_eq!(
-        shell(&format!("( {command} ) >/dev/null 2>&1 && echo done || echo refused")),
+        shell(&format!(
+            "( {command} ) >/dev/null 2>&1 && echo done || echo refused"
+        )),
         "refused\n",
         "{command}"
     );
@@ -19,10 +21,18 @@ fn fails(command: &str) {
 
 #[test]
 fn the_usual_works() {
-    assert_eq!(shell("for i in 1 2 3; do echo $i; done | sort -r | head -n 1"), "3\n");
-    assert_eq!(shell("echo text > a; cat a; pwd; id -u; echo $HOME; hostname || uname -n"), "text\n/work\n1000\n/work\nsandbox\n");
+    assert_eq!(
+        shell("for i in 1 2 3; do echo $i; done | sort -r | head -n 1"),
+        "3\n"
+    );
+    assert_eq!(
+        shell("echo text > a; cat a; pwd; id -u; echo $HOME; hostname || uname -n"),
+        "text\n/work\n1000\n/work\nsandbox\n"
+    );
     let output = sandbox()
-        .run(&CodeRequest::new("sh", "read line; echo \"got $line\"; exit 4").with_stdin("a line\n"))
+        .run(
+            &CodeRequest::new("sh", "read line; echo \"got $line\"; exit 4").with_stdin("a line\n"),
+        )
         .unwrap();
     assert_eq!(output.status, CodeStatus::Exited(4));
     assert_eq!(output.stdout, "got a line\n");
@@ -70,7 +80,12 @@ fn network_and_namespaces() {
 
 #[test]
 fn setuid_programs_give_nothing() {
-    for command in ["su -c true", "sudo -n true", "passwd --status", "ping -c 1 127.0.0.1"] {
+    for command in [
+        "su -c true",
+        "sudo -n true",
+        "passwd --status",
+        "ping -c 1 127.0.0.1",
+    ] {
         fails(command);
     }
     // One of its own making.
@@ -93,13 +108,19 @@ fn signals_and_limits() {
     ] {
         fails(&command);
     }
-    assert_eq!(shell("kill -9 1; kill -TERM 1; echo still here"), "still here\n");
+    assert_eq!(
+        shell("kill -9 1; kill -TERM 1; echo still here"),
+        "still here\n"
+    );
 }
 
 #[test]
 fn the_classic_fork_bomb() {
-    let request = CodeRequest::new("bash", "bomb() { bomb | bomb & }; bomb; sleep 0.5; echo over")
-        .with_timeout(Duration::from_secs(20));
+    let request = CodeRequest::new(
+        "bash",
+        "bomb() { bomb | bomb & }; bomb; sleep 0.5; echo over",
+    )
+    .with_timeout(Duration::from_secs(20));
     let output = sandbox().run(&request).unwrap();
     // Bash may give up when it can't start another process, or get to its end; nothing else happens.
     assert!(
@@ -118,14 +139,25 @@ fn nothing_is_left() {
     ));
     assert_eq!(text, "left\n");
     assert!(processes_with(&marker).is_empty());
-    let request = CodeRequest::new("bash", format!("trap '' TERM INT HUP; sleep {marker} & while :; do :; done"))
-        .with_timeout(Duration::from_secs(1));
-    assert_eq!(sandbox().run(&request).unwrap().status, CodeStatus::TimedOut);
+    let request = CodeRequest::new(
+        "bash",
+        format!("trap '' TERM INT HUP; sleep {marker} & while :; do :; done"),
+    )
+    .with_timeout(Duration::from_secs(1));
+    assert_eq!(
+        sandbox().run(&request).unwrap().status,
+        CodeStatus::TimedOut
+    );
     assert!(processes_with(&marker).is_empty());
 }
 
 #[test]
 fn an_unknown_language_is_an_error() {
-    let error = sandbox().execute(&CodeRequest::new("cobol", "").with_timeout(LONG)).unwrap_err();
-    assert!(matches!(error, internlm_agent::sandbox::Fault::Interpreter { .. }), "{error}");
+    let error = sandbox()
+        .execute(&CodeRequest::new("cobol", "").with_timeout(LONG))
+        .unwrap_err();
+    assert!(
+        matches!(error, internlm_agent::sandbox::Fault::Interpreter { .. }),
+        "{error}"
+    );
 }

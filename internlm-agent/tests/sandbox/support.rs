@@ -54,7 +54,7 @@ pub(crate) fn shell(code: &str) -> String {
 }
 
 /// Checks that Python expressions, all in one process, raise what they are to: the name of an error
-/// number, or of an exception without one.
+/// number, or of an exception without one; `|` between two if either wall may be met first.
 #[track_caller]
 pub(crate) fn refused(cases: &[(&str, &str)]) {
     let mut code = String::from(
@@ -76,23 +76,29 @@ pub(crate) fn refused(cases: &[(&str, &str)]) {
              else:\n        \
                  print(number, 'succeeded:', repr(result)[:200])\n",
     );
-    let mut want = String::new();
-    for (number, (action, expected)) in cases.iter().enumerate() {
+    for (number, (action, _)) in cases.iter().enumerate() {
         writeln!(code, "attempt({number}, lambda: {action})").unwrap();
-        writeln!(want, "{number} {expected}").unwrap();
     }
     let got = printed(&code);
-    for ((got, want), (action, _)) in got.lines().zip(want.lines()).zip(cases) {
-        assert_eq!(got, want, "{action}");
+    assert_eq!(got.lines().count(), cases.len(), "{got}");
+    for (number, (line, (action, want))) in got.lines().zip(cases).enumerate() {
+        assert!(
+            want.split('|')
+                .any(|want| line == format!("{number} {want}")),
+            "{action}: got {line}, want {want}"
+        );
     }
-    assert_eq!(got, want);
 }
 
 /// Processes of this system with a marker among their arguments.
 pub(crate) fn processes_with(marker: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();

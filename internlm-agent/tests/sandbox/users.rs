@@ -8,7 +8,9 @@ use super::support::{LAUNCHER, printed};
 #[test]
 fn the_user_inside_is_nobody_of_the_host() {
     assert_eq!(
-        printed("import os; print(os.getresuid(), os.getresgid(), sorted(set(os.getgroups()) - {1000, 65534}))"),
+        printed(
+            "import os; print(os.getresuid(), os.getresgid(), sorted(set(os.getgroups()) - {1000, 65534}))"
+        ),
         "(1000, 1000, 1000) (1000, 1000, 1000) []\n"
     );
 }
@@ -22,7 +24,12 @@ fn all_this_holds_for_an_ordinary_user() {
     let nobody = 65534;
     let this = std::env::current_exe().unwrap();
     let reachable = |program: &str| {
-        Command::new("test").args(["-x", program]).uid(nobody).gid(nobody).status().is_ok_and(|s| s.success())
+        Command::new("test")
+            .args(["-x", program])
+            .uid(nobody)
+            .gid(nobody)
+            .status()
+            .is_ok_and(|s| s.success())
     };
     if !reachable(LAUNCHER) || !reachable("/usr/bin/python3") {
         println!("skipped: an ordinary user can't reach {LAUNCHER} or /usr/bin/python3");
