@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -34,14 +35,17 @@ pub(crate) fn send<T: Serialize>(
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut sent = sendmsg(
-        socket.as_fd(),
-        &[IoSlice::new(&bytes)],
-        &mut control,
-        SendFlags::NOSIGNAL,
-    )?;
+    let mut sent = retry_on_intr(|| {
+        sendmsg(
+            socket.as_fd(),
+            &[IoSlice::new(&bytes)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+    })?;
     while sent < bytes.len() {
-        sent += rustix::net::send(socket.as_fd(), &bytes[sent..], SendFlags::NOSIGNAL)?;
+        let rest = &bytes[sent..];
+        sent += retry_on_intr(|| rustix::net::send(socket.as_fd(), rest, SendFlags::NOSIGNAL))?;
     }
     Ok(())
 }
@@ -56,12 +60,14 @@ pub(crate) fn recv<T: DeserializeOwned>(
     while filled < header.len() {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let got = recvmsg(
-            socket.as_fd(),
-            &mut [IoSliceMut::new(&mut header[filled..])],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )?;
+        let got = retry_on_intr(|| {
+            recvmsg(
+                socket.as_fd(),
+                &mut [IoSliceMut::new(&mut header[filled..])],
+                &mut control,
+                RecvFlags::CMSG_CLOEXEC,
+            )
+        })?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
                 fds.extend(rights);
