@@ -1,5 +1,6 @@
 //! The rights that the first process inside gives up, and with it everything that it starts.
 
+use std::fs;
 use std::path::Path;
 
 use landlock::{
@@ -35,7 +36,12 @@ pub(crate) fn all(
         .map_err(failure(None, "dumpable"))?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(failure(None, "death signal"))?;
-    note(layers, Layer::Rlimits, limit(&spec.limits));
+    // In a user namespace processes are counted anew; else with all others of the user.
+    let others = match layers.holds(Layer::UserNamespace) {
+        true => 0,
+        false => tasks_of(rustix::process::getuid().as_raw()),
+    };
+    note(layers, Layer::Rlimits, limit(&spec.limits, others));
     note(
         layers,
         Layer::NoNewPrivs,
@@ -104,12 +110,15 @@ fn drop_capabilities(user: u32) -> Result<String, String> {
     }
 }
 
-fn limit(limits: &Limits) -> Result<String, String> {
+fn limit(limits: &Limits, others: u64) -> Result<String, String> {
     let all = [
         (Resource::As, limits.memory_bytes),
         (Resource::Fsize, limits.disk_bytes),
         // The launcher and this process count as well.
-        (Resource::Nproc, limits.processes.saturating_add(2)),
+        (
+            Resource::Nproc,
+            limits.processes.saturating_add(others).saturating_add(2),
+        ),
         (Resource::Nofile, limits.open_files),
         (Resource::Cpu, limits.cpu_seconds),
         (Resource::Core, 0),
@@ -132,6 +141,25 @@ fn limit(limits: &Limits) -> Result<String, String> {
         setrlimit(resource, both).map_err(|error| format!("{resource:?}: {error}"))?;
     }
     Ok(String::new())
+}
+
+/// Processes and threads of a user, as far as `/proc` shows them.
+fn tasks_of(user: u32) -> u64 {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return 0;
+    };
+    let threads = |status: String| {
+        let field = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+            value.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        (field("Uid:")? == u64::from(user)).then(|| field("Threads:"))?
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("status")).ok())
+        .filter_map(threads)
+        .sum()
 }
 
 /// Confines to the mounts, read-only, and the writable folders. No port, no abstract socket and no

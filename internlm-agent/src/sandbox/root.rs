@@ -137,7 +137,7 @@ fn writable(root: &Path, spec: &Spec, user: u32) -> std::io::Result<()> {
         mount_bind(&part, &target)?;
     }
     unmount(&data, UnmountFlags::DETACH)?;
-    Ok(fs::remove_dir(&data)?)
+    fs::remove_dir(&data)
 }
 
 /// Makes every mount below the new root, and the root, read-only, but for the writable ones.

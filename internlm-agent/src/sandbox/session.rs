@@ -82,12 +82,6 @@ pub struct PythonSession {
     _plain: Option<tempfile::TempDir>,
 }
 
-#[derive(Serialize)]
-struct Request<'a> {
-    code: &'a str,
-    limit: usize,
-}
-
 #[derive(Deserialize)]
 struct Answer {
     token: String,
@@ -176,17 +170,14 @@ impl PythonSession {
             });
         };
         let token = token()?;
-        let request = serde_json::to_vec(&Request {
-            code,
-            limit: self.value_bytes,
-        })
-        .map_err(|error| Fault::system("a request", error))?;
-        let length = u32::try_from(request.len()).map_err(|_| Fault::File {
-            path: PathBuf::new(),
-            what: "the code has more than four gibibytes".into(),
-        })?;
-        let mut input = length.to_be_bytes().to_vec();
-        input.extend_from_slice(&request);
+        let number = |number: usize| {
+            u32::try_from(number).map_err(|_| Fault::Ended {
+                what: "code or limit of four gibibytes".into(),
+            })
+        };
+        let mut input = number(code.len())?.to_be_bytes().to_vec();
+        input.extend_from_slice(&number(self.value_bytes)?.to_be_bytes());
+        input.extend_from_slice(code.as_bytes());
         input.extend_from_slice(token.as_bytes());
         let terms = Terms {
             input: &input,

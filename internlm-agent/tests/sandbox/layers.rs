@@ -190,6 +190,20 @@ fn a_launcher_is_needed() {
 }
 
 #[test]
+fn the_interpreter_of_the_search_path_works() {
+    let sandbox =
+        Sandbox::new(SandboxConfig::default().with_launcher(super::support::LAUNCHER)).unwrap();
+    let mut session = sandbox.session().unwrap();
+    let output = session
+        .call(
+            "import sys, ctypes, sqlite3; sys.version_info >= (3,)",
+            LONG,
+        )
+        .unwrap();
+    assert_eq!(output.value.as_deref(), Some("True"), "{output:?}");
+}
+
+#[test]
 fn an_interpreter_is_needed() {
     let sandbox = Sandbox::new(config().with_python("/no/such/python")).unwrap();
     let error = sandbox.session().unwrap_err();

@@ -1,5 +1,8 @@
 //! Processes: other ones, too many, and such that want to stay.
 
+use std::process::Command;
+use std::time::Duration;
+
 use internlm_core::code_executor::CodeStatus;
 
 use super::support::{printed, processes_with, python, refused};
@@ -120,6 +123,40 @@ fn who_holds_the_pipes_does_not_hold_up_the_end() {
 }
 
 #[test]
+fn all_ends_with_a_host_that_is_killed() {
+    const NAME: &str = "INTERNLM_SANDBOX_TEST_HOST";
+    if let Ok(marker) = std::env::var(NAME) {
+        // The host that is to be killed: this test, in a process of its own.
+        let code = format!(
+            "import os, sys\n\
+             os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(1000)', '{marker}'])"
+        );
+        python(&code);
+        return;
+    }
+    let marker = format!("orphan-{}", std::process::id());
+    let mut host = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "processes::all_ends_with_a_host_that_is_killed"])
+        .env(NAME, &marker)
+        .spawn()
+        .unwrap();
+    let eventually = |want: bool| {
+        for _ in 0..1000 {
+            if processes_with(&marker).is_empty() != want {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    };
+    let started = eventually(true);
+    host.kill().unwrap();
+    host.wait().unwrap();
+    assert!(started);
+    assert!(eventually(false));
+}
+
+#[test]
 fn a_signal_that_ends_a_program_is_named() {
     let run = python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)");
     assert_eq!(run.output.status, CodeStatus::Killed("signal 11".into()));
@@ -128,14 +165,12 @@ fn a_signal_that_ends_a_program_is_named() {
 #[test]
 fn processes_can_be_found_while_they_run() {
     // So that an empty list in the other tests means something.
-    let marker = format!("witness-{}", std::process::id());
-    let mut child = std::process::Command::new("sleep")
-        .arg("1000")
-        .env_clear()
-        .args([&format!("0.{}", std::process::id())])
+    let marker = format!("0.{}", std::process::id());
+    let mut child = Command::new("sleep")
+        .args(["1000", &marker])
         .spawn()
         .unwrap();
-    let found = processes_with(&format!("0.{}", std::process::id()));
+    let found = processes_with(&marker);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(found.contains(&child.id()));
