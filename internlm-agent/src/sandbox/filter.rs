@@ -329,7 +329,10 @@ fn only(argument: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, Strin
         .map_err(|error| error.to_string())
 }
 
-#[allow(clippy::unnecessary_cast, reason = "the type of these numbers depends on the C library")]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the type of these numbers depends on the C library"
+)]
 fn both(
     first: (u8, SeccompCmpOp, libc::Ioctl),
     second: (u8, SeccompCmpOp, libc::Ioctl),

@@ -48,7 +48,10 @@ impl Folder {
     ///
     /// # Errors
     /// If the folder can't be read, or holds more than 4,096 files.
-    #[allow(clippy::unnecessary_cast, reason = "types of times depend on the architecture")]
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "types of times depend on the architecture"
+    )]
     pub fn list(&self) -> Result<Vec<FileEntry>, Fault> {
         let mut found = Vec::new();
         let mut left = vec![(PathBuf::new(), 0)];

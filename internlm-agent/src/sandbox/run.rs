@@ -10,9 +10,10 @@ use internlm_core::CodeExecutor;
 use internlm_core::code_executor::{CodeOutput, CodeRequest, CodeStatus};
 
 use super::config::SandboxConfig;
+use super::exchange::{Exchange, Streams, Terms};
 use super::fault::Fault;
 use super::folder::Folder;
-use super::host::{self, Exchange, Running, Streams, Terms};
+use super::host::{self, Running};
 use super::interpreter::Interpreter;
 use super::layers::{Layer, Layers};
 use super::session::PythonSession;

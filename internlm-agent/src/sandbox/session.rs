@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use internlm_core::code_executor::CodeStatus;
 use serde::{Deserialize, Serialize};
 
+use super::exchange::{Exchange, Streams, Terms};
 use super::fault::Fault;
 use super::folder::{FileEntry, Folder};
-use super::host::{self, Exchange, Running, Streams, Terms};
+use super::host::{self, Running};
 use super::run::{START, Sandbox};
 
 /// The script that serves a session.

@@ -216,6 +216,20 @@ fn a_readable_folder_is_readable_and_no_more() {
 }
 
 #[test]
+fn python_finds_no_programs_unless_they_are_made_readable() {
+    let code = "import subprocess\n\
+                try: print(subprocess.run(['ls', '/work'], capture_output=True).returncode)\n\
+                except OSError as error: print(error.errno)";
+    assert_eq!(printed(code), format!("{}\n", libc::ENOENT));
+    let config = super::support::config()
+        .with_readable("/bin")
+        .with_readable("/usr/bin");
+    let sandbox = internlm_agent::sandbox::Sandbox::new(config).unwrap();
+    let request = CodeRequest::new("python", code).with_timeout(LONG);
+    assert_eq!(sandbox.execute(&request).unwrap().output.stdout, "0\n");
+}
+
+#[test]
 fn a_folder_of_hostile_names_is_listed() {
     let run = sandbox()
         .execute(&CodeRequest::new(

@@ -1,6 +1,7 @@
 //! Hostile and ordinary programs in the sandbox, each with what it is to get.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod files;
 mod layers;
