@@ -27,7 +27,6 @@ def serve(requests, answers):
     Expr, Expression, only_ast = ast.Expr, ast.Expression, ast.PyCF_ONLY_AST
     compile, exec, eval, repr = map(vars(sys.modules["builtins"]).get, ("compile", "exec", "eval", "repr"))
     modules = sys.modules
-    text = quote
     me = get_pid()
     sources = {}
     figures = [0]
@@ -48,6 +47,10 @@ def serve(requests, answers):
 
     def number():
         return int.from_bytes(take(4), "big")
+
+    def text(value):
+        # Half a surrogate pair is no text for the host.
+        return quote(value.encode("utf-8", "backslashreplace").decode("utf-8"))
 
     def give(message):
         data = message.encode("ascii")

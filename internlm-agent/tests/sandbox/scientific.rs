@@ -1,6 +1,7 @@
 //! NumPy, SymPy and Matplotlib, where they are installed.
 
 use internlm_agent::sandbox::{CallStatus, Sandbox};
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::support::{LONG, config};
@@ -8,12 +9,18 @@ use super::support::{LONG, config};
 /// An interpreter that has a package: the one named by `INTERNLM_SANDBOX_NUMPY`, or the usual one.
 fn with_package(package: &str) -> Option<Sandbox> {
     let usual = config();
-    let named = std::env::var_os("INTERNLM_SANDBOX_NUMPY").map(Into::into);
-    let python = named.or(usual.python.clone())?;
+    let named = std::env::var_os("INTERNLM_SANDBOX_NUMPY").map(PathBuf::from);
+    let python = named.clone().or(usual.python.clone())?;
     let found = Command::new(&python)
         .args(["-I", "-c", &format!("import {package}")])
         .output()
         .is_ok_and(|output| output.status.success());
+    // Whoever names one wants these tests to run.
+    assert!(
+        found || named.is_none(),
+        "{} has no {package}",
+        python.display()
+    );
     if !found {
         println!(
             "skipped: {} has no {package}; INTERNLM_SANDBOX_NUMPY can name one that has",

@@ -100,6 +100,39 @@ fn an_exception_names_its_line_and_nothing_of_ours() {
 }
 
 #[test]
+fn text_that_is_none_does_not_end_the_session() {
+    let mut session = session();
+    let (_, message, _) = raised(
+        session
+            .call(
+                "raise ValueError('half \\ud83d, \\0, \\x7f, whole 😀')",
+                LONG,
+            )
+            .unwrap(),
+    );
+    assert_eq!(message, "half \\ud83d, \0, \x7f, whole 😀");
+    let code = "class Odd:\n    def __repr__(self): return '\\udc00\\n\"'\nOdd()";
+    assert_eq!(value(&mut session, code), Some("\\udc00\n\"".into()));
+    let output = session
+        .call("import os; os.write(1, b'\\xff\\xfe') and None", LONG)
+        .unwrap();
+    assert_eq!(output.stdout, "\u{fffd}\u{fffd}");
+    // Code that is no Python.
+    let (kind, ..) = raised(session.call("1 +\0 2", LONG).unwrap());
+    assert!(
+        ["SyntaxError", "ValueError"].contains(&kind.as_str()),
+        "{kind}"
+    );
+}
+
+#[test]
+fn a_large_piece_of_code_is_taken_whole() {
+    let mut session = session();
+    let code = format!("x = '{}'\nlen(x)", "y".repeat(1 << 20));
+    assert_eq!(value(&mut session, &code), Some("1048576".into()));
+}
+
+#[test]
 fn a_long_value_is_cut() {
     let mut session = session();
     let text = value(&mut session, "'x' * 10_000_000").unwrap();
