@@ -19,6 +19,10 @@ pub enum Error {
     /// The model or the server behind it failed.
     #[error(transparent)]
     Model(#[from] internlm_core::Error),
+    /// A page could not be fetched.
+    #[cfg(feature = "fetch")]
+    #[error("fetch: {0}")]
+    Fetch(#[from] crate::fetch::FetchFault),
     /// Code could not be run behind walls.
     #[cfg(feature = "sandbox")]
     #[error("sandbox: {0}")]

@@ -5,6 +5,8 @@
 #![deny(unsafe_code)]
 
 pub mod error;
+#[cfg(feature = "fetch")]
+pub mod fetch;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 
