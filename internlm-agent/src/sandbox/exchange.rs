@@ -87,6 +87,8 @@ pub(crate) struct Exchange {
     pub(crate) answer: Option<Vec<u8>>,
     /// Whether more or other came back than an answer can be.
     pub(crate) malformed: bool,
+    /// Whether no one can answer any more.
+    silent: bool,
 }
 
 /// What an exchange may take.
@@ -120,6 +122,7 @@ impl Exchange {
             timed_out: false,
             answer: None,
             malformed: false,
+            silent: false,
         };
         let mut left = terms.input;
         let mut answer = Vec::new();
@@ -214,7 +217,10 @@ impl Exchange {
         let mut buffer = [0; 1 << 16];
         loop {
             match rustix::io::read(fd, &mut buffer) {
-                Ok(0) => return,
+                Ok(0) => {
+                    self.silent = true;
+                    return;
+                }
                 Ok(count) => bytes.extend_from_slice(&buffer[..count]),
                 Err(Errno::INTR) => continue,
                 Err(_) => return,
@@ -262,7 +268,7 @@ impl Ready {
             (writing, streams.input.as_ref(), PollFlags::OUT),
             (!now.stdout.closed, Some(&streams.stdout), PollFlags::IN),
             (!now.stderr.closed, Some(&streams.stderr), PollFlags::IN),
-            (true, streams.answers.as_ref(), PollFlags::IN),
+            (!now.silent, streams.answers.as_ref(), PollFlags::IN),
         ];
         let mut fds = vec![PollFd::new(&running.control, PollFlags::IN)];
         let [input, stdout, stderr, answers] = wanted.map(|(wanted, fd, flags)| {
@@ -280,8 +286,7 @@ impl Ready {
             input: is_ready(input),
             stdout: is_ready(stdout),
             stderr: is_ready(stderr),
-            // An answer pipe whose writers are gone says so again and again: only its data count.
-            answers: answers.is_some_and(|index| fds[index].revents().contains(PollFlags::IN)),
+            answers: is_ready(answers),
             control: is_ready(Some(0)),
             // Late even if something came: who keeps talking must stop, too.
             late: remaining.is_some_and(|left| left.is_zero()),

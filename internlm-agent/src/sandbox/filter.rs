@@ -137,7 +137,6 @@ fn allowed() -> Vec<i64> {
         libc::SYS_fchownat,
         libc::SYS_newfstatat,
         libc::SYS_unlinkat,
-        libc::SYS_renameat,
         libc::SYS_linkat,
         libc::SYS_symlinkat,
         libc::SYS_readlinkat,
@@ -201,6 +200,8 @@ fn allowed() -> Vec<i64> {
         libc::SYS_flistxattr,
         libc::SYS_capget,
     ];
+    #[cfg(not(target_arch = "riscv64"))]
+    all.push(libc::SYS_renameat);
     #[cfg(target_arch = "x86_64")]
     all.extend([
         libc::SYS_open,

@@ -177,6 +177,21 @@ fn a_call_that_does_not_stop_ends_its_session() {
 }
 
 #[test]
+fn who_closes_every_pipe_is_ended_in_time() {
+    let mut session = session();
+    let code = "import os\nprint('so')\nos.closerange(3, 256)\nwhile True: pass";
+    let output = session.call(code, Duration::from_millis(200)).unwrap();
+    // It stops when told to, finds that it can't answer, and ends.
+    assert_eq!(
+        output.status,
+        CallStatus::TimedOut {
+            session_kept: false
+        }
+    );
+    assert_eq!(output.stdout, "so\n");
+}
+
+#[test]
 fn the_end_of_the_interpreter_is_the_end_of_the_session() {
     for (code, status) in [
         (
