@@ -9,5 +9,11 @@ pub mod error;
 pub mod fetch;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod lagent;
+pub mod protocol;
+pub mod python;
+pub mod teval;
+pub mod tool;
 
 pub use error::{Error, Result};
+pub use tool::tool;
