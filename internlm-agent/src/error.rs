@@ -74,21 +74,9 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
-    /// A run passed one of its limits and the protocol has no way to end it with an answer.
-    #[error("the run passed its limit of {limit}")]
-    Limit {
-        /// Which.
-        limit: Limit,
-    },
     /// The run was cancelled.
     #[error("the run was cancelled")]
     Cancelled,
-    /// Nobody answers to a request for approval.
-    #[error("the run waits for approval of `{tool}`")]
-    Unapproved {
-        /// The first call's tool.
-        tool: String,
-    },
     /// Only in compatibility modes: the original code ends here with an exception.
     #[error("Lagent raises {exception}: {what}")]
     Upstream {

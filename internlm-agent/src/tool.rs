@@ -150,7 +150,10 @@ impl From<serde_json::Error> for ToolError {
 
 /// Ends a run from outside. Clones are one and the same.
 #[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+pub struct CancelToken {
+    flag: Arc<AtomicBool>,
+    parent: Option<Arc<CancelToken>>,
+}
 
 impl CancelToken {
     /// A token that nobody has cancelled.
@@ -158,14 +161,23 @@ impl CancelToken {
         Self::default()
     }
 
+    /// A token that is cancelled with this one, but does not cancel it.
+    pub fn child(&self) -> Self {
+        Self {
+            flag: Arc::default(),
+            parent: Some(Arc::new(self.clone())),
+        }
+    }
+
     /// Cancels.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+        self.flag.store(true, Ordering::Release);
     }
 
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        let above = self.parent.as_ref().is_some_and(|parent| parent.is_cancelled());
+        above || self.flag.load(Ordering::Acquire)
     }
 }
 

@@ -49,6 +49,15 @@ impl ToolSet {
         Ok(())
     }
 
+    /// Adds a tool, in the place of one of its name if there is one.
+    pub fn replace(&mut self, tool: Arc<dyn Tool>) {
+        let name = tool.spec().name.clone();
+        match self.tools.iter_mut().find(|other| other.spec().name == name) {
+            Some(other) => *other = tool,
+            None => self.tools.push(tool),
+        }
+    }
+
     /// The same with tools of these names only: an allow list. Names that are not there are no error.
     #[must_use]
     pub fn only(mut self, names: &[&str]) -> Self {
@@ -97,5 +106,14 @@ impl ToolSet {
                 tool: name.to_owned(),
             })
         })
+    }
+}
+
+impl IntoIterator for ToolSet {
+    type Item = Arc<dyn Tool>;
+    type IntoIter = std::vec::IntoIter<Arc<dyn Tool>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.tools.into_iter()
     }
 }
