@@ -183,7 +183,10 @@ impl Agent {
 
     /// Asks this before every call, not only those of tools that need approval.
     #[must_use]
-    pub fn with_approval(mut self, decide: impl Fn(&Call) -> Decision + Send + Sync + 'static) -> Self {
+    pub fn with_approval(
+        mut self,
+        decide: impl Fn(&Call) -> Decision + Send + Sync + 'static,
+    ) -> Self {
         self.approver = Some(Arc::new(decide));
         self
     }

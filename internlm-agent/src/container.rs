@@ -35,7 +35,9 @@ pub struct Sequential {
 
 impl std::fmt::Debug for Sequential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sequential").field("workers", &self.workers).finish_non_exhaustive()
+        f.debug_struct("Sequential")
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,7 +93,9 @@ pub struct AgentDict {
 
 impl std::fmt::Debug for AgentDict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.workers.iter().map(|(name, _)| name)).finish()
+        f.debug_list()
+            .entries(self.workers.iter().map(|(name, _)| name))
+            .finish()
     }
 }
 
@@ -124,9 +128,11 @@ impl AgentDict {
     /// [`Error::UnknownAgent`].
     pub fn get(&self, name: &str) -> Result<&Arc<dyn Worker>> {
         let found = self.workers.iter().find(|(other, _)| other == name);
-        found.map(|(_, worker)| worker).ok_or_else(|| Error::UnknownAgent {
-            name: name.to_owned(),
-        })
+        found
+            .map(|(_, worker)| worker)
+            .ok_or_else(|| Error::UnknownAgent {
+                name: name.to_owned(),
+            })
     }
 
     /// All names.
@@ -143,7 +149,9 @@ pub struct AgentList {
 
 impl std::fmt::Debug for AgentList {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AgentList").field("len", &self.workers.len()).finish()
+        f.debug_struct("AgentList")
+            .field("len", &self.workers.len())
+            .finish()
     }
 }
 
@@ -179,11 +187,15 @@ impl AgentList {
     pub fn work_all(&self, task: &str) -> Vec<Result<Report>> {
         std::thread::scope(|scope| {
             let workers = self.workers.iter();
-            let threads: Vec<_> = workers.map(|worker| scope.spawn(move || worker.work(task))).collect();
+            let threads: Vec<_> = workers
+                .map(|worker| scope.spawn(move || worker.work(task)))
+                .collect();
             let reports = threads.into_iter().map(|thread| {
-                thread.join().unwrap_or_else(|_| Err(Error::State {
-                    what: "a worker panicked".to_owned(),
-                }))
+                thread.join().unwrap_or_else(|_| {
+                    Err(Error::State {
+                        what: "a worker panicked".to_owned(),
+                    })
+                })
             });
             reports.collect()
         })
@@ -204,13 +216,19 @@ pub struct AgentTool {
 
 impl std::fmt::Debug for AgentTool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AgentTool").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("AgentTool")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
 impl AgentTool {
     /// A tool of this name, whose description says what the worker is good at.
-    pub fn new(name: impl Into<String>, description: impl Into<String>, worker: impl Worker + 'static) -> Self {
+    pub fn new(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        worker: impl Worker + 'static,
+    ) -> Self {
         let mut spec = spec_of::<Task>(name);
         spec.description = description.into();
         Self {

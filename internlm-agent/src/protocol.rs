@@ -33,6 +33,10 @@ use self::dialect::LoopMachine;
 /// What a machine waits for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a step is made once a turn and taken apart at once"
+)]
 pub enum Step {
     /// The model's answer to this request.
     Ask(ChatRequest),
@@ -303,7 +307,9 @@ impl Protocol {
             Self::ReActJson(dialect) => AnyMachine::ReActJson(LoopMachine::new(dialect, start)),
             Self::ReWoo(config) => AnyMachine::ReWoo(rewoo::ReWooMachine::new(config, start)),
             Self::Code(dialect) => AnyMachine::Code(LoopMachine::new(dialect, start)),
-            Self::Planner(config) => AnyMachine::Planner(planner::PlannerMachine::new(config, start)),
+            Self::Planner(config) => {
+                AnyMachine::Planner(planner::PlannerMachine::new(config, start))
+            }
             Self::LagentInternLm(config) => {
                 AnyMachine::LagentInternLm(lagent::AgentForInternLmMachine::new(config, start))
             }
@@ -438,5 +444,8 @@ pub(crate) fn unknown_tool(name: &str, tools: &[ToolSpec]) -> String {
     if names.is_empty() {
         return format!("there is no tool `{name}`, and no other tool either");
     }
-    format!("there is no tool `{name}`; the tools are: {}", names.join(", "))
+    format!(
+        "there is no tool `{name}`; the tools are: {}",
+        names.join(", ")
+    )
 }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use regex::{Regex, RegexBuilder};
+use regex::{Captures, Regex, RegexBuilder};
 
 use crate::python::{self, PyValue};
 
@@ -35,7 +35,10 @@ pub fn format_load(answer: &str, start: &str, end: &str) -> Result<PyValue, Teva
         // As Python's slice with `find`: -1 is the last character.
         text = match text.find(start) {
             Some(at) => &text[at..],
-            None => text.char_indices().next_back().map_or("", |(at, _)| &text[at..]),
+            None => text
+                .char_indices()
+                .next_back()
+                .map_or("", |(at, _)| &text[at..]),
         };
     }
     if !end.is_empty() {
@@ -44,7 +47,9 @@ pub fn format_load(answer: &str, start: &str, end: &str) -> Result<PyValue, Teva
             Some(at) => &text[..at + end.len()],
             None => {
                 let count = end.chars().count() - 1;
-                text.char_indices().nth(count).map_or(text, |(at, _)| &text[..at])
+                text.char_indices()
+                    .nth(count)
+                    .map_or(text, |(at, _)| &text[..at])
             }
         };
     }
@@ -56,6 +61,10 @@ pub fn format_load(answer: &str, start: &str, end: &str) -> Result<PyValue, Teva
 
 static FIELD: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\{\{|\}\}|\{([^{}]*)\}|[{}]").expect("the pattern is valid"));
+
+static BRACE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(\{[0-9]+(?:,[0-9]*)?\}|\\\{)|\{").expect("the pattern is valid")
+});
 
 /// Finds the fields of a template such as `goal: {goal}\n\nname: {name}` in a text; the rest of the template is
 /// a regular expression. A field that occurs twice gets a list. Nothing, if the text is of another form.
@@ -85,6 +94,11 @@ pub fn parse_string(
     for key in &keys {
         pattern = pattern.replace(&format!("{{{key}}}"), "(.*)");
     }
+    // Python takes a brace that begins no repetition for itself.
+    let pattern = BRACE.replace_all(&pattern, |found: &Captures<'_>| match found.get(1) {
+        Some(repetition) => repetition.as_str().to_owned(),
+        None => "\\{".to_owned(),
+    });
     let pattern = RegexBuilder::new(&pattern)
         .dot_matches_new_line(allow_newline)
         .build()
@@ -92,7 +106,11 @@ pub fn parse_string(
     let Some(found) = pattern.captures(text) else {
         return Ok(None);
     };
-    let groups: Vec<&str> = found.iter().skip(1).map(|group| group.map_or("", |m| m.as_str())).collect();
+    let groups: Vec<&str> = found
+        .iter()
+        .skip(1)
+        .map(|group| group.map_or("", |m| m.as_str()))
+        .collect();
     let values: Vec<String> = match &groups[..] {
         // With one group Python's `findall` gives strings, and the template's key gets a character of it.
         [only] => only.chars().map(String::from).collect(),

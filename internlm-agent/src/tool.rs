@@ -44,9 +44,9 @@ use serde_json::Value;
 pub use check::check_arguments;
 pub use output::{Media, MediaSource, OutputPart, ToolOutput};
 pub use set::ToolSet;
-pub use typed::{TypedTool, spec_of, tool};
 #[cfg(feature = "async")]
 pub use typed::tool_async;
+pub use typed::{TypedTool, spec_of, tool};
 
 /// Something that a model may call.
 pub trait Tool: Send + Sync {
@@ -176,7 +176,10 @@ impl CancelToken {
 
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        let above = self.parent.as_ref().is_some_and(|parent| parent.is_cancelled());
+        let above = self
+            .parent
+            .as_ref()
+            .is_some_and(|parent| parent.is_cancelled());
         above || self.flag.load(Ordering::Acquire)
     }
 }

@@ -49,7 +49,9 @@ impl TraceWriter {
         let path = path.as_ref();
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|error| Error::io(path, error))?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -66,7 +68,9 @@ impl TraceWriter {
         if matches!(event, AgentEvent::Delta { .. }) {
             return Ok(());
         }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let line = TraceLine {
             time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             agent: agent.to_owned(),

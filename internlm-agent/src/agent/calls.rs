@@ -30,7 +30,10 @@ impl Agent {
             if let Some(decision) = saved.decisions.get(&call.id) {
                 return decision.clone();
             }
-            let needed = self.tools.get(&call.name).is_some_and(|tool| tool.needs_approval());
+            let needed = self
+                .tools
+                .get(&call.name)
+                .is_some_and(|tool| tool.needs_approval());
             match (&self.approver, needed) {
                 (Some(approver), _) => approver(call),
                 (None, true) => Decision::Pause,
@@ -42,7 +45,11 @@ impl Agent {
     }
 
     /// Runs calls, several at once, and returns them in order.
-    pub(super) fn run_calls(&self, calls: Vec<(Call, Decision)>, context: &ToolContext) -> Vec<Ran> {
+    pub(super) fn run_calls(
+        &self,
+        calls: Vec<(Call, Decision)>,
+        context: &ToolContext,
+    ) -> Vec<Ran> {
         let mut calls = calls;
         if let ([_], Some((call, decision))) = (&calls[..], calls.last().cloned()) {
             calls.clear();

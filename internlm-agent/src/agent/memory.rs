@@ -40,10 +40,12 @@ fn estimate() -> fn(&str) -> usize {
 }
 
 fn estimate_tokens(text: &str) -> usize {
-    let (ascii, other) = text.chars().fold((0usize, 0usize), |(ascii, other), c| match c.is_ascii() {
-        true => (ascii + 1, other),
-        false => (ascii, other + 1),
-    });
+    let (ascii, other) =
+        text.chars()
+            .fold((0usize, 0usize), |(ascii, other), c| match c.is_ascii() {
+                true => (ascii + 1, other),
+                false => (ascii, other + 1),
+            });
     ascii.div_ceil(4) + other
 }
 
@@ -75,23 +77,38 @@ impl Memory {
     /// The tokens of everything.
     pub fn tokens(&self) -> usize {
         let summary = self.summary.as_deref().map_or(0, self.count);
-        summary + self.messages.iter().map(|m| self.tokens_of(m)).sum::<usize>()
+        summary
+            + self
+                .messages
+                .iter()
+                .map(|m| self.tokens_of(m))
+                .sum::<usize>()
     }
 
     fn tokens_of(&self, message: &Message) -> usize {
-        let calls = message.tool_calls.iter().map(|call| (self.count)(&call.arguments.to_string()));
+        let calls = message
+            .tool_calls
+            .iter()
+            .map(|call| (self.count)(&call.arguments.to_string()));
         (self.count)(&message.text()) + calls.sum::<usize>() + 4
     }
 
     /// What a run begins with: the summary, if there is one, and the messages.
     pub fn prompt(&self) -> Vec<Message> {
-        let summary = self.summary.iter().map(|text| Message::user(format!("{SUMMARY}{text}")));
+        let summary = self
+            .summary
+            .iter()
+            .map(|text| Message::user(format!("{SUMMARY}{text}")));
         summary.chain(self.messages.iter().cloned()).collect()
     }
 
     /// Takes the conversation of a run that began with [`prompt`](Memory::prompt).
     pub fn keep(&mut self, mut messages: Vec<Message>) {
-        if self.summary.is_some() && messages.first().is_some_and(|m| m.text().starts_with(SUMMARY)) {
+        if self.summary.is_some()
+            && messages
+                .first()
+                .is_some_and(|m| m.text().starts_with(SUMMARY))
+        {
             messages.remove(0);
         }
         self.messages = messages;

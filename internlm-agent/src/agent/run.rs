@@ -8,10 +8,10 @@ use internlm_core::tool::ToolChoice;
 use internlm_core::{ChatRequest, Message, Role};
 use tracing::Span;
 
+use super::Agent;
 use super::event::AgentEvent;
 use super::limits::{is_form_refused, may_pass};
 use super::report::{CallRecord, Ending, Report, SavedRun};
-use super::Agent;
 use crate::error::{Error, Limit, Result};
 use crate::protocol::{Call, End, Machine, Outcome, Reply, Step};
 use crate::tool::ToolContext;
@@ -45,7 +45,9 @@ struct Asking<'a> {
 
 impl std::fmt::Debug for Run<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Run")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,7 +146,7 @@ impl<'a> Run<'a> {
         if let Some(sampling) = &self.agent.sampling {
             let mut stop = std::mem::take(&mut request.sampling.stop);
             request.sampling = sampling.clone();
-            stop.extend(request.sampling.stop.drain(..));
+            stop.append(&mut request.sampling.stop);
             request.sampling.stop = stop;
         }
         for hook in &self.agent.hooks {
@@ -230,7 +232,8 @@ impl<'a> Run<'a> {
                 if let Event::Delta { text, .. } = &event
                     && !text.is_empty()
                 {
-                    self.queue.push_back(AgentEvent::Delta { text: text.clone() });
+                    self.queue
+                        .push_back(AgentEvent::Delta { text: text.clone() });
                 }
                 asking.completion.push(event);
                 Ok(())
@@ -251,10 +254,16 @@ impl<'a> Run<'a> {
             return Ok(());
         };
         let usage = asking.completion.usage;
-        asking.span.record("gen_ai.usage.input_tokens", usage.prompt_tokens);
-        asking.span.record("gen_ai.usage.output_tokens", usage.completion_tokens);
+        asking
+            .span
+            .record("gen_ai.usage.input_tokens", usage.prompt_tokens);
+        asking
+            .span
+            .record("gen_ai.usage.output_tokens", usage.completion_tokens);
         if let Some(reason) = asking.completion.finish_reason {
-            asking.span.record("gen_ai.response.finish_reasons", reason.as_str());
+            asking
+                .span
+                .record("gen_ai.response.finish_reasons", reason.as_str());
         }
         let total = &mut self.state.usage;
         total.prompt_tokens += usage.prompt_tokens;
@@ -283,7 +292,11 @@ impl<'a> Run<'a> {
         for call in &calls {
             self.emit(AgentEvent::CallStarted { call: call.clone() });
         }
-        let left = self.agent.limits.max_time.map(|time| time.saturating_sub(self.elapsed()));
+        let left = self
+            .agent
+            .limits
+            .max_time
+            .map(|time| time.saturating_sub(self.elapsed()));
         let context = ToolContext {
             deadline: left.map(|left| Instant::now() + left),
             cancel: self.agent.cancel.clone(),
@@ -349,7 +362,10 @@ impl<'a> Run<'a> {
 /// Whether a request binds the model to a form.
 fn is_bound(request: &ChatRequest) -> bool {
     request.response_format != ResponseFormat::Text
-        || matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Tool(_))
+        || matches!(
+            request.tool_choice,
+            ToolChoice::Required | ToolChoice::Tool(_)
+        )
 }
 
 impl Iterator for Run<'_> {

@@ -130,11 +130,15 @@ pub fn parse_outputs(output: &PyValue) -> Vec<ResultItem> {
 }
 
 fn in_gbk(c: char) -> bool {
-    // The encoder of the web knows a euro sign and private characters that Python's table lacks.
     if c.is_ascii() {
         return true;
     }
-    if c == '€' || ('\u{e000}'..='\u{f8ff}').contains(&c) {
+    // The encoder of the web also knows what GB 18030 added; Python's table of GBK lacks it: ǹ, ḿ, the euro sign,
+    // radicals, parts of characters, extension A, later ideographs, vertical
+    // forms and private characters.
+    if matches!(c, 'ǹ' | 'ḿ' | '€' | '\u{2e80}'..='\u{2eff}' | '\u{2ff0}'..='\u{2fff}' | '\u{303e}'
+        | '\u{3400}'..='\u{4dbf}' | '\u{9fa6}'..='\u{9fff}' | '\u{fe10}'..='\u{fe1f}' | '\u{e000}'..='\u{f8ff}')
+    {
         return false;
     }
     let mut bytes = [0; 8];

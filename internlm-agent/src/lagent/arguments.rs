@@ -29,8 +29,9 @@ pub enum ArgumentFault {
     Raised(Error),
 }
 
-static FENCE: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"(?s)^\s*(```json\n)?(.*)\n```\s*$").expect("the pattern is valid"));
+static FENCE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?s)^\s*(```json\n)?(.*)\n```\s*$").expect("the pattern is valid")
+});
 
 impl ArgumentParser {
     /// The arguments by name.
@@ -61,13 +62,18 @@ fn raised(exception: &'static str, what: impl Into<String>) -> ArgumentFault {
     ArgumentFault::Raised(Error::upstream(exception, what))
 }
 
-fn json(inputs: &PyValue, parameters: &[&str], required: &[&str]) -> Result<PyValue, ArgumentFault> {
+fn json(
+    inputs: &PyValue,
+    parameters: &[&str],
+    required: &[&str],
+) -> Result<PyValue, ArgumentFault> {
     let value = match inputs {
         PyValue::Dict(_) => inputs.clone(),
         PyValue::Str(text) => {
             let inside = FENCE.captures(text).and_then(|found| found.get(2));
             let text = inside.map_or(text.as_str(), |inside| python::strip(inside.as_str()));
-            python::loads(text).map_err(|_| ArgumentFault::Told(format!("invalid json format: {text}")))?
+            python::loads(text)
+                .map_err(|_| ArgumentFault::Told(format!("invalid json format: {text}")))?
         }
         _ => return Err(raised("TypeError", "expected string or bytes-like object")),
     };
@@ -80,13 +86,21 @@ fn json(inputs: &PyValue, parameters: &[&str], required: &[&str]) -> Result<PyVa
         }
         _ => return Err(raised("TypeError", "object is not iterable")),
     };
-    let unknown = set(keys.iter().map(String::as_str).filter(|key| !parameters.contains(key)));
+    let unknown = set(keys
+        .iter()
+        .map(String::as_str)
+        .filter(|key| !parameters.contains(key)));
     if let Some(unknown) = unknown {
         return Err(ArgumentFault::Told(format!("unknown arguments: {unknown}")));
     }
-    let missing = set(required.iter().copied().filter(|name| !keys.iter().any(|key| key == name)));
+    let missing = set(required
+        .iter()
+        .copied()
+        .filter(|name| !keys.iter().any(|key| key == name)));
     if let Some(missing) = missing {
-        return Err(ArgumentFault::Told(format!("missing required arguments: {missing}")));
+        return Err(ArgumentFault::Told(format!(
+            "missing required arguments: {missing}"
+        )));
     }
     Ok(value)
 }
@@ -98,12 +112,21 @@ fn set<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
     (!names.is_empty()).then(|| PyValue::Set(names).repr())
 }
 
-fn tuple(inputs: &PyValue, parameters: &[&str], required: &[&str]) -> Result<PyValue, ArgumentFault> {
+fn tuple(
+    inputs: &PyValue,
+    parameters: &[&str],
+    required: &[&str],
+) -> Result<PyValue, ArgumentFault> {
     let value = match inputs {
         PyValue::Tuple(_) => inputs.clone(),
         PyValue::Str(text) => python::literal(text)
             .map_err(|_| ArgumentFault::Told(format!("invalid tuple format: {text}")))?,
-        other => return Err(ArgumentFault::Told(format!("invalid tuple format: {}", other.display()))),
+        other => {
+            return Err(ArgumentFault::Told(format!(
+                "invalid tuple format: {}",
+                other.display()
+            )));
+        }
     };
     let items: Vec<PyValue> = match value {
         PyValue::Tuple(items) | PyValue::List(items) | PyValue::Set(items) => items,

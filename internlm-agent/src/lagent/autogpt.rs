@@ -42,7 +42,11 @@ pub fn parse_autogpt(reply: &str) -> Result<AutoGptCall> {
             return Ok(AutoGptCall::Malformed(what));
         }
     };
-    let malformed = |what: String| Ok(AutoGptCall::Malformed(format!("Validation of response failed:\n  {what}")));
+    let malformed = |what: String| {
+        Ok(AutoGptCall::Malformed(format!(
+            "Validation of response failed:\n  {what}"
+        )))
+    };
     if let Some(what) = fault(&value, &["thoughts", "command"]) {
         return malformed(what);
     }
@@ -51,7 +55,10 @@ pub fn parse_autogpt(reply: &str) -> Result<AutoGptCall> {
     if let Some(what) = fault(thoughts, &words) {
         return malformed(what);
     }
-    if words.iter().any(|word| thoughts.get(word).and_then(PyValue::as_str).is_none()) {
+    if words
+        .iter()
+        .any(|word| thoughts.get(word).and_then(PyValue::as_str).is_none())
+    {
         return malformed("a thought is not of type 'string'".to_owned());
     }
     let command = value.get("command").unwrap_or(&PyValue::None);
@@ -75,6 +82,8 @@ fn fault(value: &PyValue, keys: &[&str]) -> Option<String> {
     if let Some(missing) = keys.iter().find(|key| value.get(key).is_none()) {
         return Some(format!("'{missing}' is a required property"));
     }
-    let unknown = entries.iter().find(|(k, _)| !k.as_str().is_some_and(|k| keys.contains(&k)));
+    let unknown = entries
+        .iter()
+        .find(|(k, _)| !k.as_str().is_some_and(|k| keys.contains(&k)));
     unknown.map(|(key, _)| format!("additional property {} was unexpected", key.repr()))
 }

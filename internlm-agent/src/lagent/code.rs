@@ -9,7 +9,8 @@ use crate::python::{self, PyValue};
 
 static FENCE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?s)```[^\n]*\n(.+?)```").expect("the pattern is valid"));
-static TICKS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"`([^`]*)`").expect("the pattern is valid"));
+static TICKS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"`([^`]*)`").expect("the pattern is valid"));
 
 /// The inside of the first fence or else of the first pair of backticks.
 pub(crate) fn fenced(text: &str) -> Option<&str> {
@@ -57,7 +58,9 @@ impl PythonProgram {
             let (_, rest) = command.split_once(open)?;
             Some(rest.split("```").next().unwrap_or(rest))
         };
-        inside("```python").or_else(|| inside("```")).unwrap_or(command)
+        inside("```python")
+            .or_else(|| inside("```"))
+            .unwrap_or(command)
     }
 
     /// The arguments that are reported: the code in a fence.
@@ -70,7 +73,8 @@ impl PythonProgram {
     /// `{"ok": false, "error": repr}`. It is for a [`CodeExecutor`](internlm_core::CodeExecutor).
     pub fn program(&self, command: &str) -> String {
         let code = PyValue::str(Self::code(command)).repr();
-        let optional = |text: &Option<String>| text.as_ref().map_or(PyValue::None, PyValue::str).repr();
+        let optional =
+            |text: &Option<String>| text.as_ref().map_or(PyValue::None, PyValue::str).repr();
         let (symbol, expr) = (optional(&self.answer_symbol), optional(&self.answer_expr));
         let stdout = PyValue::Bool(self.answer_from_stdout).repr();
         format!(

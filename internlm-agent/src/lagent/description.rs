@@ -37,14 +37,20 @@ impl ActionDescription {
             ("name", PyValue::str(&spec.name)),
             ("description", PyValue::str(&spec.description)),
             ("parameters", PyValue::List(parameters)),
-            ("required", PyValue::List(required.map(PyValue::from).collect())),
+            (
+                "required",
+                PyValue::List(required.map(PyValue::from).collect()),
+            ),
             ("parameter_description", PyValue::str(JSON_PARAMETERS)),
         ]))
     }
 
     /// The name, without an API.
     pub fn name(&self) -> &str {
-        self.0.get("name").and_then(PyValue::as_str).unwrap_or_default()
+        self.0
+            .get("name")
+            .and_then(PyValue::as_str)
+            .unwrap_or_default()
     }
 
     /// Whether calls name one of several functions.
@@ -68,7 +74,10 @@ impl ActionDescription {
             Some(PyValue::List(apis)) => apis
                 .iter()
                 .map(|api| {
-                    let name = api.get("name").and_then(PyValue::as_str).unwrap_or_default();
+                    let name = api
+                        .get("name")
+                        .and_then(PyValue::as_str)
+                        .unwrap_or_default();
                     with(api, "name", PyValue::str(format!("{}.{name}", self.name())))
                 })
                 .collect(),
@@ -161,8 +170,14 @@ fn with(value: &PyValue, key: &str, new: PyValue) -> PyValue {
 }
 
 fn prefixed(api: &PyValue, tool: &str) -> PyValue {
-    let description = api.get("description").and_then(PyValue::as_str).unwrap_or_default();
-    let text = fill(API_PREFIX, &[("tool_name", tool), ("description", description)]);
+    let description = api
+        .get("description")
+        .and_then(PyValue::as_str)
+        .unwrap_or_default();
+    let text = fill(
+        API_PREFIX,
+        &[("tool_name", tool), ("description", description)],
+    );
     with(api, "description", PyValue::Str(text))
 }
 
@@ -199,7 +214,9 @@ fn type_name(property: &Value, root: &Value) -> &'static str {
         None => {
             let options = property["anyOf"].as_array().into_iter().flatten();
             let mut options = options.filter(|option| option["type"] != "null");
-            options.next().map_or("STRING", |option| type_name(option, root))
+            options
+                .next()
+                .map_or("STRING", |option| type_name(option, root))
         }
     }
 }

@@ -27,7 +27,9 @@ pub struct Action {
 
 impl std::fmt::Debug for Action {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Action").field(&self.description.name()).finish()
+        f.debug_tuple("Action")
+            .field(&self.description.name())
+            .finish()
     }
 }
 
@@ -70,14 +72,24 @@ impl Action {
         };
         if self.description.api(api).is_none() {
             let errmsg = PyValue::str(format!("invalid API: {api}"));
-            return Ok(ActionReturn::failure(name, fallback(), state::API_ERROR, errmsg));
+            return Ok(ActionReturn::failure(
+                name,
+                fallback(),
+                state::API_ERROR,
+                errmsg,
+            ));
         }
         let args = match self.parser.parse(inputs, &self.description, api) {
             Ok(args) => args,
             Err(ArgumentFault::Raised(error)) => return Err(error),
             Err(ArgumentFault::Told(errmsg)) => {
                 let errmsg = PyValue::Str(errmsg);
-                return Ok(ActionReturn::failure(name, fallback(), state::ARGS_ERROR, errmsg));
+                return Ok(ActionReturn::failure(
+                    name,
+                    fallback(),
+                    state::ARGS_ERROR,
+                    errmsg,
+                ));
             }
         };
         if !matches!(args, PyValue::Dict(_)) {
@@ -132,9 +144,10 @@ impl Executor {
 pub(crate) fn split_name(name: &str) -> Result<(&str, &str)> {
     match name.split_once('.') {
         None => Ok((name, "run")),
-        Some((_, api)) if api.contains('.') => {
-            Err(Error::upstream("ValueError", "too many values to unpack (expected 2)"))
-        }
+        Some((_, api)) if api.contains('.') => Err(Error::upstream(
+            "ValueError",
+            "too many values to unpack (expected 2)",
+        )),
         Some(split) => Ok(split),
     }
 }
@@ -153,7 +166,10 @@ pub(crate) fn builtin(name: &str, parameters: &PyValue) -> ActionReturn {
     }
     let (kind, default) = match name {
         "NoAction" => ("NoAction", "Please follow the format"),
-        _ => ("InvalidAction", "The action is invalid, please check the action name."),
+        _ => (
+            "InvalidAction",
+            "The action is invalid, please check the action name.",
+        ),
     };
     let errmsg = match parameters.is_true() {
         true => parameters.clone(),

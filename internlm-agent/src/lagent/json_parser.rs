@@ -58,7 +58,8 @@ impl JsonParser {
     /// The shapes of ReAct: an action, or a conclusion.
     pub fn react() -> Self {
         let thought = || {
-            let comment = "描述当前所处的状态和已知信息。这有助于明确目前所掌握的信息和接下来的搜索方向。";
+            let comment =
+                "描述当前所处的状态和已知信息。这有助于明确目前所掌握的信息和接下来的搜索方向。";
             Field::new("thought_process", FieldType::Str, comment)
         };
         let action = FieldType::Object(vec![
@@ -73,7 +74,10 @@ impl JsonParser {
                     fields: vec![thought(), Field::new("action", action, comment)],
                 },
                 Shape {
-                    fields: vec![thought(), Field::new("conclusion", FieldType::Str, conclusion)],
+                    fields: vec![
+                        thought(),
+                        Field::new("conclusion", FieldType::Str, conclusion),
+                    ],
                 },
             ],
         }
@@ -85,13 +89,16 @@ impl JsonParser {
     /// # Errors
     /// [`Error::Upstream`] if the text is not JSON or of no shape.
     pub fn parse(&self, text: &str) -> Result<PyValue> {
-        let lines = text.split('\n').filter(|line| !python::strip(line).starts_with("//"));
+        let lines = text
+            .split('\n')
+            .filter(|line| !python::strip(line).starts_with("//"));
         let lines: Vec<&str> = lines.collect();
         let not_json = || Error::upstream("ValueError", "Input string is not a valid JSON.");
         let value = python::loads(&lines.join("\n")).map_err(|_| not_json())?;
         let shape = self.shapes.iter().find(|shape| fits(&value, &shape.fields));
         let Some(shape) = shape else {
-            let what = "cannot access local variable 'model' where it is not associated with a value";
+            let what =
+                "cannot access local variable 'model' where it is not associated with a value";
             return Err(Error::upstream("UnboundLocalError", what));
         };
         for field in &shape.fields {
@@ -108,11 +115,15 @@ impl JsonParser {
 }
 
 fn fits(value: &PyValue, fields: &[Field]) -> bool {
-    fields.iter().all(|field| match (value.get(&field.name), &field.kind) {
-        (Some(PyValue::Str(_)), FieldType::Str) | (Some(PyValue::Dict(_)), FieldType::Dict) => true,
-        (Some(value @ PyValue::Dict(_)), FieldType::Object(fields)) => fits(value, fields),
-        _ => false,
-    })
+    fields
+        .iter()
+        .all(|field| match (value.get(&field.name), &field.kind) {
+            (Some(PyValue::Str(_)), FieldType::Str) | (Some(PyValue::Dict(_)), FieldType::Dict) => {
+                true
+            }
+            (Some(value @ PyValue::Dict(_)), FieldType::Object(fields)) => fits(value, fields),
+            _ => false,
+        })
 }
 
 /// The value with the fields of a shape only, in its order.
@@ -131,7 +142,11 @@ fn reduced(value: &PyValue, fields: &[Field]) -> PyValue {
 impl std::fmt::Display for Shape {
     /// As the prompt shows it: JSON with comments and the names of types.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let lines: Vec<String> = self.fields.iter().map(|field| field_text(field, 1)).collect();
+        let lines: Vec<String> = self
+            .fields
+            .iter()
+            .map(|field| field_text(field, 1))
+            .collect();
         let text = lines.join("\n");
         write!(f, "{{\n{}\n}}", text.trim_end_matches(','))
     }

@@ -165,7 +165,9 @@ pub fn fill(template: &str, values: &[(&str, &str)]) -> String {
         out.push_str(&rest[..open]);
         rest = &rest[open..];
         for (name, value) in values {
-            let after = rest[1..].strip_prefix(name).and_then(|r| r.strip_prefix('}'));
+            let after = rest[1..]
+                .strip_prefix(name)
+                .and_then(|r| r.strip_prefix('}'));
             if let Some(after) = after {
                 out.push_str(value);
                 rest = after;

@@ -48,7 +48,8 @@ pub struct ReActStep {
 impl ReActMarkers {
     /// The step in a reply. Markers are plain text here; 0.2 takes them for regular expressions.
     pub fn parse(&self, reply: &str) -> ReActStep {
-        let before = |text: &str, marker: &str| text.split(marker).next().unwrap_or(text).to_owned();
+        let before =
+            |text: &str, marker: &str| text.split(marker).next().unwrap_or(text).to_owned();
         let thought = before(reply, &self.action);
         let thought = thought.rsplit(&self.thought).next().unwrap_or(&thought);
         let thought = before(thought, &self.finish);
@@ -79,6 +80,8 @@ impl ReActMarkers {
         let mut lines = reply.split('\n');
         // What follows the last line break is no line that ended.
         _ = lines.next_back();
-        lines.rev().find_map(|line| Some(line.split_once(&self.action)?.1))
+        lines
+            .rev()
+            .find_map(|line| Some(line.split_once(&self.action)?.1))
     }
 }

@@ -19,7 +19,8 @@ pub struct PlannedStep {
     pub action_input: String,
 }
 
-static PLAN: LazyLock<Regex> = LazyLock::new(|| Regex::new("Plan: (.+)").expect("the pattern is valid"));
+static PLAN: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new("Plan: (.+)").expect("the pattern is valid"));
 static UNIT: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("#E[0-9]* = (.+)").expect("the pattern is valid"));
 static CALL: LazyLock<Regex> =
@@ -32,7 +33,9 @@ static CALL: LazyLock<Regex> =
 pub fn parse_plan(reply: &str) -> Result<Vec<PlannedStep>> {
     let groups = |pattern: &Regex| -> Vec<String> {
         let found = pattern.captures_iter(reply);
-        found.map(|found| python::strip(&found[1]).to_owned()).collect()
+        found
+            .map(|found| python::strip(&found[1]).to_owned())
+            .collect()
     };
     let (thoughts, units) = (groups(&PLAN), groups(&UNIT));
     if thoughts.len() != units.len() {

@@ -73,7 +73,11 @@ impl ToolParser {
         ParsedReply {
             tool_type: Some(kind.to_owned()),
             thought: thought.to_owned(),
-            status: if read.is_some() { status::VALID_TOOL } else { status::PARSING_ERROR },
+            status: if read.is_some() {
+                status::VALID_TOOL
+            } else {
+                status::PARSING_ERROR
+            },
             action: read.unwrap_or_else(|| PyValue::str(action)),
         }
     }
@@ -94,7 +98,9 @@ impl ToolParser {
             _ => return Err(Error::upstream("AssertionError", "")),
         };
         let thought = &parsed.thought;
-        Ok(format!("{thought}<|action_start|><|{kind}|>\n{action}{END}"))
+        Ok(format!(
+            "{thought}<|action_start|><|{kind}|>\n{action}{END}"
+        ))
     }
 }
 
@@ -122,7 +128,12 @@ pub struct V024Reply {
 /// [`Error::Upstream`] for two calls of plugins and for a marker without its start.
 pub fn parse_v024(reply: &str) -> Result<V024Reply> {
     const START: &str = "<|action_start|>";
-    let until_end = |text: &str| text.split("<|action_end|>").next().unwrap_or(text).to_owned();
+    let until_end = |text: &str| {
+        text.split("<|action_end|>")
+            .next()
+            .unwrap_or(text)
+            .to_owned()
+    };
     if reply.contains("<|plugin|>") {
         let parts: Vec<&str> = reply.split("<|action_start|><|plugin|>").collect();
         return match parts[..] {
@@ -135,7 +146,10 @@ pub fn parse_v024(reply: &str) -> Result<V024Reply> {
                 let what = "not enough values to unpack (expected 2, got 1)";
                 Err(Error::upstream("ValueError", what))
             }
-            _ => Err(Error::upstream("ValueError", "too many values to unpack (expected 2)")),
+            _ => Err(Error::upstream(
+                "ValueError",
+                "too many values to unpack (expected 2)",
+            )),
         };
     }
     if !reply.contains("<|interpreter|>") {

@@ -24,7 +24,9 @@ pub(crate) fn read_arguments(text: &str, tool: Option<&ToolSpec>) -> Result<Valu
     let only = tool.and_then(only_text);
     match only {
         Some(name) => {
-            let unquoted = python::loads(inside).ok().and_then(|v| v.as_str().map(str::to_owned));
+            let unquoted = python::loads(inside)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_owned));
             let value = Value::String(unquoted.unwrap_or_else(|| text.to_owned()));
             Ok(Value::Object(Map::from_iter([(name, value)])))
         }
@@ -37,7 +39,10 @@ pub(crate) fn read_object(text: &str) -> Option<Value> {
     let value = python::loads(text)
         .or_else(|_| python::json5(text))
         .or_else(|_| python::literal(text));
-    value.ok().map(|value| value.to_json()).filter(Value::is_object)
+    value
+        .ok()
+        .map(|value| value.to_json())
+        .filter(Value::is_object)
 }
 
 /// What is inside of a fence, if the text is one.

@@ -56,7 +56,9 @@ impl Dialect for CodeAct {
 
     fn request(&self, mut messages: Vec<Message>, _: &[ToolSpec], last: bool) -> ChatRequest {
         if last {
-            messages.push(Message::user("Now write the answer in words, without any program."));
+            messages.push(Message::user(
+                "Now write the answer in words, without any program.",
+            ));
         }
         ChatRequest::messages(messages)
     }
@@ -88,14 +90,24 @@ impl Dialect for CodeAct {
     fn said(&self, reply: &Reply, turn: &Turn) -> Message {
         // What follows the program was written without its output.
         let text = match turn {
-            Turn::Calls(_) => reply.text.splitn(3, "```").take(2).collect::<Vec<_>>().join("```") + "```",
+            Turn::Calls(_) => {
+                reply
+                    .text
+                    .splitn(3, "```")
+                    .take(2)
+                    .collect::<Vec<_>>()
+                    .join("```")
+                    + "```"
+            }
             _ => reply.text.clone(),
         };
         Message::assistant(text)
     }
 
     fn told(&self, results: &[(Call, Observed)]) -> Vec<Message> {
-        let told = results.iter().map(|(_, observed)| Message::user(format!("Output:\n{}", observed.text())));
+        let told = results
+            .iter()
+            .map(|(_, observed)| Message::user(format!("Output:\n{}", observed.text())));
         told.collect()
     }
 

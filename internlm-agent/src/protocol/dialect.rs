@@ -4,7 +4,8 @@ use internlm_core::{ChatRequest, Message, ToolSpec};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Call, Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order, unknown_tool,
+    Call, Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order,
+    unknown_tool,
 };
 use crate::error::Result;
 

@@ -1,12 +1,14 @@
 //! InternLM2's own protocol, read leniently: markers in the text, results from the environment.
 
 use internlm_core::tool_call::{self, ACTION_END, ACTION_START, INTERPRETER, PLUGIN};
-use internlm_core::{ChatRequest, Message, Part, ToolSpec};
+use internlm_core::{ChatRequest, Message, Part, ToolCall, ToolSpec};
 use serde::{Deserialize, Serialize};
 
+use super::arguments::{object_prefix, read_object, unfenced};
 use super::dialect::{Dialect, Turn, call_id};
 use super::{Call, Channel, Observed, Reply};
 use crate::lagent::prompts;
+use crate::python;
 
 /// Configuration of the protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,13 +45,28 @@ impl InternLm {
     }
 }
 
+/// A call in JSON as Python reads it, in JSON5 or as a Python literal.
+fn read_loosely(payload: &str) -> Option<ToolCall> {
+    let object = read_object(object_prefix(unfenced(python::strip(payload)))?)?;
+    let name = object["name"].as_str().filter(|name| !name.is_empty())?;
+    let arguments = object
+        .get("parameters")
+        .or_else(|| object.get("arguments"))?;
+    arguments
+        .is_object()
+        .then(|| ToolCall::new(name, arguments.clone()))
+}
+
 impl Dialect for InternLm {
     const MAX_TURNS: usize = 6;
 
     fn system(&self, system: Option<&str>, tools: &[ToolSpec]) -> Vec<Message> {
         let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
-        let plugins: Vec<ToolSpec> =
-            tools.iter().filter(|tool| !self.is_interpreter(tool)).cloned().collect();
+        let plugins: Vec<ToolSpec> = tools
+            .iter()
+            .filter(|tool| !self.is_interpreter(tool))
+            .cloned()
+            .collect();
         if !tools.is_empty() {
             messages.push(Message::system(prompts::META_CN));
         }
@@ -78,14 +95,22 @@ impl Dialect for InternLm {
         if parsed.blocks.is_empty() {
             // A marker that begins no block: a call was meant.
             let stray = [ACTION_START, PLUGIN, INTERPRETER, ACTION_END];
-            return match stray.iter().find(|marker| parsed.content.contains(**marker)) {
-                Some(marker) => Turn::Fault(format!("`{marker}` is out of place. To call a tool, {FORM}.")),
+            return match stray
+                .iter()
+                .find(|marker| parsed.content.contains(**marker))
+            {
+                Some(marker) => Turn::Fault(format!(
+                    "`{marker}` is out of place. To call a tool, {FORM}."
+                )),
                 None => Turn::Answer(parsed.content),
             };
         }
         let mut calls = Vec::new();
         for (i, block) in parsed.blocks.iter().enumerate() {
-            let read = match block.tool_call() {
+            let read = match block
+                .tool_call()
+                .or_else(|error| read_loosely(block.payload()).ok_or(error))
+            {
                 Ok(call) => call,
                 Err(error) => return Turn::Fault(format!("{error}. To call a tool, {FORM}.")),
             };
@@ -103,7 +128,11 @@ impl Dialect for InternLm {
                 id: call_id(first_id + i),
                 name,
                 arguments: read.arguments,
-                channel: if is_code { Channel::Code } else { Channel::Tool },
+                channel: if is_code {
+                    Channel::Code
+                } else {
+                    Channel::Tool
+                },
                 thought: parsed.content.clone(),
             };
             calls.push((call, fault));
@@ -116,13 +145,16 @@ impl Dialect for InternLm {
             return Message::assistant(&reply.text);
         };
         // Only the protocol's own markers become special tokens; what the model spelt besides stays text.
-        let thought = calls.first().map(|(call, _)| call.thought.clone()).unwrap_or_default();
+        let thought = calls
+            .first()
+            .map(|(call, _)| call.thought.clone())
+            .unwrap_or_default();
         let mut parts = vec![Part::text(thought)];
         for (call, _) in calls {
             let code = call.arguments.get("code").and_then(|code| code.as_str());
             parts.extend(match (call.channel, code) {
                 (Channel::Code, Some(code)) => tool_call::interpreter(code),
-                _ => tool_call::plugin(&internlm_core::ToolCall::new(&call.name, call.arguments.clone())),
+                _ => tool_call::plugin(&ToolCall::new(&call.name, call.arguments.clone())),
             });
         }
         parts.retain(|part| !part.as_str().is_empty());

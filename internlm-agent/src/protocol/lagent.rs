@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Call, Channel, Observed};
 use crate::error::{Error, Result};
-use crate::lagent::{ActionDescription, ActionReturn, ChatMessage, ResultItem, builtin, split_name, state};
+use crate::lagent::{
+    ActionDescription, ActionReturn, ChatMessage, ResultItem, builtin, split_name, state,
+};
 use crate::python::PyValue;
 
 /// A call that Lagent's executor was given, and what it returned.
@@ -128,7 +130,10 @@ fn marked(text: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut rest = text;
     loop {
-        let next = MARKERS.iter().filter_map(|m| Some((rest.find(m)?, *m))).min();
+        let next = MARKERS
+            .iter()
+            .filter_map(|m| Some((rest.find(m)?, *m)))
+            .min();
         let Some((at, marker)) = next else {
             break;
         };

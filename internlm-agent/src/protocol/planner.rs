@@ -12,11 +12,13 @@ use internlm_core::{ChatRequest, Message, tool_call};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use self::program::{Statement, extract_program, parse_program};
 pub use self::program::GraphError;
+use self::program::{Statement, extract_program, parse_program};
 use self::references::renumber;
 use super::dialect::{call_id, one_system};
-use super::{Call, Channel, Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order};
+use super::{
+    Call, Channel, Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order,
+};
 use crate::error::Result;
 use crate::tool::OutputPart;
 
@@ -40,9 +42,10 @@ impl Default for Planner {
         Self {
             searcher: "searcher".to_owned(),
             instructions: INSTRUCTIONS.to_owned(),
-            final_prompt: "Answer the question now, in detail, from the results above. Keep their citations \
+            final_prompt:
+                "Answer the question now, in detail, from the results above. Keep their citations \
                 [[n]] where you use them."
-                .to_owned(),
+                    .to_owned(),
             max_nodes: 32,
         }
     }
@@ -100,7 +103,10 @@ pub struct Graph {
 impl Graph {
     /// A node by its name.
     pub fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.iter().find(|(n, _)| n == name).map(|(_, node)| node)
+        self.nodes
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, node)| node)
     }
 
     fn set(&mut self, name: &str, node: Node) {
@@ -111,7 +117,10 @@ impl Graph {
     }
 
     fn topic(&self) -> &str {
-        let root = self.nodes.iter().find(|(_, node)| node.kind == NodeKind::Root);
+        let root = self
+            .nodes
+            .iter()
+            .find(|(_, node)| node.kind == NodeKind::Root);
         root.map_or("", |(_, node)| &node.content)
     }
 
@@ -204,7 +213,9 @@ impl PlannerMachine {
                     answering = true;
                 }
                 Statement::AddEdge { start, end } => {
-                    if let Some(missing) = [&start, &end].into_iter().find(|n| graph.node(n).is_none()) {
+                    if let Some(missing) =
+                        [&start, &end].into_iter().find(|n| graph.node(n).is_none())
+                    {
                         return Err(format!("there is no node \"{missing}\""));
                     }
                     graph.edges.push((start, end));
@@ -217,9 +228,15 @@ impl PlannerMachine {
                 }
             }
         }
-        let searchers = graph.nodes.iter().filter(|(_, n)| n.kind == NodeKind::Searcher);
+        let searchers = graph
+            .nodes
+            .iter()
+            .filter(|(_, n)| n.kind == NodeKind::Searcher);
         if searchers.count() > self.config.max_nodes {
-            return Err(format!("at most {} questions can be searched", self.config.max_nodes));
+            return Err(format!(
+                "at most {} questions can be searched",
+                self.config.max_nodes
+            ));
         }
         if added.is_empty() && wanted.is_empty() && !answering {
             return Err("the program asks for nothing".to_owned());
@@ -269,7 +286,8 @@ impl PlannerMachine {
         if self.answering {
             results.push(self.config.final_prompt.clone());
         }
-        self.messages.push(Message::environment(results.join("\n\n")).with_name("interpreter"));
+        self.messages
+            .push(Message::environment(results.join("\n\n")).with_name("interpreter"));
         self.next_turn();
     }
 
@@ -277,7 +295,8 @@ impl PlannerMachine {
         if self.turn >= self.max_turns {
             let last = self.messages.iter().rev();
             let mut last = last.filter(|m| m.role == internlm_core::Role::Assistant);
-            let mut outcome = Outcome::out_of_turns(last.next().map(Message::text).unwrap_or_default());
+            let mut outcome =
+                Outcome::out_of_turns(last.next().map(Message::text).unwrap_or_default());
             outcome.details = self.details();
             self.phase = Phase::Done(outcome);
             return;
@@ -291,7 +310,8 @@ impl PlannerMachine {
 
     fn fault(&mut self, what: &str) {
         let text = format!("Error: {what}. Write the program again, with the calls above only.");
-        self.messages.push(Message::environment(text).with_name("interpreter"));
+        self.messages
+            .push(Message::environment(text).with_name("interpreter"));
         self.next_turn();
     }
 }
@@ -321,7 +341,10 @@ impl Machine for PlannerMachine {
         let block = tool_call::parse(&reply.text).blocks.into_iter().next();
         let program = match block {
             Some(block) => Some(block.code().to_owned()),
-            None => reply.text.contains("```").then(|| extract_program(&reply.text)),
+            None => reply
+                .text
+                .contains("```")
+                .then(|| extract_program(&reply.text)),
         };
         let last = self.turn >= self.max_turns;
         match program {
@@ -379,9 +402,9 @@ fn answer(observed: &Observed) -> (String, Map<String, Value>) {
     let mut sources = Map::new();
     let mut words = output.clone();
     words.parts.retain(|part| match part {
-        OutputPart::Json { value: Value::Object(map) }
-            if sources.is_empty() && map.keys().all(|key| key.parse::<usize>().is_ok()) =>
-        {
+        OutputPart::Json {
+            value: Value::Object(map),
+        } if sources.is_empty() && map.keys().all(|key| key.parse::<usize>().is_ok()) => {
             sources = map.clone();
             false
         }

@@ -39,7 +39,10 @@ pub(crate) fn instructions(actions: &[ActionDescription], parser: &JsonParser) -
     let forms = [("function_format", function), ("finish_format", finish)];
     let output = prompts::fill(prompts::OUTPUT_FORMAT, &forms);
     let tools = ActionDescription::json_line(actions);
-    let values = [("action_info", tools.as_str()), ("output_format", output.as_str())];
+    let values = [
+        ("action_info", tools.as_str()),
+        ("output_format", output.as_str()),
+    ];
     prompts::fill(prompts::SELECT_ACTION, &values)
 }
 
@@ -87,32 +90,43 @@ impl Dialect for ReActJson {
     fn request(&self, messages: Vec<Message>, tools: &[ToolSpec], last: bool) -> ChatRequest {
         let request = ChatRequest::messages(messages);
         match self.constrained {
-            true => request.with_response_format(ResponseFormat::JsonSchema(turn_schema(tools, !last))),
+            true => {
+                request.with_response_format(ResponseFormat::JsonSchema(turn_schema(tools, !last)))
+            }
             false => request,
         }
     }
 
     fn read(&self, reply: &Reply, _: &[ToolSpec], first_id: usize) -> Turn {
         let text = python::strip(&reply.text);
-        let lines = unfenced(text).split('\n').filter(|line| !line.trim_start().starts_with("//"));
+        let lines = unfenced(text)
+            .split('\n')
+            .filter(|line| !line.trim_start().starts_with("//"));
         let text = lines.collect::<Vec<_>>().join("\n");
         let object = text.find('{').and_then(|at| object_prefix(&text[at..]));
         let Some(value) = object.and_then(read_object) else {
             return Turn::Fault("the reply is not a JSON object".to_owned());
         };
-        let thought = value["thought_process"].as_str().unwrap_or_default().to_owned();
+        let thought = value["thought_process"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let action = &value["action"];
         if action.is_null() {
             return match &value["conclusion"] {
                 Value::String(text) => Turn::Answer(text.clone()),
-                Value::Null => Turn::Fault("the object has neither `action` nor `conclusion`".to_owned()),
+                Value::Null => {
+                    Turn::Fault("the object has neither `action` nor `conclusion`".to_owned())
+                }
                 other => Turn::Answer(other.to_string()),
             };
         }
         let Some(name) = action["name"].as_str() else {
             return Turn::Fault("the `action` has no `name`".to_owned());
         };
-        let arguments = [&action["parameters"], &action["arguments"]].into_iter().find(|v| !v.is_null());
+        let arguments = [&action["parameters"], &action["arguments"]]
+            .into_iter()
+            .find(|v| !v.is_null());
         let arguments = match arguments {
             Some(Value::String(text)) => read_object(text).unwrap_or_else(|| json!(text)),
             Some(value) => value.clone(),
@@ -133,10 +147,15 @@ impl Dialect for ReActJson {
     }
 
     fn told(&self, results: &[(Call, Observed)]) -> Vec<Message> {
-        results.iter().map(|(_, observed)| Message::user(observed.text())).collect()
+        results
+            .iter()
+            .map(|(_, observed)| Message::user(observed.text()))
+            .collect()
     }
 
     fn fault(&self, what: &str) -> Message {
-        Message::user(format!("Error: {what}. Reply with one JSON object of the form above."))
+        Message::user(format!(
+            "Error: {what}. Reply with one JSON object of the form above."
+        ))
     }
 }

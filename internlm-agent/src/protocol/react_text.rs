@@ -81,7 +81,12 @@ impl Dialect for ReActText {
     fn system(&self, system: Option<&str>, tools: &[ToolSpec]) -> Vec<Message> {
         let actions: Vec<_> = tools.iter().map(ActionDescription::from_spec).collect();
         let names = tools.iter().map(|tool| PyValue::str(&tool.name)).collect();
-        let text = instructions(self.language, &self.markers, &ActionDescription::repr(&actions), names);
+        let text = instructions(
+            self.language,
+            &self.markers,
+            &ActionDescription::repr(&actions),
+            names,
+        );
         one_system(system, text)
     }
 
@@ -100,14 +105,15 @@ impl Dialect for ReActText {
 
     fn read(&self, reply: &Reply, tools: &[ToolSpec], first_id: usize) -> Turn {
         let text = reply.text.as_str();
-        // What follows a made-up response is made up too.
-        let text = find(text, &self.markers.response, 0).map_or(text, |(at, _)| &text[..at]);
+        // What follows a made-up response is made up too. Within a line it is a word as any.
+        let response = format!("\n{}", self.markers.response);
+        let text = find(text, &response, 0).map_or(text, |(at, _)| &text[..at]);
         let action = self.action(text);
         let finish = find(text, &self.markers.finish, 0);
-        if let Some((at, end)) = finish {
-            if action.as_ref().is_none_or(|(start, ..)| at < *start) {
-                return Turn::Answer(text[end..].trim().to_owned());
-            }
+        if let Some((at, end)) = finish
+            && action.as_ref().is_none_or(|(start, ..)| at < *start)
+        {
+            return Turn::Answer(text[end..].trim().to_owned());
         }
         let Some((start, name, input)) = action else {
             let what = format!(
@@ -144,7 +150,10 @@ impl Dialect for ReActText {
         let told = results.iter().map(|(_, observed)| {
             let markers = &self.markers;
             let text = observed.text();
-            Message::user(format!("{}{text}{}", markers.response, markers.response_end))
+            Message::user(format!(
+                "{}{text}{}",
+                markers.response, markers.response_end
+            ))
         });
         told.collect()
     }

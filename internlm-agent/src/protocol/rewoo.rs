@@ -12,7 +12,8 @@ use super::arguments::read_arguments;
 use super::dialect::{call_id, one_system};
 use super::react_text::Language;
 use super::{
-    Call, Channel, Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order, unknown_tool,
+    Call, Channel, Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order,
+    unknown_tool,
 };
 use crate::error::Result;
 use crate::lagent::{ActionDescription, PlannedStep, prompts};
@@ -70,17 +71,26 @@ impl ReWooMachine {
 
     fn question(&self) -> String {
         let mut asked = self.messages.iter().rev();
-        let asked = asked.find(|m| m.role == internlm_core::Role::User && !m.text().starts_with("Error: "));
+        let asked =
+            asked.find(|m| m.role == internlm_core::Role::User && !m.text().starts_with("Error: "));
         asked.map(Message::text).unwrap_or_default()
     }
 
     fn planner_request(&self) -> ChatRequest {
-        let tools: Vec<_> = self.start.tools.iter().map(ActionDescription::from_spec).collect();
+        let tools: Vec<_> = self
+            .start
+            .tools
+            .iter()
+            .map(ActionDescription::from_spec)
+            .collect();
         let template = match self.config.language {
             Language::English => prompts::PLANNER_EN,
             Language::Chinese => prompts::PLANNER_CN,
         };
-        let text = prompts::fill(template, &[("tool_description", &ActionDescription::repr(&tools))]);
+        let text = prompts::fill(
+            template,
+            &[("tool_description", &ActionDescription::repr(&tools))],
+        );
         let mut messages = one_system(self.start.system.as_deref(), text);
         messages.extend(self.messages.iter().cloned());
         ChatRequest::messages(messages)
@@ -93,13 +103,17 @@ impl ReWooMachine {
         };
         let mut log = String::new();
         for (step, result) in self.steps.iter().zip(&self.results) {
-            let values = [("thought", step.thought.as_str()), ("action_resp", &result.text())];
+            let values = [
+                ("thought", step.thought.as_str()),
+                ("action_resp", &result.text()),
+            ];
             log.push_str(&prompts::fill(worker, &values));
         }
         let values = [("question", self.question()), ("worker_log", log)];
-        let values = values.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let mut messages: Vec<Message> =
-            self.start.system.iter().map(Message::system).collect();
+        let values = values
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let mut messages: Vec<Message> = self.start.system.iter().map(Message::system).collect();
         messages.push(Message::user(prompts::fill(solver, &values)));
         ChatRequest::messages(messages)
     }
@@ -107,7 +121,11 @@ impl ReWooMachine {
     /// The next step that can be run, with what earlier ones gave in its input.
     fn advance(&mut self) {
         while let Some(step) = self.steps.get(self.results.len()) {
-            let tool = self.start.tools.iter().find(|tool| tool.name == step.action);
+            let tool = self
+                .start
+                .tools
+                .iter()
+                .find(|tool| tool.name == step.action);
             let input = substitute(&step.action_input, &self.results);
             match read_arguments(&input, tool) {
                 Err(what) => self.results.push(Observed::Fault(what)),
@@ -136,7 +154,10 @@ impl ReWooMachine {
             let references = references(&step.action_input).into_iter();
             let mut references = references.filter(|(_, _, number)| *number == 0 || *number > i);
             let (_, _, number) = references.next()?;
-            Some(format!("step {} refers to #E{number}, which is not before it", i + 1))
+            Some(format!(
+                "step {} refers to #E{number}, which is not before it",
+                i + 1
+            ))
         })
     }
 }
@@ -179,7 +200,8 @@ impl Machine for ReWooMachine {
                     self.phase = Phase::Done(Outcome::out_of_turns(reply.text.clone()));
                 }
                 self.messages.push(Message::assistant(&reply.text));
-                self.messages.push(Message::user(format!("Error: {what}. Please reply again.")));
+                self.messages
+                    .push(Message::user(format!("Error: {what}. Please reply again.")));
             }
         }
         Ok(())
@@ -215,19 +237,30 @@ fn read_plan(text: &str) -> Result<Vec<PlannedStep>, String> {
     let mut rest = text;
     while !rest.is_empty() {
         let line = rest.split('\n').next().unwrap_or(rest);
-        let trimmed = line.trim_start_matches(|c: char| c.is_ascii_digit() || " \t-*.)".contains(c));
+        let trimmed =
+            line.trim_start_matches(|c: char| c.is_ascii_digit() || " \t-*.)".contains(c));
         let mut used = line.len() + 1;
         if let Some(plan) = strip_label(trimmed, "plan:") {
             if thought.is_some() {
                 return Err("each Plan needs exactly one #E after it".to_owned());
             }
-            thought = Some(plan.trim().to_owned());
-        } else if let Some((_, unit)) = trimmed.strip_prefix("#E").and_then(|rest| rest.split_once('=')) {
+            // The call may be on the plan's own line.
+            let call = unit_at(plan);
+            thought = Some(plan[..call.unwrap_or(plan.len())].trim().to_owned());
+            if let Some(call) = call {
+                used = line.len() - plan.len() + call;
+            }
+        } else if let Some((_, unit)) = trimmed
+            .strip_prefix("#E")
+            .and_then(|rest| rest.split_once('='))
+        {
             let offset = line.len() - unit.len();
             let (action, input, end) = read_call(&rest[offset..])
                 .ok_or_else(|| format!("`{}` is not of the form tool[input]", unit.trim()))?;
             used = offset + end;
-            let thought = thought.take().ok_or("each #E needs exactly one Plan before it")?;
+            let thought = thought
+                .take()
+                .ok_or("each #E needs exactly one Plan before it")?;
             steps.push(PlannedStep {
                 thought,
                 action,
@@ -238,8 +271,21 @@ fn read_plan(text: &str) -> Result<Vec<PlannedStep>, String> {
     }
     match thought {
         Some(_) => Err("each Plan needs exactly one #E after it".to_owned()),
+        // Something was meant to be a step.
+        None if steps.is_empty() && unit_at(text).is_some() => {
+            Err("a step is a line `Plan: …` and a line `#E1 = tool[input]`".to_owned())
+        }
         None => Ok(steps),
     }
+}
+
+/// Where `#E<n> =` stands in a text.
+fn unit_at(text: &str) -> Option<usize> {
+    let mut places = text.match_indices("#E").map(|(at, _)| at);
+    places.find(|at| {
+        let after = text[at + 2..].trim_start_matches(|c: char| c.is_ascii_digit());
+        after.trim_start_matches(' ').starts_with('=')
+    })
 }
 
 fn strip_label<'a>(text: &'a str, label: &str) -> Option<&'a str> {
@@ -249,7 +295,9 @@ fn strip_label<'a>(text: &'a str, label: &str) -> Option<&'a str> {
 
 /// `tool[input]` at the beginning of a text, and how long it is.
 fn read_call(text: &str) -> Option<(String, String, usize)> {
-    let open = text.find('[').filter(|open| !text[..*open].contains('\n'))?;
+    let open = text
+        .find('[')
+        .filter(|open| !text[..*open].contains('\n'))?;
     let input = super::arguments::object_prefix(&text[open..]);
     // A quote that is never closed is no quote, as in `tool[it's]`.
     let end = match input {
@@ -264,7 +312,10 @@ fn read_call(text: &str) -> Option<(String, String, usize)> {
 fn references(input: &str) -> Vec<(usize, usize, usize)> {
     let mut found = Vec::new();
     for (at, _) in input.match_indices("#E") {
-        let digits = input[at + 2..].bytes().take_while(u8::is_ascii_digit).count();
+        let digits = input[at + 2..]
+            .bytes()
+            .take_while(u8::is_ascii_digit)
+            .count();
         let end = at + 2 + digits;
         if let Ok(number) = input[at + 2..end].parse() {
             found.push((at, end, number));
@@ -278,7 +329,10 @@ fn substitute(input: &str, results: &[Observed]) -> String {
     let mut last = 0;
     let in_json = input.trim_start().starts_with('{');
     for (start, end, number) in references(input) {
-        let text = number.checked_sub(1).and_then(|i| results.get(i)).map(Observed::text);
+        let text = number
+            .checked_sub(1)
+            .and_then(|i| results.get(i))
+            .map(Observed::text);
         let mut text = text.unwrap_or_default();
         if in_json {
             let quoted = Value::String(text).to_string();

@@ -37,7 +37,9 @@ impl Dialect for Tools {
     }
 
     fn request(&self, messages: Vec<Message>, tools: &[ToolSpec], last: bool) -> ChatRequest {
-        let asked = messages.last().is_some_and(|m| m.role == internlm_core::Role::User);
+        let asked = messages
+            .last()
+            .is_some_and(|m| m.role == internlm_core::Role::User);
         let choice = match (last, self.require_call && asked && !tools.is_empty()) {
             (true, _) => ToolChoice::None,
             (false, true) => ToolChoice::Required,
@@ -59,7 +61,10 @@ impl Dialect for Tools {
         let mut ids = HashSet::new();
         let calls = reply.tool_calls.iter().enumerate().map(|(i, call)| {
             // Servers leave ids out, or give all calls the same.
-            let given = call.id.clone().filter(|id| !id.is_empty() && ids.insert(id.clone()));
+            let given = call
+                .id
+                .clone()
+                .filter(|id| !id.is_empty() && ids.insert(id.clone()));
             let mut read = Call {
                 id: given.unwrap_or_else(|| call_id(first_id + i)),
                 name: own_name(&call.name, tools),
@@ -111,14 +116,19 @@ impl Dialect for Tools {
 fn wire_name(name: &str) -> String {
     let name = name.replace('.', "__");
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    name.chars().map(|c| if allowed(c) { c } else { '_' }).take(64).collect()
+    name.chars()
+        .map(|c| if allowed(c) { c } else { '_' })
+        .take(64)
+        .collect()
 }
 
 /// The tool that a name on the wire stands for.
 fn own_name(name: &str, tools: &[ToolSpec]) -> String {
     let exact = tools.iter().find(|tool| tool.name == name);
     let wired = || tools.iter().find(|tool| wire_name(&tool.name) == name);
-    exact.or_else(wired).map_or_else(|| name.to_owned(), |tool| tool.name.clone())
+    exact
+        .or_else(wired)
+        .map_or_else(|| name.to_owned(), |tool| tool.name.clone())
 }
 
 /// The beginning of a text, for messages about it.

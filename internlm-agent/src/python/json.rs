@@ -57,7 +57,8 @@ impl<'a> Reader<'a> {
         loop {
             let five = self.five;
             let white = |c: char| {
-                matches!(c, ' ' | '\t' | '\n' | '\r') || (five && (c.is_whitespace() || c == '\u{feff}'))
+                matches!(c, ' ' | '\t' | '\n' | '\r')
+                    || (five && (c.is_whitespace() || c == '\u{feff}'))
             };
             let rest = self.rest().trim_start_matches(white);
             self.at = self.text.len() - rest.len();
@@ -349,10 +350,26 @@ mod tests {
     #[test]
     fn the_rest_is_refused() {
         for text in [
-            "", "{", "{'a': 1}", "[1,]", "{\"a\": 1,}", "01", "1.", ".5", "+1", "\"a\nb\"", "// c\n1",
-            "1 2", "nan", "\"\\x41\"", "tru",
+            "",
+            "{",
+            "{'a': 1}",
+            "[1,]",
+            "{\"a\": 1,}",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "\"a\nb\"",
+            "// c\n1",
+            "1 2",
+            "nan",
+            "\"\\x41\"",
+            "tru",
         ] {
-            assert!(matches!(loads(text), Err(PythonError::Json { .. })), "{text}");
+            assert!(
+                matches!(loads(text), Err(PythonError::Json { .. })),
+                "{text}"
+            );
         }
         let deep = "[".repeat(100_000);
         assert_eq!(loads(&deep), Err(PythonError::TooDeep { limit: MAX_DEPTH }));

@@ -61,9 +61,9 @@ impl<'a> Reader<'a> {
     fn space(&mut self, lines: bool) {
         loop {
             let lines = lines || self.depth > 0;
-            let rest = self
-                .rest()
-                .trim_start_matches(|c| matches!(c, ' ' | '\t' | '\u{c}') || (lines && matches!(c, '\n' | '\r')));
+            let rest = self.rest().trim_start_matches(|c| {
+                matches!(c, ' ' | '\t' | '\u{c}') || (lines && matches!(c, '\n' | '\r'))
+            });
             self.at = self.text.len() - rest.len();
             if !rest.starts_with('#') {
                 return;
@@ -74,8 +74,18 @@ impl<'a> Reader<'a> {
 
     /// The top: a value, or a tuple without brackets.
     fn expressions(&mut self) -> Result<PyValue, PythonError> {
-        let lines = self.rest().trim_start_matches(['\n', '\r']);
-        self.at = self.text.len() - lines.len();
+        // Lines without an expression come before it; its own may not be indented.
+        while let Some((line, _)) = self.rest().split_once('\n') {
+            let line_length = line.len();
+            let line = line.trim_matches([' ', '\t', '\r', '\u{c}']);
+            if !line.is_empty() && !line.starts_with('#') {
+                break;
+            }
+            self.at += line_length + 1;
+        }
+        if self.at > 0 && self.rest().starts_with([' ', '\t']) {
+            return self.fail("an expression that is not indented");
+        }
         let first = self.value()?;
         self.space(false);
         if self.peek() != Some(',') {
@@ -195,7 +205,9 @@ impl<'a> Reader<'a> {
 
     fn word(&mut self) -> Result<PyValue, PythonError> {
         let rest = self.rest();
-        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .unwrap_or(rest.len());
         let word = &rest[..end];
         if rest[end..].starts_with(['\'', '"']) {
             return match word.to_ascii_lowercase().as_str() {
@@ -227,7 +239,9 @@ impl<'a> Reader<'a> {
                 Some('.') => {
                     self.at += 1;
                     let rest = self.rest();
-                    let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+                    let end = rest
+                        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+                        .unwrap_or(rest.len());
                     if end == 0 {
                         return self.fail("a name");
                     }
@@ -311,7 +325,11 @@ impl<'a> Reader<'a> {
             '0'..='7' => {
                 self.at -= 1;
                 let rest = self.rest();
-                let count = rest.bytes().take(3).take_while(|b| (b'0'..=b'7').contains(b)).count();
+                let count = rest
+                    .bytes()
+                    .take(3)
+                    .take_while(|b| (b'0'..=b'7').contains(b))
+                    .count();
                 let code = u32::from_str_radix(&rest[..count], 8).unwrap_or(0);
                 out.extend(char::from_u32(code));
                 self.at += count;
@@ -342,7 +360,9 @@ impl<'a> Reader<'a> {
         let end = rest
             .char_indices()
             .find(|&(i, c)| {
-                let sign = matches!(c, '+' | '-') && rest[..i].ends_with(['e', 'E']) && !rest.starts_with("0x");
+                let sign = matches!(c, '+' | '-')
+                    && rest[..i].ends_with(['e', 'E'])
+                    && !rest.starts_with("0x");
                 !(c.is_ascii_alphanumeric() || c == '_' || c == '.' || sign)
             })
             .map_or(rest.len(), |(i, _)| i);
@@ -390,8 +410,14 @@ mod tests {
 
     #[test]
     fn constants_and_containers() {
-        check("  {'it''s': 1, \"a\" r'\\n': -2.5e3,}", "{'its': 1, 'a\\\\n': -2500.0}");
-        check("\n[1,\n 0x1f, 1_000, # c\n (1,), (2), (), {1, 1, 2}, set()]", "[1, 31, 1000, (1,), 2, (), {1, 2}, set()]");
+        check(
+            "  {'it''s': 1, \"a\" r'\\n': -2.5e3,}",
+            "{'its': 1, 'a\\\\n': -2500.0}",
+        );
+        check(
+            "\n[1,\n 0x1f, 1_000, # c\n (1,), (2), (), {1, 1, 2}, set()]",
+            "[1, 31, 1000, (1,), 2, (), {1, 2}, set()]",
+        );
         check("1, 2", "(1, 2)");
         check("'''a\nb'''", "'a\\nb'");
         check(r"'\x41\u6674\101\q'", "'A晴A\\\\q'");
@@ -402,10 +428,29 @@ mod tests {
     #[test]
     fn names_are_no_literals_and_the_rest_is_no_python() {
         for text in ["true", "{\"a\": null}", "f(1, x[2]).y", "[a.b]"] {
-            assert!(matches!(literal(text), Err(PythonError::NotLiteral { .. })), "{text}");
+            assert!(
+                matches!(literal(text), Err(PythonError::NotLiteral { .. })),
+                "{text}"
+            );
         }
-        for text in ["", "hello world", "[1,2", "{'a' 1}", "'a", "01", "1 2", "[1 2]", "{1: 2, 3}", "a b", "\n \n ]"] {
-            assert!(matches!(literal(text), Err(PythonError::Syntax { .. })), "{text}");
+        for text in [
+            "",
+            "hello world",
+            "[1,2",
+            "{'a' 1}",
+            "'a",
+            "01",
+            "1 2",
+            "[1 2]",
+            "{1: 2, 3}",
+            "a b",
+            "\n \n ]",
+            "\n 1",
+        ] {
+            assert!(
+                matches!(literal(text), Err(PythonError::Syntax { .. })),
+                "{text}"
+            );
         }
         assert!(literal(&"[".repeat(100_000)).is_err());
         assert!(literal(&"-".repeat(100_000)).is_err());

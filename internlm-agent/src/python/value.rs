@@ -301,7 +301,7 @@ fn write_json_str(text: &str, out: &mut String, ascii: bool) {
             '\t' => out.push_str("\\t"),
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
-            c if u32::from(c) < 0x20 || (ascii && !c.is_ascii()) => {
+            c if u32::from(c) < 0x20 || (ascii && !(' '..='~').contains(&c)) => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     _ = write!(out, "\\u{unit:04x}");
                 }
@@ -335,7 +335,11 @@ fn float(f: f64) -> String {
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..16).contains(&exponent) {
         let plain = f.to_string();
-        return if plain.contains('.') { plain } else { plain + ".0" };
+        return if plain.contains('.') {
+            plain
+        } else {
+            plain + ".0"
+        };
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}e{sign}{:02}", exponent.abs())
@@ -406,7 +410,11 @@ mod tests {
     fn texts_are_those_of_python() {
         check(PyValue::Float(1e16), "1e+16", "1e+16");
         check(PyValue::Float(1.5e-5), "1.5e-05", "1.5e-05");
-        check(PyValue::Float(123_456_789_012.5), "123456789012.5", "123456789012.5");
+        check(
+            PyValue::Float(123_456_789_012.5),
+            "123456789012.5",
+            "123456789012.5",
+        );
         check(PyValue::Float(-3.0), "-3.0", "-3.0");
         check(PyValue::Float(f64::NEG_INFINITY), "-inf", "-Infinity");
         check(PyValue::Float(f64::NAN), "nan", "NaN");
@@ -414,7 +422,11 @@ mod tests {
         check(PyValue::Int(BigInt::from(2).pow(100)), large, large);
         check(PyValue::str("it's"), "\"it's\"", "\"it's\"");
         let odd = PyValue::str("'\"\n\u{3000}\u{0}晴");
-        check(odd, r#"'\'"\n\u3000\x00晴'"#, "\"'\\\"\\n\u{3000}\\u0000晴\"");
+        check(
+            odd,
+            r#"'\'"\n\u3000\x00晴'"#,
+            "\"'\\\"\\n\u{3000}\\u0000晴\"",
+        );
         let tuple = PyValue::Tuple(vec![PyValue::None, PyValue::Bool(true)]);
         check(tuple, "(None, True)", "[null, true]");
         check(PyValue::Tuple(vec![PyValue::int(1)]), "(1,)", "[1]");

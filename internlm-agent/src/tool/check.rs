@@ -27,12 +27,18 @@ pub fn check_arguments(schema: &Value, arguments: &Value) -> Option<String> {
                 let expected = expected_types(property);
                 if !expected.is_empty() && !expected.iter().any(|kind| is_of(value, kind)) {
                     let expected = expected.join(" or ");
-                    faults.push(format!("`{name}` must be {expected}, not {}", type_of(value)));
+                    faults.push(format!(
+                        "`{name}` must be {expected}, not {}",
+                        type_of(value)
+                    ));
                 }
             }
             None if !open => {
-                let known: Vec<&str> =
-                    properties.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+                let known: Vec<&str> = properties
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, _)| name.as_str())
+                    .collect();
                 faults.push(match known.is_empty() {
                     true => format!("`{name}` is unknown (none are known)"),
                     false => format!("`{name}` is unknown (known are: {})", known.join(", ")),
@@ -58,7 +64,9 @@ fn is_of(value: &Value, kind: &str) -> bool {
         "boolean" => value.is_boolean(),
         "number" => value.is_number(),
         // A whole number may be written as a float.
-        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0),
+        "integer" => {
+            value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0)
+        }
         "array" => value.is_array(),
         "object" => value.is_object(),
         "null" => value.is_null(),

@@ -52,7 +52,11 @@ impl ToolSet {
     /// Adds a tool, in the place of one of its name if there is one.
     pub fn replace(&mut self, tool: Arc<dyn Tool>) {
         let name = tool.spec().name.clone();
-        match self.tools.iter_mut().find(|other| other.spec().name == name) {
+        match self
+            .tools
+            .iter_mut()
+            .find(|other| other.spec().name == name)
+        {
             Some(other) => *other = tool,
             None => self.tools.push(tool),
         }
@@ -61,7 +65,8 @@ impl ToolSet {
     /// The same with tools of these names only: an allow list. Names that are not there are no error.
     #[must_use]
     pub fn only(mut self, names: &[&str]) -> Self {
-        self.tools.retain(|tool| names.contains(&tool.spec().name.as_str()));
+        self.tools
+            .retain(|tool| names.contains(&tool.spec().name.as_str()));
         self
     }
 

@@ -18,7 +18,9 @@ pub struct TypedTool {
 
 impl std::fmt::Debug for TypedTool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TypedTool").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("TypedTool")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +118,11 @@ impl TypedTool {
     }
 }
 
-fn read<T: DeserializeOwned>(tool: &str, schema: &Value, arguments: &Value) -> Result<T, ToolError> {
+fn read<T: DeserializeOwned>(
+    tool: &str,
+    schema: &Value,
+    arguments: &Value,
+) -> Result<T, ToolError> {
     let wrong = |what: String| ToolError::Arguments {
         tool: tool.to_owned(),
         what,

@@ -29,7 +29,10 @@ fn flaky() -> internlm_core::Error {
 
 #[test]
 fn events_tell_what_happens() {
-    let (agent, _) = scripted([bold("a").with_tool_calls(vec![]), Reply::text("**a** it is")]);
+    let (agent, _) = scripted([
+        bold("a").with_tool_calls(vec![]),
+        Reply::text("**a** it is"),
+    ]);
     let run = agent.start("bold a").unwrap();
     let mut text = String::new();
     let names: Vec<String> = run
@@ -38,12 +41,22 @@ fn events_tell_what_happens() {
             if let AgentEvent::Delta { text: more } = &event {
                 text.push_str(more);
             }
-            serde_json::to_value(&event).unwrap()["event"].as_str().unwrap().to_owned()
+            serde_json::to_value(&event).unwrap()["event"]
+                .as_str()
+                .unwrap()
+                .to_owned()
         })
         .filter(|name| name != "delta")
         .collect();
-    let want = ["turn_started", "turn_finished", "call_started", "call_finished", "turn_started",
-        "turn_finished", "finished"];
+    let want = [
+        "turn_started",
+        "turn_finished",
+        "call_started",
+        "call_finished",
+        "turn_started",
+        "turn_finished",
+        "finished",
+    ];
     assert_eq!(names, want);
     assert_eq!(text, "**a** it is");
 }
@@ -103,7 +116,9 @@ impl Hook for Shout {
 fn hooks_see_and_change() {
     let cached = Reply::tool_calls(vec![ToolCall::new("cached", json!({"text": "a"}))]);
     let (agent, model) = scripted([bold("a"), cached, Reply::text("done")]);
-    let never = tool("cached", |_: Bold| -> Result<String, ToolError> { Err("must not run".into()) });
+    let never = tool("cached", |_: Bold| -> Result<String, ToolError> {
+        Err("must not run".into())
+    });
     let report = agent.with_tool(never).with_hook(Shout).run("q").unwrap();
     assert_eq!(report.answer, "DONE");
     assert_eq!(report.calls[0].observed.text(), "<**changed**>");
@@ -151,7 +166,10 @@ fn a_run_waits_for_approval_on_paper() {
     let report = agent.resume(saved.allow_all()).unwrap().finish().unwrap();
     assert_eq!((report.answer.as_str(), report.turns), ("done", 2));
     assert_eq!(report.calls[0].observed.text(), "did it");
-    assert_eq!(messages(&model.requests()[0]).last().unwrap().text(), "did it");
+    assert_eq!(
+        messages(&model.requests()[0]).last().unwrap().text(),
+        "did it"
+    );
 
     let other = text.replacen("\"version\":1", "\"version\":99", 1);
     let other: SavedRun = serde_json::from_str(&other).unwrap();
@@ -165,7 +183,9 @@ fn failures_of_the_model_are_tried_again() {
     let (agent, _) = scripted([Reply::error(flaky()), broken, Reply::text("whole")]);
     let agent = agent.with_retry(retry);
     let events: Vec<AgentEvent> = agent.start("q").unwrap().map(Result::unwrap).collect();
-    let retried = events.iter().filter(|e| matches!(e, AgentEvent::Retried { .. }));
+    let retried = events
+        .iter()
+        .filter(|e| matches!(e, AgentEvent::Retried { .. }));
     assert_eq!(retried.count(), 2);
     let Some(AgentEvent::Finished { report }) = events.last() else {
         panic!("{events:?}");
@@ -173,7 +193,10 @@ fn failures_of_the_model_are_tried_again() {
     assert_eq!(report.answer, "whole");
 
     let (agent, model) = scripted(vec![Reply::error(flaky()); 9]);
-    assert!(matches!(agent.with_retry(retry).run("q"), Err(Error::Model(_))));
+    assert!(matches!(
+        agent.with_retry(retry).run("q"),
+        Err(Error::Model(_))
+    ));
     assert_eq!(model.requests().len(), 3);
 
     let hopeless = internlm_core::Error::PromptTooLong {
@@ -214,7 +237,11 @@ fn limits_end_a_run_with_what_there_is() {
 fn the_last_turn_is_for_an_answer() {
     let (agent, model) = scripted([bold("a"), Reply::text("ok")]);
     agent.with_max_turns(2).run("q").unwrap();
-    let choices: Vec<ToolChoice> = model.requests().into_iter().map(|r| r.tool_choice).collect();
+    let choices: Vec<ToolChoice> = model
+        .requests()
+        .into_iter()
+        .map(|r| r.tool_choice)
+        .collect();
     assert_eq!(choices, [ToolChoice::Auto, ToolChoice::None]);
 }
 
@@ -256,7 +283,9 @@ struct Unguided(ScriptedModel, AtomicUsize);
 
 impl ChatModel for Unguided {
     fn generate(&self, request: &ChatRequest) -> internlm_core::Result<Events<'_>> {
-        if request.response_format != ResponseFormat::Text || request.tool_choice == ToolChoice::Required {
+        if request.response_format != ResponseFormat::Text
+            || request.tool_choice == ToolChoice::Required
+        {
             self.1.fetch_add(1, Ordering::Relaxed);
             return Err(internlm_core::Error::Request {
                 field: "response_format",
@@ -272,24 +301,40 @@ fn calls_are_constrained_where_the_engine_can() {
     let answer = "{\"thought_process\": \"\", \"conclusion\": \"yes\"}";
     let (agent, model) = scripted([answer]);
     let constrained = Protocol::ReActJson(ReActJson::default().with_constrained(true));
-    assert_eq!(agent.with_protocol(constrained.clone()).run("q").unwrap().answer, "yes");
+    assert_eq!(
+        agent
+            .with_protocol(constrained.clone())
+            .run("q")
+            .unwrap()
+            .answer,
+        "yes"
+    );
     let ResponseFormat::JsonSchema(schema) = &model.requests()[0].response_format else {
         panic!("no schema");
     };
-    let names: Vec<_> = schema["anyOf"].as_array().unwrap().iter()
+    let names: Vec<_> = schema["anyOf"]
+        .as_array()
+        .unwrap()
+        .iter()
         .filter_map(|shape| shape["properties"]["action"]["properties"]["name"]["const"].as_str())
         .collect();
     assert_eq!(names, ["bold", "Calculator.add", "python"]);
 
     let model = Arc::new(Unguided(ScriptedModel::new([answer]), AtomicUsize::new(0)));
-    let agent = Agent::shared(model.clone()).with_tools(tools()).with_protocol(constrained);
+    let agent = Agent::shared(model.clone())
+        .with_tools(tools())
+        .with_protocol(constrained);
     assert_eq!(agent.run("q").unwrap().answer, "yes");
     assert_eq!(model.1.load(Ordering::Relaxed), 1);
 
     let (agent, model) = scripted([bold("a"), Reply::text("ok")]);
     let required = Protocol::Tools(Tools::default().with_require_call(true));
     agent.with_protocol(required).run("q").unwrap();
-    let choices: Vec<ToolChoice> = model.requests().into_iter().map(|r| r.tool_choice).collect();
+    let choices: Vec<ToolChoice> = model
+        .requests()
+        .into_iter()
+        .map(|r| r.tool_choice)
+        .collect();
     assert_eq!(choices, [ToolChoice::Required, ToolChoice::Auto]);
 }
 
@@ -298,7 +343,11 @@ fn sampling_is_the_callers_and_stops_are_the_protocols() {
     let (agent, model) = scripted(["Final Answer: x"]);
     let protocol = Protocol::ReActText(internlm_agent::protocol::react_text::ReActText::default());
     let sampling = SamplingParams::greedy().with_temperature(0.5);
-    agent.with_protocol(protocol).with_sampling(sampling).run("q").unwrap();
+    agent
+        .with_protocol(protocol)
+        .with_sampling(sampling)
+        .run("q")
+        .unwrap();
     let sampling = &model.requests()[0].sampling;
     assert_eq!(sampling.temperature, 0.5);
     assert_eq!(sampling.stop, ["\nResponse:"]);
@@ -309,7 +358,11 @@ fn tools_can_be_left_out() {
     let (_, model) = scripted(["x"]);
     let agent = Agent::shared(model.clone()).with_tools(tools().only(&["bold", "none"]));
     agent.run("q").unwrap();
-    let names: Vec<String> = model.requests()[0].tools.iter().map(|t| t.name.clone()).collect();
+    let names: Vec<String> = model.requests()[0]
+        .tools
+        .iter()
+        .map(|t| t.name.clone())
+        .collect();
     assert_eq!(names, ["bold"]);
     let twice = tools().with(tool("bold", |b: Bold| Ok(b.text)));
     assert!(matches!(twice, Err(Error::DuplicateName { .. })));
@@ -318,7 +371,10 @@ fn tools_can_be_left_out() {
 #[test]
 fn the_calculator_answers() {
     let call = |expression: &str| {
-        Reply::tool_calls(vec![ToolCall::new("calculator", json!({"expression": expression}))])
+        Reply::tool_calls(vec![ToolCall::new(
+            "calculator",
+            json!({"expression": expression}),
+        )])
     };
     let (_, model) = scripted([call("37×12+5"), call("1/0"), Reply::text("449")]);
     let agent = Agent::shared(model).with_tool(internlm_agent::tools::calculator());
@@ -327,6 +383,13 @@ fn the_calculator_answers() {
     assert_eq!(report.calls[1].observed.text(), "Error: division by zero");
     let stats = internlm_agent::tools::text_stats();
     let set = internlm_agent::tool::ToolSet::new().with(stats).unwrap();
-    let output = set.call("text_stats", &json!({"text": "strawberry", "part": "r"}), &Default::default());
-    assert_eq!(output.unwrap().to_text(), r#"{"characters": 10, "words": 1, "lines": 1, "occurrences": 3}"#);
+    let output = set.call(
+        "text_stats",
+        &json!({"text": "strawberry", "part": "r"}),
+        &Default::default(),
+    );
+    assert_eq!(
+        output.unwrap().to_text(),
+        r#"{"characters": 10, "words": 1, "lines": 1, "occurrences": 3}"#
+    );
 }

@@ -34,9 +34,9 @@ fn calling(protocol: &Protocol, name: &str) -> Reply {
         Protocol::InternLm(_) => Reply::text(format!(
             "<|action_start|><|plugin|>\n{{\"name\": \"{name}\", \"parameters\": {{\"text\": \"a\"}}}}<|action_end|>"
         )),
-        Protocol::ReActText(_) => {
-            Reply::text(format!("Thought: t\nAction: {name}\nAction Input: {{\"text\": \"a\"}}"))
-        }
+        Protocol::ReActText(_) => Reply::text(format!(
+            "Thought: t\nAction: {name}\nAction Input: {{\"text\": \"a\"}}"
+        )),
         Protocol::ReActJson(_) => Reply::text(format!(
             "{{\"thought_process\": \"\", \"action\": {{\"name\": \"{name}\", \"parameters\": {{\"text\": \"a\"}}}}}}"
         )),
@@ -52,14 +52,26 @@ fn an_unknown_tool_is_told() {
         if matches!(protocol, Protocol::Code(_) | Protocol::Planner(_)) {
             continue;
         }
-        let (agent, model) = scripted([calling(&protocol, "nope"), Reply::text("{\"conclusion\": \"x\"}")]);
-        let report = agent.with_protocol(protocol.clone()).with_max_turns(2).run("q").unwrap();
+        let (agent, model) = scripted([
+            calling(&protocol, "nope"),
+            Reply::text("{\"conclusion\": \"x\"}"),
+        ]);
+        let report = agent
+            .with_protocol(protocol.clone())
+            .with_max_turns(2)
+            .run("q")
+            .unwrap();
         assert!(report.calls.is_empty(), "{protocol:?}");
         let requests = model.requests();
         let told = messages(&requests[1]);
-        let told = told.iter().filter(|m| m.role != Role::Assistant && m.role != Role::System);
+        let told = told
+            .iter()
+            .filter(|m| m.role != Role::Assistant && m.role != Role::System);
         let told: String = told.map(Message::text).collect();
-        assert!(told.contains("there is no tool `nope`"), "{protocol:?}: {told}");
+        assert!(
+            told.contains("there is no tool `nope`"),
+            "{protocol:?}: {told}"
+        );
     }
 }
 
@@ -67,17 +79,31 @@ fn an_unknown_tool_is_told() {
 #[test]
 fn the_turn_limit_holds() {
     for protocol in protocols() {
-        let name = if matches!(protocol, Protocol::Planner(_)) { "searcher" } else { "bold" };
+        let name = if matches!(protocol, Protocol::Planner(_)) {
+            "searcher"
+        } else {
+            "bold"
+        };
         let (agent, model) = scripted(vec![calling(&protocol, name); 50]);
-        let report = agent.with_protocol(protocol.clone()).with_max_turns(4).run("q").unwrap();
-        assert!(model.requests().len() <= 4, "{protocol:?}: {}", model.requests().len());
+        let report = agent
+            .with_protocol(protocol.clone())
+            .with_max_turns(4)
+            .run("q")
+            .unwrap();
+        assert!(
+            model.requests().len() <= 4,
+            "{protocol:?}: {}",
+            model.requests().len()
+        );
         assert!(report.turns <= 4, "{protocol:?}");
     }
 }
 
 #[test]
 fn a_thousand_calls_at_once() {
-    let calls: Vec<ToolCall> = (0..1000).map(|i| ToolCall::new("bold", json!({"text": i.to_string()}))).collect();
+    let calls: Vec<ToolCall> = (0..1000)
+        .map(|i| ToolCall::new("bold", json!({"text": i.to_string()})))
+        .collect();
     let (agent, model) = scripted([Reply::tool_calls(calls), Reply::text("ok")]);
     let report = agent.run("q").unwrap();
     assert_eq!(report.answer, "ok");
@@ -87,17 +113,27 @@ fn a_thousand_calls_at_once() {
     let sent = messages(&requests[1]);
     let results = sent.iter().filter(|m| m.role == Role::Environment);
     assert_eq!(results.count(), 1000);
-    assert!(sent.last().unwrap().text().contains("at most 16 calls at once"));
+    assert!(
+        sent.last()
+            .unwrap()
+            .text()
+            .contains("at most 16 calls at once")
+    );
     assert_eq!(sent[1].tool_calls.len(), 1000);
 }
 
 #[test]
 fn a_thousand_turns_of_calls_meet_the_limit_of_calls() {
-    let replies = (0..1000).map(|_| Reply::tool_calls(vec![ToolCall::new("bold", json!({"text": "a"}))]));
+    let replies =
+        (0..1000).map(|_| Reply::tool_calls(vec![ToolCall::new("bold", json!({"text": "a"}))]));
     let (agent, _) = scripted(replies);
     let limits = Limits::default().with_max_turns(1000).with_max_calls(10);
     let report = agent.with_limits(limits).run("q").unwrap();
-    assert!(matches!(report.ending, Ending::Limit(_)), "{:?}", report.ending);
+    assert!(
+        matches!(report.ending, Ending::Limit(_)),
+        "{:?}",
+        report.ending
+    );
     assert_eq!(report.calls.len(), 10);
 }
 
@@ -122,7 +158,9 @@ fn nested_specials_and_cuts() {
                     messages: vec![Message::user("q")],
                     ..Start::default()
                 });
-                machine.reply(internlm_agent::protocol::Reply::text(&text[..end])).unwrap();
+                machine
+                    .reply(internlm_agent::protocol::Reply::text(&text[..end]))
+                    .unwrap();
                 if let Step::Call(calls) = machine.step().unwrap() {
                     for call in calls {
                         let named = text[..end].contains(&call.name);
@@ -156,8 +194,14 @@ fn answers_out_of_turn_are_errors() {
     let mut machine = Protocol::default().start(Start::default());
     assert!(machine.observe(Vec::new()).is_err());
     assert!(machine.say(Vec::new()).is_err());
-    machine.reply(internlm_agent::protocol::Reply::text("a")).unwrap();
-    assert!(machine.reply(internlm_agent::protocol::Reply::text("b")).is_err());
+    machine
+        .reply(internlm_agent::protocol::Reply::text("a"))
+        .unwrap();
+    assert!(
+        machine
+            .reply(internlm_agent::protocol::Reply::text("b"))
+            .is_err()
+    );
     machine.say(vec![Message::user("more")]).unwrap();
     assert!(matches!(machine.step().unwrap(), Step::Ask(_)));
 }

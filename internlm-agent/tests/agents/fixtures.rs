@@ -17,7 +17,8 @@ fn cases() -> Vec<Value> {
 fn script(case: &Value) -> Vec<Reply> {
     let replies = case["script"].as_array().unwrap().iter();
     let reply = |reply: &Value| {
-        let calls: Vec<ToolCall> = serde_json::from_value(reply["tool_calls"].clone()).unwrap_or_default();
+        let calls: Vec<ToolCall> =
+            serde_json::from_value(reply["tool_calls"].clone()).unwrap_or_default();
         Reply::text(reply["text"].as_str().unwrap()).with_tool_calls(calls)
     };
     replies.map(reply).collect()
@@ -32,12 +33,24 @@ fn check_message(id: &str, got: &Message, want: &Value) {
     let text = got.text();
     assert_eq!(got.role.as_str(), want["role"], "{id}");
     assert_eq!(got.name.as_deref(), want["name"].as_str(), "{id}");
-    assert_eq!(got.tool_call_id.as_deref(), want["tool_call_id"].as_str(), "{id}");
+    assert_eq!(
+        got.tool_call_id.as_deref(),
+        want["tool_call_id"].as_str(),
+        "{id}"
+    );
     if let Some(content) = want["content"].as_str() {
         assert_eq!(text, content, "{id}");
     }
-    for (key, found) in [("starts_with", text.find(want["starts_with"].as_str().unwrap_or_default()) == Some(0)),
-        ("contains", text.contains(want["contains"].as_str().unwrap_or_default()))] {
+    for (key, found) in [
+        (
+            "starts_with",
+            text.find(want["starts_with"].as_str().unwrap_or_default()) == Some(0),
+        ),
+        (
+            "contains",
+            text.contains(want["contains"].as_str().unwrap_or_default()),
+        ),
+    ] {
         assert!(found, "{id}: {key} {}: {text}", want[key]);
     }
 }
@@ -47,7 +60,10 @@ fn what_is_sent_and_what_comes_back() {
     for case in cases() {
         let id = case["id"].as_str().unwrap();
         let (agent, model) = scripted(script(&case));
-        let report = agent.with_protocol(protocol(&case)).run("the task").unwrap();
+        let report = agent
+            .with_protocol(protocol(&case))
+            .run("the task")
+            .unwrap();
         assert_eq!(report.answer, case["answer"], "{id}");
         assert_eq!(report.ending, Ending::Answered, "{id}");
         let requests = model.requests();
@@ -61,7 +77,11 @@ fn what_is_sent_and_what_comes_back() {
             }
         }
         // The conversation is kept and does not hold what the protocol puts before it.
-        assert!(report.messages[0].text() == "the task", "{id}: {:?}", report.messages);
+        assert!(
+            report.messages[0].text() == "the task",
+            "{id}: {:?}",
+            report.messages
+        );
     }
 }
 
@@ -82,11 +102,14 @@ fn a_run_that_is_written_down_goes_on_as_it_would_have() {
             assert_eq!(read, machine, "{id}");
             machine = read;
             match machine.step().unwrap() {
-                Step::Ask(request) => machine.reply(model.complete(&request).unwrap().into()).unwrap(),
+                Step::Ask(request) => machine
+                    .reply(model.complete(&request).unwrap().into())
+                    .unwrap(),
                 Step::Done(outcome) => break outcome.answer,
                 Step::Call(calls) => {
                     let observed = calls.into_iter().map(|call| {
-                        let result = tools.call(&call.name, &call.arguments, &ToolContext::default());
+                        let result =
+                            tools.call(&call.name, &call.arguments, &ToolContext::default());
                         Observation {
                             id: call.id,
                             observed: result.map_or_else(
@@ -117,15 +140,23 @@ fn a_run_can_be_taken_up_after_any_event() {
             for _ in 0..stop {
                 run.next().unwrap().unwrap();
             }
-            let saved: SavedRun = serde_json::from_value(serde_json::to_value(run.save()).unwrap()).unwrap();
+            let saved: SavedRun =
+                serde_json::from_value(serde_json::to_value(run.save()).unwrap()).unwrap();
             drop(run);
             // An answer that was being given is asked for once more.
             let replies = script(&case);
-            let turns = serde_json::to_value(&saved).unwrap()["turns"].as_u64().unwrap();
+            let turns = serde_json::to_value(&saved).unwrap()["turns"]
+                .as_u64()
+                .unwrap();
             let turns = usize::try_from(turns).unwrap();
             drop(model);
             let (agent, _) = scripted(replies.into_iter().skip(turns).collect::<Vec<_>>());
-            let report = agent.with_protocol(protocol(&case)).resume(saved).unwrap().finish().unwrap();
+            let report = agent
+                .with_protocol(protocol(&case))
+                .resume(saved)
+                .unwrap()
+                .finish()
+                .unwrap();
             assert_eq!(report.answer, case["answer"], "{id} after {stop}");
         }
     }
@@ -137,7 +168,9 @@ fn pieces_of_any_size_make_the_same_run() {
         let id = case["id"].as_str().unwrap();
         for size in 1..40 {
             let model = ScriptedModel::new(script(&case)).with_delta_chars(size);
-            let agent = internlm_agent::Agent::new(model).with_tools(tools()).with_protocol(protocol(&case));
+            let agent = internlm_agent::Agent::new(model)
+                .with_tools(tools())
+                .with_protocol(protocol(&case));
             let report = agent.run("the task").unwrap();
             assert_eq!(report.answer, case["answer"], "{id} in pieces of {size}");
         }

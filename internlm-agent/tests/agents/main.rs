@@ -50,7 +50,9 @@ pub(crate) fn tools() -> ToolSet {
 }
 
 /// An agent and its script, to see what it was asked.
-pub(crate) fn scripted<R: Into<Reply>>(replies: impl IntoIterator<Item = R>) -> (Agent, Arc<ScriptedModel>) {
+pub(crate) fn scripted<R: Into<Reply>>(
+    replies: impl IntoIterator<Item = R>,
+) -> (Agent, Arc<ScriptedModel>) {
     let model = Arc::new(ScriptedModel::new(replies));
     (Agent::shared(model.clone()).with_tools(tools()), model)
 }

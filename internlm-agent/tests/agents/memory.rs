@@ -19,7 +19,10 @@ fn a_conversation_is_remembered() {
     assert_eq!(memory.messages.len(), 4);
     let text = serde_json::to_string(&memory).unwrap();
     let read: Memory = serde_json::from_str(&text).unwrap();
-    assert_eq!((read.tokens(), read.messages), (memory.tokens(), memory.messages));
+    assert_eq!(
+        (read.tokens(), read.messages),
+        (memory.tokens(), memory.messages)
+    );
 }
 
 #[test]
@@ -39,13 +42,21 @@ fn what_is_too_old_is_summarized() {
     assert_eq!(agent.chat(&mut memory, "third").unwrap().answer, "c");
     let requests = model.requests();
     let asked = messages(&requests[2])[0].text();
-    assert!(asked.contains("first") && asked.contains(&"a".repeat(400)), "{asked}");
+    assert!(
+        asked.contains("first") && asked.contains(&"a".repeat(400)),
+        "{asked}"
+    );
     let texts: Vec<String> = messages(&requests[4]).iter().map(Message::text).collect();
     assert_eq!(texts[0], "What was said before, in short: IN SHORT");
     assert_eq!(texts[1..], ["second", "b", "third"]);
     assert!(memory.tokens() <= 100);
     // The summary is no message of its own and does not pile up.
-    assert!(memory.messages.iter().all(|m| !m.text().contains("IN SHORT")));
+    assert!(
+        memory
+            .messages
+            .iter()
+            .all(|m| !m.text().contains("IN SHORT"))
+    );
 }
 
 #[test]

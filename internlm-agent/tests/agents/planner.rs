@@ -44,7 +44,11 @@ fn a_graph_is_searched_and_answered_from() {
         }))
     });
     let protocol = Protocol::Planner(Planner::default());
-    let report = agent.with_tool(searcher).with_protocol(protocol).run("Which is taller?").unwrap();
+    let report = agent
+        .with_tool(searcher)
+        .with_protocol(protocol)
+        .run("Which is taller?")
+        .unwrap();
     assert_eq!(report.ending, Ending::Answered);
     assert_eq!(report.answer, "A, by 2 m [[1]][[6]].");
     assert_eq!(report.calls.len(), 3);
@@ -54,28 +58,53 @@ fn a_graph_is_searched_and_answered_from() {
     let want = "## How tall is A?\n\nAbout How tall is A? [[1]] and [[2]].\n\n\
         ## How tall is B?\n\nAbout How tall is B? [[4]] and [[5]].";
     assert_eq!(told, want);
-    assert!(messages(&requests[3]).last().unwrap().text().starts_with("Answer the question now"));
+    assert!(
+        messages(&requests[3])
+            .last()
+            .unwrap()
+            .text()
+            .starts_with("Answer the question now")
+    );
 
     let seen = seen.lock().unwrap();
     assert!(seen.iter().all(|search| search.topic == "Which is taller?"));
-    let last = seen.iter().find(|search| search.question == "The difference?").unwrap();
+    let last = seen
+        .iter()
+        .find(|search| search.question == "The difference?")
+        .unwrap();
     assert_eq!(last.history[0]["question"], "How tall is A?");
     assert_eq!(report.details["sources"]["1"], "page");
     assert_eq!(report.details["sources"]["5"], "other page");
-    assert_eq!(report.details["graph"]["nodes"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        report.details["graph"]["nodes"].as_array().unwrap().len(),
+        5
+    );
 }
 
 #[test]
 fn a_wrong_program_changes_nothing() {
     let wrong = "```python\ngraph.add_node('a', 'q')\ngraph.add_edge('nobody', 'a')\n```";
     let (agent, model) = scripted([wrong, "Then not."]);
-    let searcher = tool("searcher", |_: Search| -> Result<String, internlm_agent::tool::ToolError> {
-        Err("must not be searched".into())
-    });
-    let agent = agent.with_tool(searcher).with_protocol(Protocol::Planner(Planner::default()));
+    let searcher = tool(
+        "searcher",
+        |_: Search| -> Result<String, internlm_agent::tool::ToolError> {
+            Err("must not be searched".into())
+        },
+    );
+    let agent = agent
+        .with_tool(searcher)
+        .with_protocol(Protocol::Planner(Planner::default()));
     let report = agent.run("q").unwrap();
     assert!(report.calls.is_empty());
-    assert!(report.details["graph"]["nodes"].as_array().unwrap().is_empty());
+    assert!(
+        report.details["graph"]["nodes"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
     let told = messages(&model.requests()[1]).last().unwrap().text();
-    assert!(told.starts_with("Error: there is no node \"nobody\""), "{told}");
+    assert!(
+        told.starts_with("Error: there is no node \"nobody\""),
+        "{told}"
+    );
 }

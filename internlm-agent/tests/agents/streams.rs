@@ -51,9 +51,19 @@ fn async_tools_in_runs_without_a_runtime() {
 #[tokio::test]
 async fn a_tool_that_never_ends_meets_the_time() {
     let (agent, _) = scripted([call(), Reply::text("ok")]);
-    let never = tool_async("slow", |_: Bold| std::future::pending::<Result<String, _>>());
+    let never = tool_async("slow", |_: Bold| {
+        std::future::pending::<Result<String, _>>()
+    });
     let limits = Limits::default().with_max_time(Duration::from_millis(20));
-    let report = agent.with_tool(never).with_limits(limits).run_async("q").await.unwrap();
+    let report = agent
+        .with_tool(never)
+        .with_limits(limits)
+        .run_async("q")
+        .await
+        .unwrap();
     assert_eq!(report.calls[0].observed.text(), "Error: the time is up");
-    assert!(matches!(report.ending, internlm_agent::agent::Ending::Limit(_)));
+    assert!(matches!(
+        report.ending,
+        internlm_agent::agent::Ending::Limit(_)
+    ));
 }

@@ -36,7 +36,13 @@ fn a_trace_is_read_back_and_shown() {
     assert_eq!(trace::read(&file).unwrap().len(), 9);
     std::fs::write(&file, "{}\n").unwrap();
     assert!(matches!(trace::read(&file), Err(Error::State { .. })));
-    assert!(matches!(trace::read(folder.path().join("none")), Err(Error::Io { .. })));
+    assert!(matches!(
+        trace::read(folder.path().join("none")),
+        Err(Error::Io { .. })
+    ));
     let (agent, _) = scripted(["x"]);
-    assert!(matches!(agent.with_trace(folder.path()).run("q"), Err(Error::Io { .. })));
+    assert!(matches!(
+        agent.with_trace(folder.path()).run("q"),
+        Err(Error::Io { .. })
+    ));
 }

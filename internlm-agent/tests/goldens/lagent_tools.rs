@@ -1,6 +1,8 @@
 //! The tools of the goldens, in Rust: what `tool_defs.json` has in Python.
 
-use internlm_agent::lagent::{Action, ActionDescription, ActionOutput, ArgumentParser, Executor, ResultItem};
+use internlm_agent::lagent::{
+    Action, ActionDescription, ActionOutput, ArgumentParser, Executor, ResultItem,
+};
 use internlm_agent::python::PyValue;
 use serde_json::Value;
 
@@ -66,7 +68,9 @@ fn int(value: &PyValue) -> Result<i128, String> {
         PyValue::Int(i) => i.to_string().parse().map_err(|_| "too large".to_owned()),
         PyValue::Bool(b) => Ok(i128::from(*b)),
         PyValue::Float(f) if f.is_nan() => Err("cannot convert float NaN to integer".to_owned()),
-        PyValue::Float(f) if f.is_infinite() => Err("cannot convert float infinity to integer".to_owned()),
+        PyValue::Float(f) if f.is_infinite() => {
+            Err("cannot convert float infinity to integer".to_owned())
+        }
         PyValue::Float(f) => Ok(f.trunc() as i128),
         PyValue::Str(text) => {
             let invalid = || format!("invalid literal for int() with base 10: {}", value.repr());
@@ -93,7 +97,9 @@ fn float(value: &PyValue) -> Result<f64, String> {
         }
         other => {
             let kind = type_name(other);
-            Err(format!("float() argument must be a string or a real number, not '{kind}'"))
+            Err(format!(
+                "float() argument must be a string or a real number, not '{kind}'"
+            ))
         }
     }
 }
@@ -118,14 +124,18 @@ fn run(tool: &str, api: &str, args: &PyValue) -> Result<ActionOutput, String> {
             if args.get("location").and_then(PyValue::as_str) == Some("Atlantis") {
                 return Err("no such place: Atlantis".to_owned());
             }
-            value(PyValue::from(serde_json::json!({"temperature": 22, "sky": "晴"})))
+            value(PyValue::from(
+                serde_json::json!({"temperature": 22, "sky": "晴"}),
+            ))
         }
         ("WebSearch", "search") => {
             let query = match args.get("query") {
                 Some(PyValue::Str(text)) => text.clone(),
-                Some(PyValue::List(items)) => {
-                    items.iter().map(PyValue::display).collect::<Vec<_>>().join(" | ")
-                }
+                Some(PyValue::List(items)) => items
+                    .iter()
+                    .map(PyValue::display)
+                    .collect::<Vec<_>>()
+                    .join(" | "),
                 other => {
                     let kind = type_name(other.unwrap_or(&PyValue::None));
                     return Err(format!("can only join an iterable, not '{kind}'"));
@@ -138,11 +148,16 @@ fn run(tool: &str, api: &str, args: &PyValue) -> Result<ActionOutput, String> {
             let Some(PyValue::List(ids)) = args.get("select_ids") else {
                 return Err("'int' object is not iterable".to_owned());
             };
-            let pages = ids.iter().map(|id| (id.clone(), PyValue::Str(format!("page {}", id.display()))));
+            let pages = ids
+                .iter()
+                .map(|id| (id.clone(), PyValue::Str(format!("page {}", id.display()))));
             value(PyValue::Dict(pages.collect()))
         }
         ("FakeShell", _) => {
-            let command = args.get("command").and_then(PyValue::as_str).unwrap_or_default();
+            let command = args
+                .get("command")
+                .and_then(PyValue::as_str)
+                .unwrap_or_default();
             if command.contains("boom") {
                 return Err("name 'boom' is not defined".to_owned());
             }

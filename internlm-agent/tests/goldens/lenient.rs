@@ -47,9 +47,12 @@ fn after(protocol: &Protocol, reply: &str) -> Next {
     });
     machine.reply(Reply::text(reply)).unwrap();
     match machine.step().unwrap() {
-        Step::Call(calls) => {
-            Next::Calls(calls.into_iter().map(|call| (call.name, call.arguments, call.channel)).collect())
-        }
+        Step::Call(calls) => Next::Calls(
+            calls
+                .into_iter()
+                .map(|call| (call.name, call.arguments, call.channel))
+                .collect(),
+        ),
         Step::Done(outcome) => Next::Answer(outcome.answer),
         Step::Ask(request) => {
             let Input::Messages(messages) = request.input else {
@@ -78,13 +81,19 @@ fn internlm() {
                 assert!(wanted, "{id}: {calls:?}");
             }
             (Next::Calls(calls), 1) => assert_eq!(calls[0].2, Channel::Code, "{id}"),
-            // A marker inside of an argument, or numbers that JSON lacks: Lagent happens to read them.
+            // Markers inside of an argument end it here, and a call without a name or arguments is none.
             (Next::Told(told), 1) => {
-                assert!(["bad_raw_marker_in_string", "bad_nan_json"].contains(&id), "{id}: {told}");
+                let action = &want["action"];
+                let call = action["name"].is_string() && action["parameters"].is_object();
+                let nested = reply.matches("<|").count() > 3;
+                assert!(!call || nested, "{id}: {told}");
                 assert!(told.starts_with("Error: "), "{id}: {told}");
             }
             (Next::Calls(calls), _) => {
-                for (name, arguments, _) in calls {
+                for (name, arguments, channel) in calls {
+                    if channel == Channel::Code {
+                        continue;
+                    }
                     assert!(reply.contains(&name), "{id}: {name} is not in the reply");
                     assert!(arguments.get("command").is_none(), "{id}: {arguments}");
                 }
@@ -114,8 +123,9 @@ fn react_text() {
             }
             Next::Answer(answer) => {
                 assert_eq!(want, "FinishAction", "{id}");
-                let said = case["expect"]["action_input"].as_str().unwrap();
-                assert!(answer.contains(said.trim().lines().next().unwrap()), "{id}: {answer}");
+                let said = case["expect"]["action_input"].as_str().unwrap().trim();
+                let made_up = case["input"].as_str().unwrap().contains("\nResponse:");
+                assert!(made_up || answer.contains(said), "{id}: {answer}");
             }
             Next::Told(told) => assert!(told.starts_with("Response:Error: "), "{id}: {told}"),
         }
@@ -131,7 +141,9 @@ fn react_json() {
             Next::Calls(calls) if !raised(expect) => {
                 assert_eq!(calls[0].0, expect["action"]["name"], "{id}");
             }
-            Next::Answer(answer) if !raised(expect) => assert_eq!(answer, expect["conclusion"], "{id}"),
+            Next::Answer(answer) if !raised(expect) => {
+                assert_eq!(answer, expect["conclusion"], "{id}")
+            }
             // Where Lagent raises, the object is read all the same or the model is told.
             Next::Calls(calls) => assert!(calls[0].1.is_object(), "{id}"),
             Next::Answer(answer) => assert!(!answer.is_empty(), "{id}"),
@@ -147,11 +159,16 @@ fn rewoo() {
         let expect = &case["expect"];
         match after(&protocol, case["input"].as_str().unwrap()) {
             Next::Calls(calls) => {
-                assert!(raised(expect) || calls[0].0 == expect["actions"][0].as_str().unwrap_or_default(), "{id}");
+                assert!(
+                    raised(expect)
+                        || calls[0].0 == expect["actions"][0].as_str().unwrap_or_default(),
+                    "{id}"
+                );
             }
             Next::Told(told) => assert!(told.starts_with("Error: "), "{id}: {told}"),
             Next::Answer(_) => {
-                assert!(expect["actions"].as_array().is_some_and(Vec::is_empty) || id == "bad_plan_inline", "{id}");
+                let none = expect["actions"].as_array().is_some_and(Vec::is_empty);
+                assert!(none || raised(expect), "{id}");
             }
         }
     });

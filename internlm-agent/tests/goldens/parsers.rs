@@ -1,8 +1,8 @@
 //! Text to value and back.
 
 use internlm_agent::lagent::{
-    self, AgentMessage, AutoGptCall, ChatMessage, JsonParser, ReActMarkers, TemplateItem, ToolParser,
-    default_aggregate,
+    self, AgentMessage, AutoGptCall, ChatMessage, JsonParser, ReActMarkers, TemplateItem,
+    ToolParser, default_aggregate,
 };
 use internlm_agent::protocol::planner::program::{extract_program, wanted_nodes};
 use internlm_agent::protocol::planner::references::{references_from_graph, renumber};
@@ -45,7 +45,11 @@ fn tool_parser_v05() {
             let parsed = parser.parse(input);
             let got = serde_json::to_value(&parsed).unwrap();
             assert_same(&got, &expect["parsed"], id);
-            assert_eq!(parser.format(&parsed).unwrap(), expect["reformatted"], "{id} {name}");
+            assert_eq!(
+                parser.format(&parsed).unwrap(),
+                expect["reformatted"],
+                "{id} {name}"
+            );
         }
     });
 }
@@ -54,11 +58,18 @@ fn tool_parser_v05() {
 fn json_parser_v05() {
     let parser = JsonParser::react();
     each("json_parser_v05.json", |id, case| {
-        check(id, parser.parse(case["input"].as_str().unwrap()), &case["expect"]);
+        check(
+            id,
+            parser.parse(case["input"].as_str().unwrap()),
+            &case["expect"],
+        );
     });
     if let Some(golden) = golden("json_parser_v05.json") {
         let [function, finish] = [0, 1].map(|i| parser.shapes[i].to_string());
-        let values = [("function_format", function.as_str()), ("finish_format", finish.as_str())];
+        let values = [
+            ("function_format", function.as_str()),
+            ("finish_format", finish.as_str()),
+        ];
         let text = lagent::prompts::fill(lagent::prompts::OUTPUT_FORMAT, &values);
         assert_eq!(text, golden["meta"]["format_instruction"]);
     }
@@ -77,7 +88,8 @@ fn rewoo_v024_parse() {
     each("rewoo_v024_parse.json", |id, case| {
         let steps = lagent::parse_plan(case["input"].as_str().unwrap());
         let columns = steps.map(|steps| {
-            let column = |of: fn(&lagent::PlannedStep) -> &String| steps.iter().map(of).collect::<Vec<_>>();
+            let column =
+                |of: fn(&lagent::PlannedStep) -> &String| steps.iter().map(of).collect::<Vec<_>>();
             json!({
                 "thoughts": column(|s| &s.thought),
                 "actions": column(|s| &s.action),
@@ -129,7 +141,11 @@ fn autogpt_v024_parse() {
                 assert_eq!(expect["action"], "NO_ACTION_OBJECT:NoAction", "{id}");
                 // The words after it are those of Python's compiler.
                 let begin = |text: &str| text.split(':').next().unwrap().to_owned();
-                assert_eq!(begin(&what), begin(expect["action_input"].as_str().unwrap()), "{id}");
+                assert_eq!(
+                    begin(&what),
+                    begin(expect["action_input"].as_str().unwrap()),
+                    "{id}"
+                );
             }
         }
     });
@@ -156,9 +172,15 @@ fn default_aggregator_v05() {
         };
         let name = case["name"].as_str().unwrap();
         // The recorder kept the system messages by reference, and Python's `+=` had already changed the last one.
-        let joined = memory.iter().take_while(|m| m.sender != name).map(|m| m.content.display());
+        let joined = memory
+            .iter()
+            .take_while(|m| m.sender != name)
+            .map(|m| m.content.display());
         let joined: String = joined.collect();
-        if let Some(last) = system.last_mut().filter(|last: &&mut ChatMessage| last.role == "user") {
+        if let Some(last) = system
+            .last_mut()
+            .filter(|last: &&mut ChatMessage| last.role == "user")
+        {
             let text = last.content.display();
             last.content = PyValue::str(text.strip_suffix(&joined).unwrap_or(&text));
         }
@@ -171,7 +193,9 @@ fn teval_parse() {
     each("teval_parse.json", |id, case| {
         let text = |key: &str| case[key].as_str().unwrap_or_default();
         let value = match text("kind") {
-            "format_load" => teval::format_load(text("input"), text("start"), text("end")).map(Some),
+            "format_load" => {
+                teval::format_load(text("input"), text("start"), text("end")).map(Some)
+            }
             "parse_string" => {
                 let newline = case["allow_newline"].as_bool().unwrap();
                 teval::parse_string(text("template"), text("input"), newline)

@@ -3,11 +3,11 @@
 
 use internlm_agent::error::Error;
 use internlm_agent::lagent::{
-    ActionDescription, ActionReturn, ArgumentParser, ChatMessage, Executor, ReActMarkers, TemplateItem,
-    render_internlm2,
+    ActionDescription, ActionReturn, ArgumentParser, ChatMessage, Executor, ReActMarkers,
+    TemplateItem, render_internlm2,
 };
 use internlm_agent::protocol::lagent::{
-    AgentForInternLm, Internlm2Agent, ReActV024, ReActV05, ReWooV024, Record,
+    AgentForInternLm, Internlm2Agent, ReActV05, ReActV024, ReWooV024, Record,
 };
 use internlm_agent::protocol::react_text::Language;
 use internlm_agent::protocol::{
@@ -44,7 +44,12 @@ impl<'a> Replay<'a> {
         loop {
             let written = serde_json::to_string(machine).unwrap();
             let read: AnyMachine = serde_json::from_str(&written).unwrap();
-            assert_eq!(serde_json::to_string(&read).unwrap(), written, "{}", self.id);
+            assert_eq!(
+                serde_json::to_string(&read).unwrap(),
+                written,
+                "{}",
+                self.id
+            );
             *machine = read;
             match machine.step()? {
                 Step::Done(outcome) => return Ok(outcome),
@@ -61,7 +66,8 @@ impl<'a> Replay<'a> {
                         let parameters = PyValue::from(&call.arguments);
                         let tool = call.name.split('.').next().unwrap();
                         let mut executors = self.executors.iter();
-                        let executor = executors.find(|e| e.descriptions().iter().any(|d| d.name() == tool));
+                        let executor =
+                            executors.find(|e| e.descriptions().iter().any(|d| d.name() == tool));
                         let action_return = executor.unwrap().forward(&call.name, &parameters)?;
                         observations.push(Observation {
                             id: call.id,
@@ -82,8 +88,14 @@ fn check_prompt(id: &str, request: &ChatRequest, want: &Value) {
             assert_eq!(&internlm_core::message::join(parts), want, "{id}");
         }
         (Input::Messages(messages), Value::Array(want)) => {
-            let roles = |list: &[Value]| list.iter().map(|m| m["role"].to_string()).collect::<Vec<_>>();
-            let got: Vec<Value> = messages.iter().zip(want.iter().chain(std::iter::repeat(&Value::Null)))
+            let roles = |list: &[Value]| {
+                list.iter()
+                    .map(|m| m["role"].to_string())
+                    .collect::<Vec<_>>()
+            };
+            let got: Vec<Value> = messages
+                .iter()
+                .zip(want.iter().chain(std::iter::repeat(&Value::Null)))
                 .map(|(message, want)| message_value(message, want))
                 .collect();
             assert_eq!(roles(&got), roles(want), "{id}");
@@ -110,7 +122,9 @@ fn message_value(message: &Message, want: &Value) -> Value {
 }
 
 fn turns(case: &Value) -> Option<usize> {
-    case["max_turn"].as_u64().map(|n| usize::try_from(n).unwrap())
+    case["max_turn"]
+        .as_u64()
+        .map(|n| usize::try_from(n).unwrap())
 }
 
 fn start(case: &Value, message: &Value, system: Option<String>) -> Start {
@@ -129,7 +143,10 @@ fn check_calls(id: &str, records: &[Record], want: &[&Value]) {
         let mut action_return = record.action_return.clone();
         action_return.thought = None;
         assert_eq!(record.name, want["name"], "{id}");
-        let parameters = want.get("parameters").or_else(|| want.get("command")).unwrap();
+        let parameters = want
+            .get("parameters")
+            .or_else(|| want.get("command"))
+            .unwrap();
         assert_same(&record.parameters.to_json(), parameters, id);
         assert_same(&json!(action_return), &want["action_return"], id);
     }
@@ -150,7 +167,9 @@ fn configuration(case: &Value, meta: &str) -> (Option<String>, Vec<ChatMessage>)
     let prompt = case["prompts"][0].as_array().unwrap();
     let first = prompt[0]["content"].as_str().unwrap();
     let system = (first != meta).then(|| first.to_owned());
-    let shots = prompt[..prompt.len() - 1].iter().filter(|m| m["role"] != "system");
+    let shots = prompt[..prompt.len() - 1]
+        .iter()
+        .filter(|m| m["role"] != "system");
     let shots = shots.map(|m| serde_json::from_value(m.clone()).unwrap());
     (system, shots.collect())
 }
@@ -173,9 +192,15 @@ fn internlm_v05_run() {
         let mut machine: Option<AnyMachine> = None;
         for message in list(case, "messages") {
             let machine = match &mut machine {
-                None => machine.insert(Protocol::LagentInternLm(config.clone()).start(start(case, &message, system.clone()))),
+                None => machine.insert(Protocol::LagentInternLm(config.clone()).start(start(
+                    case,
+                    &message,
+                    system.clone(),
+                ))),
                 Some(machine) => {
-                    machine.say(vec![Message::user(message.as_str().unwrap())]).unwrap();
+                    machine
+                        .say(vec![Message::user(message.as_str().unwrap())])
+                        .unwrap();
                     machine
                 }
             };
@@ -185,11 +210,18 @@ fn internlm_v05_run() {
             panic!("{id}");
         };
         check_returns(id, &returns, &case["expect"]["returns"]);
-        check_memory(id, &json!(machine.memory()), &case["expect"]["inner_memory"]);
+        check_memory(
+            id,
+            &json!(machine.memory()),
+            &case["expect"]["inner_memory"],
+        );
         assert_same(&json!(machine.steps()), &case["expect"]["get_steps"], id);
         let calls = list(case, "tool_calls");
         check_calls(id, machine.records(), &calls.iter().collect::<Vec<_>>());
-        for (prompt, want) in list(case, "prompts").into_iter().zip(list(case, "prompt_strings")) {
+        for (prompt, want) in list(case, "prompts")
+            .into_iter()
+            .zip(list(case, "prompt_strings"))
+        {
             let items: Vec<TemplateItem> = serde_json::from_value(prompt).unwrap();
             assert_eq!(render_internlm2(&items).unwrap(), want, "{id}");
         }
@@ -237,7 +269,8 @@ fn internlm2_v024_run() {
             ..Internlm2Agent::default()
         };
         let executors = [plugins, interpreters].map(|d| executor(&d, ArgumentParser::Json));
-        let mut machine = Protocol::LagentInternLm2(config).start(start(case, &case["message"], system));
+        let mut machine =
+            Protocol::LagentInternLm2(config).start(start(case, &case["message"], system));
         let outcome = Replay::new(id, case, executors.into()).run(&mut machine);
         let expect = &case["expect"];
         let Ok(outcome) = outcome else {
@@ -252,7 +285,8 @@ fn internlm2_v024_run() {
         assert_same(&actions(machine.records()), &expect["actions"], id);
         let (plugin, interpreter) = (list(case, "plugin_calls"), list(case, "interpreter_calls"));
         let is_code = |record: &Record| interpreter.iter().any(|call| call["name"] == record.name);
-        let (code, tools): (Vec<Record>, Vec<Record>) = machine.records().iter().cloned().partition(is_code);
+        let (code, tools): (Vec<Record>, Vec<Record>) =
+            machine.records().iter().cloned().partition(is_code);
         check_calls(id, &tools, &plugin.iter().collect::<Vec<_>>());
         check_calls(id, &code, &interpreter.iter().collect::<Vec<_>>());
     });
@@ -266,8 +300,20 @@ fn react_configuration(actions: Vec<ActionDescription>, case: &Value) -> ReActV0
         false => Language::English,
     };
     let hints = match language {
-        Language::English => ["Think what", "the tool name,", "the input to", "the results after", "final answer\n```"],
-        Language::Chinese => ["思考你当前", "工具名称，", "工具输入参数", "调用工具后", "最终答案\n```"],
+        Language::English => [
+            "Think what",
+            "the tool name,",
+            "the input to",
+            "the results after",
+            "final answer\n```",
+        ],
+        Language::Chinese => [
+            "思考你当前",
+            "工具名称，",
+            "工具输入参数",
+            "调用工具后",
+            "最终答案\n```",
+        ],
     };
     let marker = |hint: &str| {
         let at = prompt.find(hint).unwrap();
@@ -283,7 +329,9 @@ fn react_configuration(actions: Vec<ActionDescription>, case: &Value) -> ReActV0
         ..ReActMarkers::default()
     };
     let last = case["prompts"].as_array().unwrap().last().unwrap();
-    let forced = last.as_array().unwrap().last().unwrap()["content"].as_str().unwrap_or_default();
+    let forced = last.as_array().unwrap().last().unwrap()["content"]
+        .as_str()
+        .unwrap_or_default();
     let force_stop = match forced == internlm_agent::lagent::prompts::FORCE_STOP_CN {
         true => Language::Chinese,
         false => Language::English,
@@ -302,7 +350,8 @@ fn react_v024_run() {
     each("react_v024_run.json", |id, case| {
         let tools = descriptions(&case["tools"]);
         let config = react_configuration(tools.clone(), case);
-        let mut machine = Protocol::LagentReActText(config).start(start(case, &case["message"], None));
+        let mut machine =
+            Protocol::LagentReActText(config).start(start(case, &case["message"], None));
         let executors = vec![executor(&tools, ArgumentParser::Json)];
         let outcome = Replay::new(id, case, executors).run(&mut machine);
         let expect = &case["expect"];
@@ -334,9 +383,13 @@ fn react_v05_run() {
         let mut machine: Option<AnyMachine> = None;
         for message in list(case, "messages") {
             let machine = match &mut machine {
-                None => machine.insert(Protocol::LagentReActJson(config.clone()).start(start(case, &message, None))),
+                None => machine.insert(
+                    Protocol::LagentReActJson(config.clone()).start(start(case, &message, None)),
+                ),
                 Some(machine) => {
-                    machine.say(vec![Message::user(message.as_str().unwrap())]).unwrap();
+                    machine
+                        .say(vec![Message::user(message.as_str().unwrap())])
+                        .unwrap();
                     machine
                 }
             };
@@ -346,7 +399,11 @@ fn react_v05_run() {
             panic!("{id}");
         };
         check_returns(id, &returns, &case["expect"]["returns"]);
-        check_memory(id, &json!(machine.memory()), &case["expect"]["select_agent_memory"]);
+        check_memory(
+            id,
+            &json!(machine.memory()),
+            &case["expect"]["select_agent_memory"],
+        );
         let calls = list(case, "tool_calls");
         check_calls(id, machine.records(), &calls.iter().collect::<Vec<_>>());
     });

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use internlm_agent::lagent::{
-    ActionDescription, ActionReturn, ArgumentParser, PythonProgram, ResultItem, parse_outputs, prompts,
+    ActionDescription, ActionReturn, ArgumentParser, PythonProgram, ResultItem, parse_outputs,
+    prompts,
 };
 use internlm_agent::python::PyValue;
 use internlm_agent::tool::spec_of;
@@ -43,8 +44,16 @@ fn tool_defs() {
         assert_eq!(functions, case["executor_description"], "{id}");
         let list = [description];
         assert_eq!(ActionDescription::repr(&list), case["python_repr"], "{id}");
-        assert_eq!(ActionDescription::json_line(&list), case["react_v05_json_dumps"], "{id}");
-        assert_eq!(ActionDescription::plugin_prompt(&list), case["internlm_plugin_prompt"], "{id}");
+        assert_eq!(
+            ActionDescription::json_line(&list),
+            case["react_v05_json_dumps"],
+            "{id}"
+        );
+        assert_eq!(
+            ActionDescription::plugin_prompt(&list),
+            case["internlm_plugin_prompt"],
+            "{id}"
+        );
         assert_eq!(
             ActionDescription::plugin_prompt_with_prefix(&list),
             case["internlm_plugin_prompt_api_prefix"],
@@ -74,9 +83,7 @@ fn list_form_of_a_type() {
         /// celsius or fahrenheit. Defaults to None.
         unit: Option<String>,
     }
-    let entry = |name: &str, kind: &str, description: &str| {
-        json!({"name": name, "type": kind, "description": description})
-    };
+    let entry = |name: &str, kind: &str, description: &str| json!({"name": name, "type": kind, "description": description});
     let add = ActionDescription::from_spec(&spec_of::<Add>("add"));
     let want = json!({
         "name": "add",
@@ -128,7 +135,10 @@ fn python_interpreter(id: &str, case: &Value, expect: &Value) {
     let command = case["command"].as_str().unwrap();
     assert_same(&PythonProgram::args(command).to_json(), &expect["args"], id);
     let program = config.program(command);
-    let output = match Command::new("python3").args(["-I", "-c", &program]).output() {
+    let output = match Command::new("python3")
+        .args(["-I", "-c", &program])
+        .output()
+    {
         Ok(output) => output,
         Err(error) => {
             println!("skipped: {id} was not run: {error}");

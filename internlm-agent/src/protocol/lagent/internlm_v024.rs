@@ -80,7 +80,10 @@ impl Internlm2Machine {
 
     /// What the model is sent.
     pub fn prompt(&self) -> Vec<ChatMessage> {
-        let system = self.system.iter().map(|text| ChatMessage::new("system", text));
+        let system = self
+            .system
+            .iter()
+            .map(|text| ChatMessage::new("system", text));
         let mut out: Vec<ChatMessage> = system.collect();
         out.push(ChatMessage::new("system", prompts::META_CN));
         let named = |name: &str, text: &str| ChatMessage {
@@ -92,7 +95,10 @@ impl Internlm2Machine {
         }
         if !self.config.plugins.is_empty() {
             let list = ActionDescription::plugin_prompt_v024(&self.config.plugins);
-            out.push(named("plugin", &prompts::fill(prompts::PLUGIN_CN, &[("prompt", &list)])));
+            out.push(named(
+                "plugin",
+                &prompts::fill(prompts::PLUGIN_CN, &[("prompt", &list)]),
+            ));
         }
         for shot in &self.config.few_shot {
             out.extend(joined(shot));
@@ -115,8 +121,12 @@ impl Internlm2Machine {
         };
         let missing = |key: &str| Error::upstream("KeyError", format!("'{key}'"));
         let name = action.get("name").ok_or_else(|| missing("name"))?;
-        let parameters = action.get("parameters").ok_or_else(|| missing("parameters"))?;
-        let name = name.as_str().ok_or_else(|| Error::upstream("TypeError", "the name is no text"))?;
+        let parameters = action
+            .get("parameters")
+            .ok_or_else(|| missing("parameters"))?;
+        let name = name
+            .as_str()
+            .ok_or_else(|| Error::upstream("TypeError", "the name is no text"))?;
         let place = (self.records.len(), language.as_str());
         let dispatched = dispatch(name, parameters.clone(), &actions, place)?;
         self.last = Some((channel.to_owned(), language, action.clone()));
@@ -146,7 +156,8 @@ impl Internlm2Machine {
             name: Some(channel.clone()),
         };
         self.history.push(named("tool", action));
-        self.history.push(named("environment", PyValue::Str(response)));
+        self.history
+            .push(named("environment", PyValue::Str(response)));
         self.next_turn();
     }
 }
@@ -209,16 +220,19 @@ impl Machine for Internlm2Machine {
             (Some("plugin"), Some(action)) if !self.config.plugins.is_empty() => {
                 python::loads(&action).ok()
             }
-            (Some("interpreter"), Some(code)) => self.config.interpreter.as_ref().map(|interpreter| {
-                let command = vec![(PyValue::str("command"), PyValue::Str(code))];
-                PyValue::Dict(vec![
-                    (PyValue::str("name"), PyValue::str(interpreter.name())),
-                    (PyValue::str("parameters"), PyValue::Dict(command)),
-                ])
-            }),
+            (Some("interpreter"), Some(code)) => {
+                self.config.interpreter.as_ref().map(|interpreter| {
+                    let command = vec![(PyValue::str("command"), PyValue::Str(code))];
+                    PyValue::Dict(vec![
+                        (PyValue::str("name"), PyValue::str(interpreter.name())),
+                        (PyValue::str("parameters"), PyValue::Dict(command)),
+                    ])
+                })
+            }
             (Some(_), _) => None,
             (None, _) => {
-                self.history.push(ChatMessage::new("language", &parsed.language));
+                self.history
+                    .push(ChatMessage::new("language", &parsed.language));
                 self.phase = Phase::Done(Outcome::answered(parsed.language));
                 return Ok(());
             }

@@ -3,9 +3,7 @@
 use internlm_core::{ChatRequest, Message, Role};
 use serde::{Deserialize, Serialize};
 
-use super::super::{
-    Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order,
-};
+use super::super::{Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order};
 use super::{Dispatch, Record, descriptions, dispatch, from_message, record, to_messages};
 use crate::error::{Error, Result};
 use crate::lagent::{
@@ -119,12 +117,18 @@ impl AgentForInternLmMachine {
     /// # Errors
     /// [`Error::Upstream`] for an unknown role in the few shots.
     pub fn prompt(&self) -> Result<Vec<ChatMessage>> {
-        let mut out: Vec<ChatMessage> =
-            self.system.iter().map(|text| ChatMessage::new("system", text)).collect();
+        let mut out: Vec<ChatMessage> = self
+            .system
+            .iter()
+            .map(|text| ChatMessage::new("system", text))
+            .collect();
         out.push(ChatMessage::new("system", prompts::META_CN));
         let list = ActionDescription::plugin_prompt(&self.config.plugins);
         let plugin = prompts::fill(prompts::PLUGIN_CN, &[("prompt", &list)]);
-        for (name, text) in [("plugin", plugin.as_str()), ("interpreter", prompts::INTERPRETER_CN)] {
+        for (name, text) in [
+            ("plugin", plugin.as_str()),
+            ("interpreter", prompts::INTERPRETER_CN),
+        ] {
             out.push(ChatMessage {
                 name: Some(name.to_owned()),
                 ..ChatMessage::new("system", text)
@@ -155,7 +159,10 @@ impl AgentForInternLmMachine {
     }
 
     fn environment(&self, text: &str) -> String {
-        format!("{}{text}{}", self.config.environment_begin, self.config.environment_end)
+        format!(
+            "{}{text}{}",
+            self.config.environment_begin, self.config.environment_end
+        )
     }
 
     fn few_shot(&self, shot: &[ChatMessage], out: &mut Vec<ChatMessage>) -> Result<()> {
@@ -186,7 +193,12 @@ impl AgentForInternLmMachine {
                     };
                     out.push(ChatMessage::new("assistant", PARSER.format(&parsed)?));
                 }
-                other => return Err(Error::upstream("KeyError", format!("'Unkown role: {other}'"))),
+                other => {
+                    return Err(Error::upstream(
+                        "KeyError",
+                        format!("'Unkown role: {other}'"),
+                    ));
+                }
             }
         }
         Ok(())
@@ -211,7 +223,9 @@ impl AgentForInternLmMachine {
             }
             action => match (action.get("name"), action.get("parameters")) {
                 (Some(PyValue::Str(name)), Some(parameters)) => (name.clone(), parameters.clone()),
-                (Some(_), Some(_)) => return Err(Error::upstream("TypeError", "the name is no text")),
+                (Some(_), Some(_)) => {
+                    return Err(Error::upstream("TypeError", "the name is no text"));
+                }
                 _ => return Err(Error::upstream("AssertionError", "")),
             },
         };

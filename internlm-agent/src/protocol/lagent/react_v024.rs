@@ -82,17 +82,28 @@ impl ReActV024Machine {
 
     fn prompt(&self) -> Vec<ChatMessage> {
         let tools = ActionDescription::repr(&self.config.actions);
-        let names = self.config.actions.iter().map(|a| PyValue::str(a.name())).collect();
-        let system = self.system.iter().map(|text| ChatMessage::new("system", text));
+        let names = self
+            .config
+            .actions
+            .iter()
+            .map(|a| PyValue::str(a.name()))
+            .collect();
+        let system = self
+            .system
+            .iter()
+            .map(|text| ChatMessage::new("system", text));
         let mut out: Vec<ChatMessage> = system.collect();
         let text = instructions(self.config.language, &self.config.markers, &tools, names);
         out.push(ChatMessage::new("system", text));
         out.extend(self.history.iter().cloned());
         if self.turn + 1 == self.max_turn {
-            out.push(ChatMessage::new("system", match self.config.force_stop {
-                Language::English => prompts::FORCE_STOP_EN,
-                Language::Chinese => prompts::FORCE_STOP_CN,
-            }));
+            out.push(ChatMessage::new(
+                "system",
+                match self.config.force_stop {
+                    Language::English => prompts::FORCE_STOP_EN,
+                    Language::Chinese => prompts::FORCE_STOP_CN,
+                },
+            ));
         }
         out
     }
@@ -129,7 +140,8 @@ impl Machine for ReActV024Machine {
         self.phase.expect_ask()?;
         self.turn += 1;
         self.phase = Phase::Done(Outcome::out_of_turns(""));
-        self.history.push(ChatMessage::new("assistant", &reply.text));
+        self.history
+            .push(ChatMessage::new("assistant", &reply.text));
         let step = self.config.markers.parse(&reply.text);
         let place = (self.records.len(), step.thought.as_str());
         let input = PyValue::Str(step.action_input);

@@ -72,8 +72,11 @@ impl ReActV05Machine {
     }
 
     fn prompt(&self) -> Result<Vec<ChatMessage>> {
-        let mut system: Vec<ChatMessage> =
-            self.system.iter().map(|text| ChatMessage::new("system", text)).collect();
+        let mut system: Vec<ChatMessage> = self
+            .system
+            .iter()
+            .map(|text| ChatMessage::new("system", text))
+            .collect();
         let text = instructions(&self.config.actions, &self.config.parser);
         system.push(ChatMessage::new("system", text));
         default_aggregate(&self.memory, AGENT, &system)
@@ -102,7 +105,11 @@ impl ReActV05Machine {
 }
 
 fn sent(message: &Message) -> AgentMessage {
-    let sender = if message.role == Role::Assistant { AGENT } else { "user" };
+    let sender = if message.role == Role::Assistant {
+        AGENT
+    } else {
+        "user"
+    };
     AgentMessage::new(sender, from_message(message).content)
 }
 
@@ -136,7 +143,12 @@ impl Machine for ReActV05Machine {
             return Err(Error::upstream("AssertionError", ""));
         };
         let place = (self.records.len(), "");
-        match dispatch(&name.display(), parameters.clone(), &self.config.actions, place)? {
+        match dispatch(
+            &name.display(),
+            parameters.clone(),
+            &self.config.actions,
+            place,
+        )? {
             Dispatch::Run(call) => self.phase = Phase::Call(vec![call]),
             Dispatch::Own(record) => self.tell(*record),
         }

@@ -52,7 +52,8 @@ pub struct ReWooV024Machine {
     phase: Phase,
 }
 
-static REFERENCE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"#E\d+").expect("the pattern is valid"));
+static REFERENCE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"#E\d+").expect("the pattern is valid"));
 
 impl ReWooV024Machine {
     /// A run from its beginning.
@@ -87,19 +88,28 @@ impl ReWooV024Machine {
 
     fn prompts(&self) -> [&'static str; 4] {
         match self.config.language {
-            Language::English => {
-                [prompts::PLANNER_EN, prompts::WORKER_EN, prompts::SOLVER_EN, prompts::REFORMAT_EN]
-            }
-            Language::Chinese => {
-                [prompts::PLANNER_CN, prompts::WORKER_CN, prompts::SOLVER_CN, prompts::REFORMAT_CN]
-            }
+            Language::English => [
+                prompts::PLANNER_EN,
+                prompts::WORKER_EN,
+                prompts::SOLVER_EN,
+                prompts::REFORMAT_EN,
+            ],
+            Language::Chinese => [
+                prompts::PLANNER_CN,
+                prompts::WORKER_CN,
+                prompts::SOLVER_CN,
+                prompts::REFORMAT_CN,
+            ],
         }
     }
 
     fn planner_prompt(&self) -> Vec<ChatMessage> {
         let [planner, _, _, reformat] = self.prompts();
         let tools = ActionDescription::repr(&self.config.actions);
-        let system = self.system.iter().map(|text| ChatMessage::new("system", text));
+        let system = self
+            .system
+            .iter()
+            .map(|text| ChatMessage::new("system", text));
         let mut out: Vec<ChatMessage> = system.collect();
         let text = prompts::fill(planner, &[("tool_description", &tools)]);
         out.push(ChatMessage::new("system", text));
@@ -132,7 +142,10 @@ impl ReWooV024Machine {
         let mut log = String::new();
         for (step, record) in self.steps.iter().zip(&self.records) {
             let response = record.action_return.response().display();
-            let values = [("thought", step.thought.as_str()), ("action_resp", &response)];
+            let values = [
+                ("thought", step.thought.as_str()),
+                ("action_resp", &response),
+            ];
             log.push_str(&prompts::fill(worker, &values));
         }
         let values = [("question", self.question.as_str()), ("worker_log", &log)];
@@ -152,7 +165,8 @@ fn substitute(input: &str, records: &[Record]) -> Result<String> {
             0 => records.last(),
             n => records.get(n - 1),
         };
-        let record = record.ok_or_else(|| Error::upstream("IndexError", "list index out of range"))?;
+        let record =
+            record.ok_or_else(|| Error::upstream("IndexError", "list index out of range"))?;
         out = out.replace(found.as_str(), &record.action_return.format_result());
     }
     Ok(out)
@@ -162,7 +176,9 @@ impl Machine for ReWooV024Machine {
     fn step(&self) -> Result<Step> {
         Ok(match (&self.phase, &self.solver_prompt) {
             (Phase::Ask, Some(prompt)) => Step::Ask(ChatRequest::prompt(prompt)),
-            (Phase::Ask, None) => Step::Ask(ChatRequest::messages(to_messages(self.planner_prompt())?)),
+            (Phase::Ask, None) => {
+                Step::Ask(ChatRequest::messages(to_messages(self.planner_prompt())?))
+            }
             (Phase::Call(calls), _) => Step::Call(calls.clone()),
             (Phase::Done(outcome), _) => Step::Done(outcome.clone()),
         })
@@ -170,7 +186,8 @@ impl Machine for ReWooV024Machine {
 
     fn reply(&mut self, reply: Reply) -> Result<()> {
         self.phase.expect_ask()?;
-        self.history.push(ChatMessage::new("assistant", &reply.text));
+        self.history
+            .push(ChatMessage::new("assistant", &reply.text));
         if self.solver_prompt.is_some() {
             self.phase = Phase::Done(Outcome::answered(reply.text));
             return Ok(());

@@ -62,8 +62,9 @@ pub struct GraphError {
     pub what: String,
 }
 
-static IMPORT: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"from ([\w.]+) import WebSearchGraph").expect("the pattern is valid"));
+static IMPORT: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"from ([\w.]+) import WebSearchGraph").expect("the pattern is valid")
+});
 static NODE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"graph.node\((.*?)\)").expect("the pattern is valid"));
 
@@ -112,7 +113,10 @@ type Arguments = Vec<(Option<String>, String)>;
 
 impl Reader<'_> {
     fn fail<T>(&self, what: impl Into<String>) -> Result<T, GraphError> {
-        let line = self.text[..self.at.min(self.text.len())].matches('\n').count() + 1;
+        let line = self.text[..self.at.min(self.text.len())]
+            .matches('\n')
+            .count()
+            + 1;
         Err(GraphError {
             line,
             what: what.into(),
@@ -127,7 +131,8 @@ impl Reader<'_> {
     fn space(&mut self) {
         loop {
             let rest = self.rest();
-            let trimmed = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ';' || c == ',');
+            let trimmed =
+                rest.trim_start_matches(|c: char| c.is_whitespace() || c == ';' || c == ',');
             self.at += rest.len() - trimmed.len();
             if !self.rest().starts_with('#') {
                 return;
@@ -149,7 +154,9 @@ impl Reader<'_> {
     fn word(&mut self) -> String {
         let rest = self.rest();
         let trimmed = rest.trim_start();
-        let end = trimmed.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(trimmed.len());
+        let end = trimmed
+            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .unwrap_or(trimmed.len());
         let word = trimmed[..end].to_owned();
         self.at += rest.len() - trimmed.len() + end;
         word
@@ -159,18 +166,16 @@ impl Reader<'_> {
     fn statement(&mut self, out: &mut Vec<Statement>, outer: bool) -> Result<(), GraphError> {
         let word = self.word();
         match word.as_str() {
-            "print" if outer && self.eat("(") => {
-                loop {
-                    self.space();
-                    if self.eat(")") {
-                        return Ok(());
-                    }
-                    if self.at >= self.text.len() {
-                        return self.fail("a bracket is not closed");
-                    }
-                    self.statement(out, false)?;
+            "print" if outer && self.eat("(") => loop {
+                self.space();
+                if self.eat(")") {
+                    return Ok(());
                 }
-            }
+                if self.at >= self.text.len() {
+                    return self.fail("a bracket is not closed");
+                }
+                self.statement(out, false)?;
+            },
             "graph" if self.eat("=") => {
                 if self.word() != "WebSearchGraph" || !self.eat("(") || !self.eat(")") {
                     return self.fail("only `WebSearchGraph()` can be given a name");
@@ -191,7 +196,9 @@ impl Reader<'_> {
                 let next: String = self.rest().trim_start().chars().take(1).collect();
                 self.fail(format!("`{next}` is not of the language"))
             }
-            word => self.fail(format!("`{word}` is not of the language: only calls on `graph` are")),
+            word => self.fail(format!(
+                "`{word}` is not of the language: only calls on `graph` are"
+            )),
         }
     }
 
@@ -227,7 +234,10 @@ impl Reader<'_> {
             return self.fail("arguments are texts in quotes");
         };
         let value = python::literal(&rest[..length]);
-        match value.ok().and_then(|value| value.as_str().map(str::to_owned)) {
+        match value
+            .ok()
+            .and_then(|value| value.as_str().map(str::to_owned))
+        {
             Some(text) => {
                 self.at += length;
                 Ok(text)

@@ -25,8 +25,15 @@ static CITATION: LazyLock<Regex> =
 /// Numbers the citations of an answer from `offset + 1` on, in the order of their old numbers.
 pub fn renumber(text: &str, sources: &Map<String, Value>, offset: usize) -> Renumbered {
     let number = |found: &Captures<'_>| found[1].parse::<u64>().ok();
-    let old: BTreeSet<u64> = CITATION.captures_iter(text).filter_map(|found| number(&found)).collect();
-    let new = |n: u64| old.iter().position(|o| *o == n).map(|place| place + 1 + offset);
+    let old: BTreeSet<u64> = CITATION
+        .captures_iter(text)
+        .filter_map(|found| number(&found))
+        .collect();
+    let new = |n: u64| {
+        old.iter()
+            .position(|o| *o == n)
+            .map(|place| place + 1 + offset)
+    };
     let replaced = CITATION.replace_all(text, |found: &Captures<'_>| {
         match number(found).and_then(new) {
             Some(new) => format!("[[{new}]]"),
@@ -58,9 +65,12 @@ pub fn references_from_graph(graph: &Map<String, Value>) -> Result<(String, Map<
             continue;
         }
         let message = &node["memory"]["agent.memory"][2];
-        let from_tool = message["sender"].as_str().is_some_and(|s| s.ends_with("ActionExecutor"));
+        let from_tool = message["sender"]
+            .as_str()
+            .is_some_and(|s| s.ends_with("ActionExecutor"));
         let content = message["content"].as_str().filter(|_| from_tool);
-        let sources = content.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
+        let sources =
+            content.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
         let (Some(sources), Some(answer)) = (sources, node["response"]["content"].as_str()) else {
             let what = format!("the node `{name}` was not searched");
             return Err(Error::upstream("AssertionError", what));

@@ -33,17 +33,23 @@ pub(super) fn call(name: &str, arguments: &[Number]) -> Result {
     };
     match (name, arguments) {
         ("min" | "max", []) | ("gcd" | "lcm", []) => Err(takes("one number or more")),
-        ("min", [first, rest @ ..]) => {
-            Ok(rest.iter().fold(first, |a, b| if b.is_less_than(a) { b } else { a }).clone())
-        }
-        ("max", [first, rest @ ..]) => {
-            Ok(rest.iter().fold(first, |a, b| if a.is_less_than(b) { b } else { a }).clone())
-        }
+        ("min", [first, rest @ ..]) => Ok(rest
+            .iter()
+            .fold(first, |a, b| if b.is_less_than(a) { b } else { a })
+            .clone()),
+        ("max", [first, rest @ ..]) => Ok(rest
+            .iter()
+            .fold(first, |a, b| if a.is_less_than(b) { b } else { a })
+            .clone()),
         ("gcd" | "lcm", numbers) => {
             let mut result = BigInt::from(if name == "gcd" { 0 } else { 1 });
             for number in numbers {
                 let number = whole(name, number)?;
-                result = if name == "gcd" { result.gcd(&number) } else { result.lcm(&number) };
+                result = if name == "gcd" {
+                    result.gcd(&number)
+                } else {
+                    result.lcm(&number)
+                };
             }
             Number::fraction(result, BigInt::one())
         }
@@ -68,7 +74,11 @@ fn one(name: &str, x: &Number) -> Result {
         function: name.to_owned(),
     };
     match name {
-        "abs" => Ok(if x.is_less_than(&Number::whole(0)) { x.negated() } else { x.clone() }),
+        "abs" => Ok(if x.is_less_than(&Number::whole(0)) {
+            x.negated()
+        } else {
+            x.clone()
+        }),
         "floor" => x.floor(),
         "ceil" => Ok(x.negated().floor()?.negated()),
         "factorial" => factorial(x),
@@ -79,7 +89,14 @@ fn one(name: &str, x: &Number) -> Result {
             if value <= 0.0 {
                 return Err(domain());
             }
-            Number::real(if name == "log2" { value.log2() } else { value.log10() }, name)
+            Number::real(
+                if name == "log2" {
+                    value.log2()
+                } else {
+                    value.log10()
+                },
+                name,
+            )
         }
         _ => {
             let value = x.to_f64();
@@ -116,7 +133,11 @@ fn logarithm(name: &str, x: &Number) -> Result<f64> {
 
 /// The root of a fraction of squares.
 fn square_root(x: &Number) -> Option<Number> {
-    let Number::Exact { numerator, denominator } = x else {
+    let Number::Exact {
+        numerator,
+        denominator,
+    } = x
+    else {
         return None;
     };
     if numerator.is_negative() {

@@ -45,7 +45,11 @@ impl Number {
             return Err(CalculatorError::TooLarge { limit: MAX_BITS });
         }
         let divisor = numerator.gcd(&denominator);
-        let divisor = if denominator.is_negative() { -divisor } else { divisor };
+        let divisor = if denominator.is_negative() {
+            -divisor
+        } else {
+            divisor
+        };
         Ok(Self::Exact {
             numerator: numerator / &divisor,
             denominator: denominator / divisor,
@@ -67,14 +71,20 @@ impl Number {
     pub fn to_f64(&self) -> f64 {
         match self {
             Self::Real(value) => *value,
-            Self::Exact { numerator, denominator } => quotient(numerator, denominator),
+            Self::Exact {
+                numerator,
+                denominator,
+            } => quotient(numerator, denominator),
         }
     }
 
     /// The number as a whole one, if it is.
     pub(super) fn to_whole(&self) -> Option<BigInt> {
         match self {
-            Self::Exact { numerator, denominator } if denominator.is_one() => Some(numerator.clone()),
+            Self::Exact {
+                numerator,
+                denominator,
+            } if denominator.is_one() => Some(numerator.clone()),
             _ => None,
         }
     }
@@ -82,8 +92,14 @@ impl Number {
     pub(super) fn add(&self, other: &Self) -> Result {
         match (self, other) {
             (
-                Self::Exact { numerator: a, denominator: b },
-                Self::Exact { numerator: c, denominator: d },
+                Self::Exact {
+                    numerator: a,
+                    denominator: b,
+                },
+                Self::Exact {
+                    numerator: c,
+                    denominator: d,
+                },
             ) => Self::fraction(a * d + c * b, b * d),
             _ => Self::real(self.to_f64() + other.to_f64(), "+"),
         }
@@ -91,7 +107,10 @@ impl Number {
 
     pub(super) fn negated(&self) -> Self {
         match self {
-            Self::Exact { numerator, denominator } => Self::Exact {
+            Self::Exact {
+                numerator,
+                denominator,
+            } => Self::Exact {
                 numerator: -numerator,
                 denominator: denominator.clone(),
             },
@@ -102,8 +121,14 @@ impl Number {
     pub(super) fn multiply(&self, other: &Self) -> Result {
         match (self, other) {
             (
-                Self::Exact { numerator: a, denominator: b },
-                Self::Exact { numerator: c, denominator: d },
+                Self::Exact {
+                    numerator: a,
+                    denominator: b,
+                },
+                Self::Exact {
+                    numerator: c,
+                    denominator: d,
+                },
             ) => Self::fraction(a * c, b * d),
             _ => Self::real(self.to_f64() * other.to_f64(), "*"),
         }
@@ -112,8 +137,14 @@ impl Number {
     pub(super) fn divide(&self, other: &Self) -> Result {
         match (self, other) {
             (
-                Self::Exact { numerator: a, denominator: b },
-                Self::Exact { numerator: c, denominator: d },
+                Self::Exact {
+                    numerator: a,
+                    denominator: b,
+                },
+                Self::Exact {
+                    numerator: c,
+                    denominator: d,
+                },
             ) => Self::fraction(a * d, b * c),
             _ if other.to_f64() == 0.0 => Err(CalculatorError::DivisionByZero),
             _ => Self::real(self.to_f64() / other.to_f64(), "/"),
@@ -123,7 +154,10 @@ impl Number {
     /// The largest whole number that is not larger.
     pub(super) fn floor(&self) -> Result {
         Ok(match self {
-            Self::Exact { numerator, denominator } => Self::whole(numerator.div_floor(denominator)),
+            Self::Exact {
+                numerator,
+                denominator,
+            } => Self::whole(numerator.div_floor(denominator)),
             Self::Real(value) => float_to_whole(value.floor())?,
         })
     }
@@ -136,7 +170,14 @@ impl Number {
 
     pub(super) fn power(&self, exponent: &Self) -> Result {
         let whole = exponent.to_whole().and_then(|e| e.to_i64());
-        if let (Self::Exact { numerator, denominator }, Some(e)) = (self, whole) {
+        if let (
+            Self::Exact {
+                numerator,
+                denominator,
+            },
+            Some(e),
+        ) = (self, whole)
+        {
             if e < 0 && numerator.is_zero() {
                 return Err(CalculatorError::DivisionByZero);
             }
@@ -146,10 +187,18 @@ impl Number {
             if bits > 1 && bits.saturating_mul(times) > MAX_BITS + bits {
                 return Err(CalculatorError::TooLarge { limit: MAX_BITS });
             }
-            let times = if bits > 1 { times } else { times % 2 + 2 * u64::from(times > 1) };
+            let times = if bits > 1 {
+                times
+            } else {
+                times % 2 + 2 * u64::from(times > 1)
+            };
             let times = u32::try_from(times).unwrap_or(u32::MAX);
             let (top, bottom) = (numerator.pow(times), denominator.pow(times));
-            return if e < 0 { Self::fraction(bottom, top) } else { Self::fraction(top, bottom) };
+            return if e < 0 {
+                Self::fraction(bottom, top)
+            } else {
+                Self::fraction(top, bottom)
+            };
         }
         if self.to_f64() < 0.0 && whole.is_none() {
             let function = "^".to_owned();
@@ -161,8 +210,14 @@ impl Number {
     pub(super) fn is_less_than(&self, other: &Self) -> bool {
         match (self, other) {
             (
-                Self::Exact { numerator: a, denominator: b },
-                Self::Exact { numerator: c, denominator: d },
+                Self::Exact {
+                    numerator: a,
+                    denominator: b,
+                },
+                Self::Exact {
+                    numerator: c,
+                    denominator: d,
+                },
             ) => a * d < c * b,
             _ => self.to_f64() < other.to_f64(),
         }
@@ -179,7 +234,10 @@ pub(super) fn float_to_whole(value: f64) -> Result {
 
 /// A quotient of numbers that may each be too large for a float.
 fn quotient(numerator: &BigInt, denominator: &BigInt) -> f64 {
-    let excess = numerator.bits().max(denominator.bits()).saturating_sub(1000);
+    let excess = numerator
+        .bits()
+        .max(denominator.bits())
+        .saturating_sub(1000);
     let (n, d) = (numerator.to_f64(), denominator.to_f64());
     match (n, d) {
         (Some(n), Some(d)) if excess == 0 => n / d,
@@ -201,8 +259,14 @@ impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Real(value) => write!(f, "{value}"),
-            Self::Exact { numerator, denominator } if denominator.is_one() => write!(f, "{numerator}"),
-            Self::Exact { numerator, denominator } => match decimal(numerator, denominator) {
+            Self::Exact {
+                numerator,
+                denominator,
+            } if denominator.is_one() => write!(f, "{numerator}"),
+            Self::Exact {
+                numerator,
+                denominator,
+            } => match decimal(numerator, denominator) {
                 Some(text) => f.write_str(&text),
                 None => {
                     let about = format!("{:.14e}", self.to_f64());

@@ -2,9 +2,9 @@
 
 use num_bigint::BigInt;
 
+use super::CalculatorError;
 use super::functions::{call, constant, factorial, is_function};
 use super::number::Number;
-use super::CalculatorError;
 
 type Result<T = Number> = std::result::Result<T, CalculatorError>;
 
@@ -93,7 +93,9 @@ impl Reader {
     }
 
     fn fail<T>(&mut self, expected: &'static str) -> Result<T> {
-        let found = self.peek().map_or_else(|| "the end".to_owned(), |c| format!("`{c}`"));
+        let found = self
+            .peek()
+            .map_or_else(|| "the end".to_owned(), |c| format!("`{c}`"));
         Err(CalculatorError::Syntax {
             at: self.at + 1,
             expected,
@@ -193,7 +195,9 @@ impl Reader {
 
     /// Whether a percent sign is a remainder: something to divide by comes after it.
     fn operand_follows(&self) -> bool {
-        let mut after = self.chars[self.at + 1..].iter().filter(|c| !c.is_whitespace());
+        let mut after = self.chars[self.at + 1..]
+            .iter()
+            .filter(|c| !c.is_whitespace());
         let next = after.next();
         next.is_some_and(|c| c.is_ascii_digit() || *c == '(' || *c == '.' || c.is_alphabetic())
     }
@@ -224,14 +228,21 @@ impl Reader {
     fn word_is(&mut self, word: &str) -> bool {
         _ = self.peek();
         let rest = &self.chars[self.at..];
-        let same = rest.iter().zip(word.chars()).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
+        let same = rest
+            .iter()
+            .zip(word.chars())
+            .take_while(|(a, b)| a.eq_ignore_ascii_case(b))
+            .count();
         let next = rest.get(word.len());
         same == word.len() && next.is_none_or(|c| !c.is_alphabetic() && *c != '(')
     }
 
     fn name(&mut self) -> Result {
         let rest = &self.chars[self.at..];
-        let length = rest.iter().take_while(|c| c.is_alphanumeric() || **c == '_').count();
+        let length = rest
+            .iter()
+            .take_while(|c| c.is_alphanumeric() || **c == '_')
+            .count();
         let name: String = rest[..length].iter().collect::<String>().to_lowercase();
         let length = name.chars().count();
         if is_function(&name) {
@@ -321,7 +332,10 @@ impl Reader {
             return 0;
         }
         let sign = usize::from(matches!(rest.get(1), Some('+' | '-')));
-        let count = rest[1 + sign..].iter().take_while(|c| c.is_ascii_digit()).count();
+        let count = rest[1 + sign..]
+            .iter()
+            .take_while(|c| c.is_ascii_digit())
+            .count();
         let text: String = rest[1..1 + sign + count].iter().collect();
         match text.parse() {
             Ok(exponent) if count > 0 => {
@@ -395,8 +409,26 @@ mod tests {
     #[test]
     fn what_has_no_value() {
         for expression in [
-            "", "1+", "(1", "1)", "1 2", "x", "sqrt(-1)", "1/0", "0^-1", "2^(10^10)", "99999!", "ln(0)",
-            "gcd(1.5, 2)", "max()", "sqrt(1, 2)", "sqrt 4", "1..2", "import os", "(-8)^(1/3)", "1 % 0",
+            "",
+            "1+",
+            "(1",
+            "1)",
+            "1 2",
+            "x",
+            "sqrt(-1)",
+            "1/0",
+            "0^-1",
+            "2^(10^10)",
+            "99999!",
+            "ln(0)",
+            "gcd(1.5, 2)",
+            "max()",
+            "sqrt(1, 2)",
+            "sqrt 4",
+            "1..2",
+            "import os",
+            "(-8)^(1/3)",
+            "1 % 0",
         ] {
             assert!(evaluate(expression).is_err(), "{expression}");
         }
