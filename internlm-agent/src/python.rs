@@ -16,6 +16,7 @@
 mod json;
 mod literal;
 mod value;
+mod write;
 
 pub use json::{json5, loads};
 pub use literal::literal;

@@ -5,6 +5,7 @@
 //! searcher is a tool: any function or agent that takes a question. Unlike MindSearch, it is told the answers of
 //! the questions before its own.
 
+mod graph;
 pub mod program;
 pub mod references;
 
@@ -12,6 +13,7 @@ use internlm_core::{ChatRequest, Message, tool_call};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+pub use self::graph::{Graph, Node, NodeKind};
 pub use self::program::GraphError;
 use self::program::{Statement, extract_program, parse_program};
 use self::references::renumber;
@@ -61,80 +63,6 @@ graph.node(\"a name\")
 graph.add_response_node(node_name=\"response\")
 A node is searched when it is added; graph.node shows its result after the program. Add nodes that need \
 earlier results in a later program. When nothing is missing, add the response node.";
-
-/// What a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NodeKind {
-    /// The question of the run.
-    Root,
-    /// A question for the searcher.
-    Searcher,
-    /// Where everything leads to.
-    End,
-}
-
-/// A node of the graph.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Node {
-    /// The question; empty for the end.
-    #[serde(default)]
-    pub content: String,
-    /// What it is.
-    #[serde(rename = "type")]
-    pub kind: NodeKind,
-    /// What the searcher answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response: Option<String>,
-    /// Its sources by the numbers in the answer.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub sources: Map<String, Value>,
-}
-
-/// The graph of a run: nodes by name, in the order in which they came, and edges.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Graph {
-    /// The nodes.
-    pub nodes: Vec<(String, Node)>,
-    /// The edges, from and to.
-    pub edges: Vec<(String, String)>,
-}
-
-impl Graph {
-    /// A node by its name.
-    pub fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, node)| node)
-    }
-
-    fn set(&mut self, name: &str, node: Node) {
-        match self.nodes.iter_mut().find(|(n, _)| n == name) {
-            Some((_, old)) => *old = node,
-            None => self.nodes.push((name.to_owned(), node)),
-        }
-    }
-
-    fn topic(&self) -> &str {
-        let root = self
-            .nodes
-            .iter()
-            .find(|(_, node)| node.kind == NodeKind::Root);
-        root.map_or("", |(_, node)| &node.content)
-    }
-
-    /// Questions and answers of the nodes that lead to this one.
-    fn history(&self, name: &str) -> Vec<Value> {
-        let before = self.edges.iter().filter(|(_, to)| to == name);
-        let answered = before.filter_map(|(from, _)| {
-            let node = self.node(from)?;
-            let answer = node.response.as_ref()?;
-            Some(json!({"question": node.content, "answer": answer}))
-        });
-        answered.collect()
-    }
-}
 
 /// A run of the protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -18,6 +18,8 @@
 mod functions;
 mod number;
 mod parser;
+#[cfg(test)]
+mod tests;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
