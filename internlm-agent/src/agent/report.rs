@@ -1,0 +1,125 @@
+//! What a run leaves, and a run that is written down.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use internlm_core::Message;
+use internlm_core::chat_model::Usage;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::hook::Decision;
+use crate::error::{Error, Limit, Result};
+use crate::protocol::{AnyMachine, Call, Machine, Observed, Step};
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Ending {
+    /// With an answer.
+    Answered,
+    /// The turns were used up; the answer is the model's last word.
+    OutOfTurns,
+    /// Another limit was passed; the answer is the model's last word.
+    Limit(Limit),
+    /// It waits for approval: see [`Report::paused`].
+    Paused,
+}
+
+/// A call of a run, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallRecord {
+    /// The call.
+    pub call: Call,
+    /// What came of it.
+    pub observed: Observed,
+}
+
+/// What a run left.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The answer.
+    pub answer: String,
+    /// How it ended.
+    pub ending: Ending,
+    /// Requests to the model.
+    pub turns: usize,
+    /// Token counts of all requests.
+    pub usage: Usage,
+    /// The calls that were run, in order.
+    pub calls: Vec<CallRecord>,
+    /// The conversation, the task and the answer included.
+    pub messages: Vec<Message>,
+    /// What the protocol has to say besides.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub details: Value,
+    /// Wall-clock time, pauses not included.
+    pub elapsed: Duration,
+    /// The run itself, if it waits for approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Box<SavedRun>>,
+}
+
+/// A run between two steps, as plain data. With [`Agent::resume`](super::Agent::resume) an agent of the same tools
+/// goes on with it, today or another day.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedRun {
+    version: u32,
+    pub(super) machine: AnyMachine,
+    pub(super) turns: usize,
+    pub(super) usage: Usage,
+    pub(super) calls: Vec<CallRecord>,
+    pub(super) elapsed: Duration,
+    pub(super) decisions: BTreeMap<String, Decision>,
+}
+
+const VERSION: u32 = 1;
+
+impl SavedRun {
+    pub(super) fn new(machine: AnyMachine) -> Self {
+        Self {
+            version: VERSION,
+            machine,
+            turns: 0,
+            usage: Usage::default(),
+            calls: Vec::new(),
+            elapsed: Duration::ZERO,
+            decisions: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn checked(self) -> Result<Self> {
+        match self.version {
+            VERSION => Ok(self),
+            other => Err(Error::State {
+                what: format!("it is of version {other}, this is version {VERSION}"),
+            }),
+        }
+    }
+
+    /// The calls that it waits for.
+    pub fn waiting(&self) -> Vec<Call> {
+        match self.machine.step() {
+            Ok(Step::Call(calls)) => calls,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Allows all calls that it waits for.
+    #[must_use]
+    pub fn allow_all(mut self) -> Self {
+        for call in self.waiting() {
+            self.decisions.insert(call.id, Decision::Allow);
+        }
+        self
+    }
+
+    /// Decides on a call by its id.
+    #[must_use]
+    pub fn decide(mut self, id: impl Into<String>, decision: Decision) -> Self {
+        self.decisions.insert(id.into(), decision);
+        self
+    }
+}

@@ -1,0 +1,257 @@
+//! Agents together: one after the other, by place, by name, and as tools of each other.
+
+use std::sync::Arc;
+
+use internlm_core::ToolSpec;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::agent::{Agent, Report};
+use crate::error::{Error, Result};
+use crate::tool::{Tool, ToolContext, ToolError, ToolOutput, check_arguments, spec_of};
+
+/// Something that works on a task: an agent, or agents together.
+pub trait Worker: Send + Sync {
+    /// Works on a task to its end.
+    ///
+    /// # Errors
+    /// As [`Agent::run`].
+    fn work(&self, task: &str) -> Result<Report>;
+}
+
+impl Worker for Agent {
+    fn work(&self, task: &str) -> Result<Report> {
+        self.run(task)
+    }
+}
+
+/// Workers one after the other: each gets the answer of the one before.
+#[derive(Clone)]
+pub struct Sequential {
+    workers: AgentDict,
+    exit_at: Option<usize>,
+}
+
+impl std::fmt::Debug for Sequential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sequential")
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sequential {
+    /// A sequence that begins with this worker.
+    pub fn new(first: impl Worker + 'static) -> Self {
+        Self {
+            workers: AgentDict {
+                workers: vec![("0".to_owned(), Arc::new(first))],
+            },
+            exit_at: None,
+        }
+    }
+
+    /// Adds a worker to the end.
+    #[must_use]
+    pub fn then(mut self, worker: impl Worker + 'static) -> Self {
+        let name = self.workers.workers.len().to_string();
+        self.workers.workers.push((name, Arc::new(worker)));
+        self
+    }
+
+    /// Ends after the worker of this number, from 0. A number past the last goes round again, as in Lagent.
+    #[must_use]
+    pub fn with_exit_at(mut self, exit_at: usize) -> Self {
+        self.exit_at = Some(exit_at);
+        self
+    }
+}
+
+impl Worker for Sequential {
+    fn work(&self, task: &str) -> Result<Report> {
+        let workers = &self.workers.workers;
+        let last = self.exit_at.unwrap_or(workers.len() - 1);
+        let mut workers = workers.iter().cycle();
+        let mut next = || workers.next().map(|(_, worker)| worker);
+        let unknown = || Error::UnknownAgent {
+            name: "0".to_owned(),
+        };
+        let mut report = next().ok_or_else(unknown)?.work(task)?;
+        for _ in 0..last {
+            report = next().ok_or_else(unknown)?.work(&report.answer)?;
+        }
+        Ok(report)
+    }
+}
+
+/// Workers by name, in the order in which they were added.
+#[derive(Clone, Default)]
+pub struct AgentDict {
+    workers: Vec<(String, Arc<dyn Worker>)>,
+}
+
+impl std::fmt::Debug for AgentDict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.workers.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+impl AgentDict {
+    /// Nobody.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a worker.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateName`]; [`Error::Name`] for a name with a dot, which paths to agents are made of.
+    pub fn with(mut self, name: impl Into<String>, worker: impl Worker + 'static) -> Result<Self> {
+        let name = name.into();
+        if name.is_empty() || name.contains('.') {
+            let expected = "some characters without a dot";
+            return Err(Error::Name { name, expected });
+        }
+        if self.get(&name).is_ok() {
+            return Err(Error::DuplicateName { name });
+        }
+        self.workers.push((name, Arc::new(worker)));
+        Ok(self)
+    }
+
+    /// A worker.
+    ///
+    /// # Errors
+    /// [`Error::UnknownAgent`].
+    pub fn get(&self, name: &str) -> Result<&Arc<dyn Worker>> {
+        let found = self.workers.iter().find(|(other, _)| other == name);
+        found
+            .map(|(_, worker)| worker)
+            .ok_or_else(|| Error::UnknownAgent {
+                name: name.to_owned(),
+            })
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.workers.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+/// Workers by place. All work on the same task at once.
+#[derive(Clone, Default)]
+pub struct AgentList {
+    workers: Vec<Arc<dyn Worker>>,
+}
+
+impl std::fmt::Debug for AgentList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentList")
+            .field("len", &self.workers.len())
+            .finish()
+    }
+}
+
+impl AgentList {
+    /// Nobody.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a worker.
+    #[must_use]
+    pub fn with(mut self, worker: impl Worker + 'static) -> Self {
+        self.workers.push(Arc::new(worker));
+        self
+    }
+
+    /// A worker.
+    pub fn get(&self, place: usize) -> Option<&Arc<dyn Worker>> {
+        self.workers.get(place)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// What each makes of a task, in order.
+    pub fn work_all(&self, task: &str) -> Vec<Result<Report>> {
+        std::thread::scope(|scope| {
+            let workers = self.workers.iter();
+            let threads: Vec<_> = workers
+                .map(|worker| scope.spawn(move || worker.work(task)))
+                .collect();
+            let reports = threads.into_iter().map(|thread| {
+                thread.join().unwrap_or_else(|_| {
+                    Err(Error::State {
+                        what: "a worker panicked".to_owned(),
+                    })
+                })
+            });
+            reports.collect()
+        })
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Task {
+    /// What is to be done, with everything that is needed to do it.
+    task: String,
+}
+
+/// A worker as a tool of another agent.
+pub struct AgentTool {
+    spec: ToolSpec,
+    worker: Arc<dyn Worker>,
+}
+
+impl std::fmt::Debug for AgentTool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentTool")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AgentTool {
+    /// A tool of this name, whose description says what the worker is good at.
+    pub fn new(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        worker: impl Worker + 'static,
+    ) -> Self {
+        let mut spec = spec_of::<Task>(name);
+        spec.description = description.into();
+        Self {
+            spec,
+            worker: Arc::new(worker),
+        }
+    }
+}
+
+impl Tool for AgentTool {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    fn call(&self, arguments: &Value, _: &ToolContext) -> Result<ToolOutput, ToolError> {
+        if let Some(what) = check_arguments(&self.spec.parameters, arguments) {
+            return Err(ToolError::Arguments {
+                tool: self.spec.name.clone(),
+                what,
+            });
+        }
+        let task: Task = serde_json::from_value(arguments.clone())?;
+        let report = self.worker.work(&task.task).map_err(ToolError::failed)?;
+        Ok(ToolOutput::text(report.answer))
+    }
+}

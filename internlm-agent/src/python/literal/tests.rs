@@ -1,0 +1,54 @@
+use super::*;
+
+#[track_caller]
+fn check(text: &str, repr: &str) {
+    assert_eq!(literal(text).unwrap().repr(), repr);
+}
+
+#[test]
+fn constants_and_containers() {
+    check(
+        "  {'it''s': 1, \"a\" r'\\n': -2.5e3,}",
+        "{'its': 1, 'a\\\\n': -2500.0}",
+    );
+    check(
+        "\n[1,\n 0x1f, 1_000, # c\n (1,), (2), (), {1, 1, 2}, set()]",
+        "[1, 31, 1000, (1,), 2, (), {1, 2}, set()]",
+    );
+    check("1, 2", "(1, 2)");
+    check("'''a\nb'''", "'a\\nb'");
+    check(r"'\x41\u6674\101\q'", "'A晴A\\\\q'");
+    check("{1: 2}", "{1: 2}");
+    check("- - 1", "1");
+}
+
+#[test]
+fn names_are_no_literals_and_the_rest_is_no_python() {
+    for text in ["true", "{\"a\": null}", "f(1, x[2]).y", "[a.b]"] {
+        assert!(
+            matches!(literal(text), Err(PythonError::NotLiteral { .. })),
+            "{text}"
+        );
+    }
+    for text in [
+        "",
+        "hello world",
+        "[1,2",
+        "{'a' 1}",
+        "'a",
+        "01",
+        "1 2",
+        "[1 2]",
+        "{1: 2, 3}",
+        "a b",
+        "\n \n ]",
+        "\n 1",
+    ] {
+        assert!(
+            matches!(literal(text), Err(PythonError::Syntax { .. })),
+            "{text}"
+        );
+    }
+    assert!(literal(&"[".repeat(100_000)).is_err());
+    assert!(literal(&"-".repeat(100_000)).is_err());
+}

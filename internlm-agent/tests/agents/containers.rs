@@ -1,0 +1,80 @@
+//! Agents together.
+
+use internlm_agent::container::{AgentDict, AgentList, AgentTool, Sequential, Worker};
+use internlm_agent::error::Error;
+use internlm_core::ToolCall;
+use internlm_core::scripted::Reply;
+use serde_json::json;
+
+use crate::{messages, scripted};
+
+#[test]
+fn one_after_the_other() {
+    let (first, _) = scripted(["draft", "draft 2"]);
+    let (second, asked) = scripted(["final"]);
+    let both = Sequential::new(first).then(second);
+    assert_eq!(both.work("write").unwrap().answer, "final");
+    assert_eq!(messages(&asked.requests()[0])[0].text(), "draft");
+    assert_eq!(
+        both.with_exit_at(0).work("write").unwrap().answer,
+        "draft 2"
+    );
+}
+
+#[test]
+fn round_again() {
+    let (first, asked) = scripted(["a", "c"]);
+    let (second, _) = scripted(["b"]);
+    let both = Sequential::new(first).then(second).with_exit_at(2);
+    assert_eq!(both.work("q").unwrap().answer, "c");
+    assert_eq!(messages(&asked.requests()[1])[0].text(), "b");
+}
+
+#[test]
+fn by_name_and_by_place() {
+    let (a, _) = scripted(["1", "3"]);
+    let (b, _) = scripted(["2"]);
+    let list = AgentList::new().with(a.clone()).with(b.clone());
+    let answers: Vec<String> = list
+        .work_all("q")
+        .into_iter()
+        .map(|r| r.unwrap().answer)
+        .collect();
+    assert_eq!(answers, ["1", "2"]);
+    assert_eq!(
+        (list.len(), list.is_empty(), list.get(2).is_none()),
+        (2, false, true)
+    );
+    let dict = AgentDict::new().with("a", a).unwrap();
+    assert_eq!(dict.get("a").unwrap().work("q").unwrap().answer, "3");
+    assert_eq!(dict.names().collect::<Vec<_>>(), ["a"]);
+    assert!(matches!(dict.get("b"), Err(Error::UnknownAgent { .. })));
+    assert!(matches!(
+        dict.clone().with("a", b.clone()),
+        Err(Error::DuplicateName { .. })
+    ));
+    assert!(matches!(dict.with("a.b", b), Err(Error::Name { .. })));
+}
+
+#[test]
+fn as_a_tool_of_another() {
+    let (expert, asked) = scripted(["42"]);
+    let call = |arguments| Reply::tool_calls(vec![ToolCall::new("expert", arguments)]);
+    let (agent, _) = scripted([
+        call(json!({"task": "the answer?"})),
+        call(json!({})),
+        call(json!({"task": "more"})),
+        Reply::text("ok"),
+    ]);
+    let agent = agent.with_tool(AgentTool::new("expert", "Knows answers.", expert));
+    let report = agent.run("q").unwrap();
+    let told: Vec<String> = report.calls.iter().map(|c| c.observed.text()).collect();
+    assert_eq!(told[0], "42");
+    assert_eq!(
+        told[1],
+        "Error: wrong arguments for `expert`: `task` is missing"
+    );
+    // The expert's script is over: its failure is an error of the call.
+    assert!(told[2].starts_with("Error: "), "{}", told[2]);
+    assert_eq!(messages(&asked.requests()[0])[0].text(), "the answer?");
+}
