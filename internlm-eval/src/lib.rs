@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod benchmark;
+pub mod data;
 pub mod error;
 pub mod extract;
 pub mod ifeval;
@@ -16,8 +17,12 @@ pub mod item;
 pub mod math;
 pub mod metric;
 pub mod pattern;
+pub mod python;
 mod python_text;
+pub mod task;
+mod template;
 
 pub use benchmark::{Benchmark, Sample, Score};
 pub use error::{Error, Result};
 pub use item::{Item, Request, Response};
+pub use task::{Task, TaskOptions, TaskSpec};
