@@ -61,6 +61,9 @@ pub enum Error {
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] internlm_model::hub::Error),
+    /// The evaluation failed.
+    #[error(transparent)]
+    Eval(#[from] internlm_eval::Error),
     /// A trait of `internlm-core` failed.
     #[error(transparent)]
     Core(#[from] internlm_core::Error),

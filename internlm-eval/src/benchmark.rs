@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::item::{Item, Response};
+use crate::item::{Item, Request, Response};
 
 /// Items to ask, and how the answers are judged.
 pub trait Benchmark: Send + Sync {
@@ -24,8 +24,29 @@ pub trait Benchmark: Send + Sync {
     /// A row that cannot be rendered.
     fn items(&self, scorer: Option<&dyn Scorer>) -> Result<Vec<Item>>;
 
-    /// Judges one item. `responses` are those to its requests, in order; none of them is
-    /// [`Response::Failed`].
+    /// Whether judging runs code that the model wrote. A run refuses such a benchmark before it asks anything if it
+    /// has no executor.
+    fn needs_code(&self) -> bool {
+        false
+    }
+
+    /// Questions to the judge model, once the item's own requests are answered; none for benchmarks that are judged
+    /// by rule. Whoever needs them gets the judge's responses in [`judge`](Benchmark::judge) after those to the
+    /// item's requests. Called again when a run is resumed: the same responses must give the same questions.
+    ///
+    /// # Errors
+    /// As [`judge`](Benchmark::judge).
+    fn judge_requests(
+        &self,
+        _item: &Item,
+        _responses: &[Response],
+        _code: Option<&dyn CodeExecutor>,
+    ) -> Result<Vec<Request>> {
+        Ok(Vec::new())
+    }
+
+    /// Judges one item. `responses` are those to its requests, in order, and then those to
+    /// [`judge_requests`](Benchmark::judge_requests); none of them is [`Response::Failed`].
     ///
     /// # Errors
     /// A response of another kind than was asked for, code to run without an executor.

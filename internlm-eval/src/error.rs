@@ -73,6 +73,95 @@ pub enum Error {
     /// The model or the server behind it failed.
     #[error(transparent)]
     Model(#[from] internlm_core::Error),
+    /// A setting of a run is impossible.
+    #[error("`{field}`: {what}")]
+    Config {
+        /// The setting.
+        field: &'static str,
+        /// What is wrong with it and what was expected.
+        what: String,
+    },
+    /// A benchmark needs something that the run was not given.
+    #[error("{benchmark}: needs {needs}")]
+    Needs {
+        /// The benchmark.
+        benchmark: String,
+        /// What it needs, and how to give it.
+        needs: &'static str,
+    },
+    /// A benchmark cannot be part of the run.
+    #[error("{benchmark}: {what}")]
+    Benchmark {
+        /// The benchmark.
+        benchmark: String,
+        /// Why.
+        what: String,
+    },
+    /// A line of a journal is damaged, and not the last one.
+    #[error("{}: line {line}: {what}", file.display())]
+    Journal {
+        /// The journal.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Another run is at work in the folder.
+    #[error("{}: another run is at work in this folder; wait for it or choose another", folder.display())]
+    Locked {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder holds another run's answers.
+    #[error(
+        "{}: the folder holds a run with another {what}: {recorded} there, {now} now; choose another folder",
+        folder.display()
+    )]
+    OtherRun {
+        /// The folder.
+        folder: PathBuf,
+        /// What differs.
+        what: String,
+        /// Its value in the folder.
+        recorded: String,
+        /// Its value now.
+        now: String,
+    },
+    /// Shards do not make up a whole run.
+    #[error(
+        "{missing} items are in none of the folders, the first is {first}; run the shards that are missing"
+    )]
+    Incomplete {
+        /// Items that are missing.
+        missing: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// A file of predictions is not what its format promises.
+    #[error("{}: {what}", file.display())]
+    Predictions {
+        /// The file or folder.
+        file: PathBuf,
+        /// What was expected and what was found.
+        what: String,
+    },
+    /// The caller stopped the run; what is done is in the journal.
+    #[error("stopped after {done} of {total} requests; run again to go on")]
+    Cancelled {
+        /// Requests that are answered.
+        done: usize,
+        /// All requests.
+        total: usize,
+    },
+    /// This system cannot do it.
+    #[error("{what} is not possible on this system: {why}")]
+    Unsupported {
+        /// What was to be done.
+        what: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// A data file is not UTF-8.
     #[error("{}:{line}: not UTF-8: {what}; convert the file to UTF-8 first", file.display())]
     Encoding {
@@ -215,6 +304,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// A failure to read or write `file`.
+    pub(crate) fn io(file: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let file = file.into();
+        move |source| Error::Io {
+            file,
+            source: Arc::new(source),
+        }
+    }
+
     pub(crate) fn metric(metric: &'static str, reason: &'static str) -> Self {
         Self::Metric { metric, reason }
     }

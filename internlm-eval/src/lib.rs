@@ -9,20 +9,27 @@
 #![forbid(unsafe_code)]
 
 pub mod benchmark;
+pub mod child;
 pub mod data;
 pub mod error;
 pub mod extract;
+mod hash;
 pub mod ifeval;
 pub mod item;
+pub mod judge;
 pub mod math;
 pub mod metric;
 pub mod pattern;
 pub mod python;
 mod python_text;
+pub mod report;
+pub mod run;
 pub mod task;
 mod template;
 
 pub use benchmark::{Benchmark, Sample, Score};
 pub use error::{Error, Result};
 pub use item::{Item, Request, Response};
+pub use report::Report;
+pub use run::{Run, RunConfig};
 pub use task::{Task, TaskOptions, TaskSpec};

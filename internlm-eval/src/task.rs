@@ -303,6 +303,11 @@ impl Benchmark for Task {
         &self.identity
     }
 
+    fn needs_code(&self) -> bool {
+        let mut kinds = self.metrics.iter().map(MetricSpec::kind);
+        kinds.any(|kind| kind == Some(MetricKind::PassAtK))
+    }
+
     fn items(&self, scorer: Option<&dyn Scorer>) -> Result<Vec<Item>> {
         let prompter = self.prompter();
         let fewshot = self.spec.fewshot.as_ref();

@@ -1,0 +1,103 @@
+//! Grades by a judge.
+
+use internlm_core::{CodeExecutor, Scorer};
+use serde_json::{Value, json};
+
+use super::prompt::{JudgePrompt, bracketed, prediction, question, reference};
+use super::{identity, mean, unreadable, verdict};
+use crate::benchmark::{Benchmark, Identity, Sample, Score};
+use crate::error::Result;
+use crate::item::{Item, Request, Response};
+
+const SCORE: &str = "score";
+
+/// A benchmark whose answers a judge grades.
+#[derive(Clone, Debug)]
+pub struct ScoredByJudge<B> {
+    inner: B,
+    prompt: JudgePrompt,
+    range: (f64, f64),
+    identity: Identity,
+}
+
+impl<B: Benchmark> ScoredByJudge<B> {
+    /// Grades from 1 to 10 by [`JudgePrompt::score`].
+    pub fn new(inner: B) -> Self {
+        Self::with_prompt(inner, JudgePrompt::score(), (1.0, 10.0))
+    }
+
+    /// Grades by a prompt of one's own, which asks for a number in double brackets from `range.0` to `range.1`. A
+    /// number outside fails the item.
+    pub fn with_prompt(inner: B, prompt: JudgePrompt, range: (f64, f64)) -> Self {
+        let more = format!("{range:?}");
+        Self {
+            identity: identity(inner.identity(), "judge-score", &prompt, &more),
+            inner,
+            prompt,
+            range,
+        }
+    }
+}
+
+impl<B: Benchmark> Benchmark for ScoredByJudge<B> {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn items(&self, scorer: Option<&dyn Scorer>) -> Result<Vec<Item>> {
+        self.inner.items(scorer)
+    }
+
+    fn judge_requests(
+        &self,
+        item: &Item,
+        responses: &[Response],
+        _: Option<&dyn CodeExecutor>,
+    ) -> Result<Vec<Request>> {
+        let (question, reference) = (question(item), reference(&item.gold));
+        let prediction = prediction(responses).unwrap_or_default();
+        Ok(vec![self.prompt.request(&[
+            ("question", &question),
+            ("prediction", prediction),
+            ("reference", &reference),
+        ])])
+    }
+
+    fn judge(
+        &self,
+        item: &Item,
+        responses: &[Response],
+        _: Option<&dyn CodeExecutor>,
+    ) -> Result<Sample> {
+        let text = verdict(self.name(), responses.get(item.requests.len()))?;
+        let grade = bracketed(text).and_then(|grade| grade.parse::<f64>().ok());
+        let (low, high) = self.range;
+        let grade = grade
+            .filter(|grade| (low..=high).contains(grade))
+            .ok_or_else(|| {
+                unreadable(
+                    self.name(),
+                    &format!("number from {low} to {high} in double brackets"),
+                    text,
+                )
+            })?;
+        Ok(Sample {
+            index: item.index,
+            prediction: prediction(responses).map_or(Value::Null, Value::from),
+            gold: item.gold.clone(),
+            correct: None,
+            metrics: [(SCORE.to_owned(), json!(grade))].into(),
+            note: None,
+        })
+    }
+
+    fn scores(&self, samples: &[Sample]) -> Vec<Score> {
+        let grade = |sample: &Sample| sample.metrics.get(SCORE).and_then(Value::as_f64);
+        let grades: Vec<f64> = samples.iter().filter_map(grade).collect();
+        vec![mean(SCORE, &grades, 1.0)]
+    }
+}

@@ -1,0 +1,12 @@
+//! Runs over scripted models and toy benchmarks.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, their helpers too")]
+
+mod endpoints;
+mod failures;
+mod judges;
+mod output;
+mod predictions;
+mod resume;
+mod shards;
+mod toy;
