@@ -4,10 +4,9 @@
 //! | --- | --- | --- | --- | --- | --- |
 //! | f32 | [`scalar`] | [`wide`] | [`wide`] | [`wide`] | [`wide`] |
 //! | bf16 | as f32 | as f32 | as f32 | [`dot`] of 4-bit codes where `vdpbf16ps` is quick, else as f32 | [`amx`] |
-//! | 8 bits | [`scalar`] | [`scalar`] | [`dot`] | [`dot`], with `vpdpbusd` where it is there | [`amx`] |
+//! | 8 bits | [`scalar`] | [`dot`] | [`dot`] | [`dot`], with `vpdpbusd` where it is there | [`amx`] |
 //!
-//! NEON has no kernel of its own: [`wide`] is written once for all vectors, and was run there only
-//! under an emulator.
+//! [`wide`] is written once for all vectors. What is for NEON was run under an emulator only.
 
 mod activations;
 #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
@@ -19,6 +18,8 @@ mod avx512;
 mod dot;
 mod layout;
 mod matrix;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod product;
 mod reading;
 mod scalar;

@@ -4,20 +4,25 @@
 //! rows. At the end of a group its sums are weighed with the scales and added to f32 totals. 16
 //! outputs are lanes, so nothing is summed across them.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::layout::{PackedShape, STEP, ScaleType, TILE, ZeroType};
+#[cfg(target_arch = "aarch64")]
+use super::neon::{self, prefetch};
 use super::product::Task;
 #[cfg(target_arch = "x86_64")]
 use super::product::is_avx512;
 use super::scalar;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::wide::HEADERS_AHEAD;
 #[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
+use super::{
+    avx2::{self, prefetch},
+    avx512,
+};
 use crate::compute::Compute;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::isa::Isa;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::memory::LINE;
 
 /// A task of a product of 8-bit activations.
@@ -49,6 +54,17 @@ pub(super) fn int8(compute: &Compute, task: &Task<'_>) {
             };
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    if compute.isa() == Isa::Neon {
+        // SAFETY: a `Compute` holds no level that the processor lacks (`Isa::check`).
+        return unsafe {
+            if task.matrix.shape().bits == 4 {
+                neon::int8::<4>(task)
+            } else {
+                neon::int8::<8>(task)
+            }
+        };
+    }
     let _ = compute;
     scalar::int8(task);
 }
@@ -69,13 +85,13 @@ pub(super) fn bf16(compute: &Compute, task: &Task<'_>) {
 }
 
 /// Bytes of codes that are asked for ahead of their use.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const AHEAD: usize = 2048;
 
 /// How steps of codes are unpacked and summed.
 ///
 /// A value is the proof that the processor has the instructions.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) trait Dot: Copy {
     /// Scales and zeros of 16 outputs.
     type Header: Copy;
@@ -127,7 +143,7 @@ pub(super) trait Dot: Copy {
 }
 
 /// A task, all of it.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 pub(super) fn run<D: Dot>(d: D, task: &Task<'_>) {
     let step = D::BLOCK.1;
@@ -148,7 +164,7 @@ pub(super) fn run<D: Dot>(d: D, task: &Task<'_>) {
 }
 
 /// `M` rows from `row` on, `N` tiles from `first` on. Returns `M`.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 fn block<D: Dot, const M: usize, const N: usize>(
     d: D,
@@ -201,7 +217,7 @@ fn block<D: Dot, const M: usize, const N: usize>(
                 let address = headers_of[j]
                     .as_ptr()
                     .wrapping_add(header_at + HEADERS_AHEAD);
-                avx2::prefetch(address, once);
+                prefetch(address, once);
             }
             let mut sums = [[d.start(headers[0], *x_sums[0].add(group), minimums); N]; M];
             for i in 0..M {
@@ -217,9 +233,9 @@ fn block<D: Dot, const M: usize, const N: usize>(
                 }
                 for j in 0..N {
                     let address = columns[j].as_ptr().wrapping_add(from + ahead);
-                    avx2::prefetch(address, once);
+                    prefetch(address, once);
                     if D::STEP.1 > LINE {
-                        avx2::prefetch(address.wrapping_add(LINE), once);
+                        prefetch(address.wrapping_add(LINE), once);
                     }
                 }
                 for i in 0..M {

@@ -19,6 +19,26 @@ pub(super) unsafe fn run<K: Kernel>(kernel: K) {
     kernel.run(Neon(()));
 }
 
+/// Widens 4 elements. The intrinsic needs the unstable f16; the instruction is in the base set.
+///
+/// # Safety
+/// They must lie at `from`; the processor must have NEON.
+#[inline(always)]
+pub(crate) unsafe fn load_f16(from: *const f16) -> float32x4_t {
+    let wide;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let narrow = vld1_u16(from.cast());
+        asm!(
+            "fcvtl {wide:v}.4s, {narrow:v}.4h",
+            wide = out(vreg) wide,
+            narrow = in(vreg) narrow,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    wide
+}
+
 // SAFETY of all blocks below: `self` proves that the processor has the instructions; where memory is
 // read or written, the caller promises that the elements are there.
 impl Simd for Neon {
@@ -126,19 +146,8 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn load_f16(self, from: *const f16) -> float32x4_t {
-        // The intrinsic needs the unstable f16; the instruction is in the base set.
-        let wide;
         // SAFETY: see above.
-        unsafe {
-            let narrow = vld1_u16(from.cast());
-            asm!(
-                "fcvtl {wide:v}.4s, {narrow:v}.4h",
-                wide = out(vreg) wide,
-                narrow = in(vreg) narrow,
-                options(pure, nomem, nostack, preserves_flags)
-            );
-        }
-        wide
+        unsafe { load_f16(from) }
     }
 
     #[inline(always)]
