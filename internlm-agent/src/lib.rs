@@ -16,11 +16,11 @@ pub mod container;
 pub mod error;
 #[cfg(feature = "fetch")]
 pub mod fetch;
-#[cfg(feature = "sandbox")]
-pub mod sandbox;
 pub mod lagent;
 pub mod protocol;
 pub mod python;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 pub mod teval;
 pub mod tool;
 pub mod tools;
