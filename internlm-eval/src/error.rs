@@ -19,7 +19,151 @@ pub enum Error {
     /// The model or the server behind it failed.
     #[error(transparent)]
     Model(#[from] internlm_core::Error),
+    /// A data file is not UTF-8.
+    #[error("{}:{line}: not UTF-8: {what}; convert the file to UTF-8 first", file.display())]
+    Encoding {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What was found.
+        what: String,
+    },
+    /// A line of a data file is not what its format wants.
+    #[error("{}:{line}: {what}", file.display())]
+    BrokenLine {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1; for Parquet the row.
+        line: usize,
+        /// What was expected and what was found.
+        what: String,
+    },
+    /// A data file without a row.
+    #[error("{}: the file has no rows", file.display())]
+    EmptySplit {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A data file whose name says no known format.
+    #[error(
+        "{}: the format is not known by the name; .json, .jsonl, .csv, .tsv, .txt and .parquet are, or set `format`",
+        file.display()
+    )]
+    Format {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A data file that a feature of this crate reads, which is not compiled in.
+    #[error("{}: reading it needs the feature `{feature}` of internlm-eval", file.display())]
+    Feature {
+        /// The file.
+        file: PathBuf,
+        /// The feature.
+        feature: &'static str,
+    },
+    /// A task's data file is not below the data folder.
+    #[error(
+        "task `{task}`: no file for the split `{split}`; looked for {}{}",
+        list(tried),
+        if others.is_empty() { String::new() } else { format!("; there are files for {}", others.join(", ")) }
+    )]
+    NoData {
+        /// The task.
+        task: String,
+        /// The split that was wanted.
+        split: String,
+        /// Where it was looked for.
+        tried: Vec<PathBuf>,
+        /// Other splits of the task that have files.
+        others: Vec<String>,
+    },
+    /// A data file has other columns than a task knows.
+    #[error("{}: task `{task}` knows none of these columns: {}; {}", file.display(), found.join(", "), wanted.join("; "))]
+    Columns {
+        /// The file.
+        file: PathBuf,
+        /// The task.
+        task: String,
+        /// The file's columns.
+        found: Vec<String>,
+        /// For each layout that the task knows, its name and which columns are missing.
+        wanted: Vec<String>,
+    },
+    /// A task file is wrong.
+    #[error("{}: `{key}`: {what}", file.display())]
+    TaskFile {
+        /// The file, or the built-in task's name.
+        file: PathBuf,
+        /// The key, such as `metric[0].name`.
+        key: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// There is no built-in task of this name.
+    #[error("no built-in task or group is called `{name}`{}", if near.is_empty() { String::new() } else { format!("; near it: {}", near.join(", ")) })]
+    UnknownTask {
+        /// The name.
+        name: String,
+        /// Names that are like it.
+        near: Vec<String>,
+    },
+    /// A template of a task cannot be rendered with a row.
+    #[error("task `{task}`, `{key}`, row {row}: {what}")]
+    Template {
+        /// The task.
+        task: String,
+        /// The key of the task file.
+        key: String,
+        /// The row, from 0.
+        row: usize,
+        /// What the template engine said.
+        what: String,
+    },
+    /// A row has something that a task cannot use, such as an empty choice.
+    #[error("task `{task}`, row {row}: {what}")]
+    Row {
+        /// The task.
+        task: String,
+        /// The row, from 0.
+        row: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// There are fewer examples than asked for.
+    #[error("task `{task}`: {wanted} examples are wanted, there are {pool}")]
+    Shots {
+        /// The task.
+        task: String,
+        /// How many were asked for.
+        wanted: usize,
+        /// How many there are.
+        pool: usize,
+    },
+    /// Responses do not fit an item's requests.
+    #[error("task `{task}`, item {index}: {what}")]
+    Responses {
+        /// The task.
+        task: String,
+        /// The item's number.
+        index: usize,
+        /// What was expected and what came.
+        what: String,
+    },
+    /// A task that runs code of the model has nothing to run it with.
+    #[error(
+        "task `{task}` runs code that the model wrote; give the run a sandbox, or allow a plain child process explicitly"
+    )]
+    NoExecutor {
+        /// The task.
+        task: String,
+    },
 }
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn list(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
+}
