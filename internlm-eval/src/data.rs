@@ -13,7 +13,7 @@ mod table;
 mod text;
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,10 +47,12 @@ pub enum Format {
 /// What a reader has to know that the file does not say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadOptions {
-    /// The format; the extension says it if this is None.
+    /// The format of a file whose extension says none.
     pub format: Option<Format>,
     /// Names of the columns of a CSV or TSV file without a head line.
     pub header: Option<Vec<String>>,
+    /// Sets of columns: a first line that has one of them is a head line even where `header` says that there is none.
+    pub heads: Vec<Vec<String>>,
     /// Keys that lead to the array of rows in a JSON file; the file itself is the array if empty.
     pub records: Vec<String>,
     /// Names for the members of rows that are arrays (C3 writes `[[lines], [questions], id]`).
@@ -81,15 +83,12 @@ pub fn read(files: &[PathBuf], options: &ReadOptions) -> Result<Dataset> {
     let mut hash = Sha256::new();
     let mut rows = Vec::new();
     for file in files {
-        let limit = options.limit.map(|limit| limit - rows.len().min(limit));
-        let before = rows.len();
         let mut keep = |row| {
-            rows.push(row);
-            limit.is_none_or(|limit| rows.len() - before < limit)
+            if options.limit.is_none_or(|limit| rows.len() < limit) {
+                rows.push(row);
+            }
+            options.limit.is_none_or(|limit| rows.len() < limit)
         };
-        if limit == Some(0) {
-            keep = |_| false;
-        }
         read_file(file, options, &mut hash, &mut keep)?;
     }
     if rows.is_empty() && options.limit != Some(0) {
@@ -113,9 +112,9 @@ fn read_file(
     hash: &mut Sha256,
     keep: &mut Keep<'_>,
 ) -> Result<()> {
-    let format = match options.format {
-        Some(format) => format,
-        None => format_of(file)?,
+    let format = match (format_of(file), options.format) {
+        (Ok(format), _) | (Err(_), Some(format)) => format,
+        (Err(error), None) => return Err(error),
     };
     if format == Format::Parquet {
         return read_parquet(file, hash, keep);
@@ -142,7 +141,7 @@ fn read_file(
 #[cfg(feature = "gzip")]
 fn unpacked<'a>(file: &Path, reader: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
     Ok(if has_extension(file, "gz") {
-        Box::new(flate2::read::MultiGzDecoder::new(BufReader::new(reader)))
+        Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(reader)))
     } else {
         Box::new(reader)
     })

@@ -9,9 +9,14 @@
 #![forbid(unsafe_code)]
 
 pub mod benchmark;
+pub mod data;
 pub mod error;
 pub mod item;
+pub mod python;
+pub mod task;
+mod template;
 
 pub use benchmark::{Benchmark, Sample, Score};
 pub use error::{Error, Result};
 pub use item::{Item, Request, Response};
+pub use task::{Task, TaskOptions, TaskSpec};

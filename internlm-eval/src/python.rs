@@ -231,7 +231,7 @@ mod tests {
         let thousand: Vec<u32> = (0..1000).collect();
         assert_eq!(random.choice(&thousand), Some(&623));
         assert_eq!([(); 8].map(|()| random.randbelow(7)), [0, 4, 3, 4, 2, 4, 6, 4]);
-        assert_eq!(random.random(), 0.886_508_239_472_782_4);
+        assert_eq!(random.random(), 0.886_508_239_472_782_8);
         assert_eq!(random.choice::<u32>(&[]), None);
     }
 }

@@ -9,11 +9,17 @@ pub(crate) mod regex;
 
 use std::collections::BTreeMap;
 
-use minijinja::value::ValueKind;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 
 /// Instructions that one rendering may take; a long prompt takes a few thousand.
 const FUEL: u64 = 2_000_000;
+
+/// Plain data as a value of templates.
+pub(crate) fn of(data: impl serde::Serialize) -> Value {
+    Value::from(Serde(data))
+}
 
 /// Renders templates.
 #[derive(Debug)]
@@ -28,7 +34,9 @@ impl Templates {
     pub(crate) fn new() -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_keep_trailing_newline(true);
+        if let Ok(syntax) = SyntaxConfig::builder().keep_trailing_newline(true).build() {
+            environment.set_syntax(syntax);
+        }
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(method);
@@ -50,7 +58,7 @@ impl Templates {
     /// Renders a text.
     pub(crate) fn text(&self, template: &str, names: &Names) -> Result<String, String> {
         self.environment
-            .render_str(template, Value::from_serialize(names))
+            .render_str(template, Value::from(names))
             .map_err(|error| describe(&error))
     }
 
@@ -58,7 +66,7 @@ impl Templates {
     pub(crate) fn value(&self, expression: &str, names: &Names) -> Result<Value, String> {
         self.environment
             .compile_expression(expression)
-            .and_then(|expression| expression.eval(Value::from_serialize(names)))
+            .and_then(|expression| expression.eval(Value::from(names)))
             .map_err(|error| describe(&error))
             .and_then(|value| {
                 if value.is_undefined() {
@@ -105,7 +113,7 @@ fn describe(error: &Error) -> String {
 }
 
 /// Methods of Python that neither the engine nor its Python companion has.
-fn method(state: &State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     if name == "index" && args.len() == 1 {
         let found = match value.kind() {
             ValueKind::Seq | ValueKind::Iterable => value
@@ -145,7 +153,7 @@ mod tests {
         row.as_object()
             .map(|row| {
                 row.iter()
-                    .map(|(key, value)| (key.clone(), Value::from_serialize(value)))
+                    .map(|(key, value)| (key.clone(), of(value)))
                     .collect()
             })
             .unwrap_or_default()

@@ -36,15 +36,30 @@ pub(super) fn array(text: &mut Lines<'_>, options: &ReadOptions, keep: &mut Keep
         .map_err(|error| broken(error.line(), what_is_wrong(&error)))?;
     for key in &options.records {
         value = match value {
+            // A copy that is the array alone.
+            Value::Array(_) => break,
             Value::Object(mut object) => object.remove(key).ok_or_else(|| {
                 broken(1, format!("there is no key `{key}` with the rows"))
             })?,
             _ => return Err(broken(1, format!("an object with the key `{key}` was expected"))),
         };
     }
-    let Value::Array(values) = value else {
-        let what = "an array of rows was expected; `records` names the key that has it";
-        return Err(broken(1, what.to_owned()));
+    let values = match value {
+        Value::Array(values) => values,
+        // An object of objects (T-Eval): each is a row, its name becomes the column `key`.
+        Value::Object(rows) if !rows.is_empty() && rows.values().all(Value::is_object) => rows
+            .into_iter()
+            .map(|(key, mut row)| {
+                if let Some(row) = row.as_object_mut() {
+                    row.entry("key").or_insert(Value::from(key));
+                }
+                row
+            })
+            .collect(),
+        _ => {
+            let what = "an array of rows was expected; `records` names the key that has it";
+            return Err(broken(1, what.to_owned()));
+        }
     };
     for (index, value) in values.into_iter().enumerate() {
         let row = row(value, options).map_err(|what| broken(1, format!("row {index}: {what}")))?;

@@ -29,11 +29,6 @@ impl<'a> Lines<'a> {
         &self.file
     }
 
-    /// The number of the line given last, from 1.
-    pub(super) fn line(&self) -> usize {
-        self.line
-    }
-
     /// The next line with its end (`\n` alone ends one), or None at the end.
     pub(super) fn next(&mut self) -> Result<Option<String>> {
         let mut bytes = Vec::new();

@@ -28,12 +28,21 @@ pub(super) fn rows(
         .flexible(true)
         .from_reader(&mut checked);
     let mut header = options.header.clone();
+    let mut first = true;
     let mut record = csv::StringRecord::new();
     let result = loop {
         match reader.read_record(&mut record) {
             Ok(true) => {}
             Ok(false) => break Ok(()),
             Err(error) => break Err(error),
+        }
+        if std::mem::take(&mut first)
+            && options
+                .heads
+                .iter()
+                .any(|head| head.iter().all(|name| record.iter().any(|field| field == name)))
+        {
+            header = None;
         }
         let Some(names) = &header else {
             header = Some(record.iter().map(str::to_owned).collect());

@@ -12,12 +12,12 @@ use crate::item::Row;
 /// A task as data: a TOML file.
 ///
 /// *Text* below means a template that gives a text, *expression* one that gives a value (the crate's guide to templates
-/// is in the README). Templates see the columns of the row after its preparation, `subject` (a row of
-/// [`subjects`](TaskSpec::subjects)) and `few_shot`, which is true while an example is rendered.
+/// is in the README). Templates see the columns of the row after its preparation, `subset` (a member of
+/// [`subsets`](TaskSpec::subsets)) and `few_shot`, which is true while an example is rendered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskSpec {
-    /// The task's name; a text that may use `subject`.
+    /// The task's name; a text that may use `subset`.
     pub name: String,
     /// Whose rules are followed.
     #[serde(default)]
@@ -33,9 +33,9 @@ pub struct TaskSpec {
     /// Where the rows come from.
     #[serde(default)]
     pub data: DataSpec,
-    /// One task per row: subjects that share all the rest. The member `id` is needed.
-    #[serde(default, rename = "subject", skip_serializing_if = "Vec::is_empty")]
-    pub subjects: Vec<Row>,
+    /// One task for each: subjects or subtasks that share all the rest. The member `id` is needed.
+    #[serde(default, rename = "subset", skip_serializing_if = "Vec::is_empty")]
+    pub subsets: Vec<Row>,
     /// What is done to each row before it is used; examples go the same way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prepare: Vec<Step>,
@@ -100,7 +100,7 @@ pub struct TaskSpec {
     /// Names of the groups that the task is part of; texts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
-    /// How groups of this task's subjects are summed up.
+    /// How groups of subsets are summed up.
     #[serde(default, rename = "group", skip_serializing_if = "Vec::is_empty")]
     pub group_specs: Vec<GroupSpec>,
     /// Rows made rather than read: a needle in a haystack.
@@ -182,7 +182,7 @@ pub enum Choices {
     Texts(Vec<String>),
 }
 
-/// Where rows come from. Paths are below the folder that a run names, and texts that may use `subject`.
+/// Where rows come from. Paths are below the folder that a run names, and texts that may use `subset`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSpec {
@@ -208,6 +208,9 @@ pub struct DataSpec {
     pub fields: Option<Vec<String>>,
     /// How plain text is cut.
     pub text: Records,
+    /// Columns that lie in files of their own, a line for each row; read if the data has no such column. Texts that may
+    /// use `split`.
+    pub beside: BTreeMap<String, Vec<String>>,
     /// Known sets of columns; the first whose columns are all there is the file's. Any if there are none.
     #[serde(rename = "layout")]
     pub layouts: Vec<Layout>,

@@ -1,0 +1,310 @@
+//! The tasks that come with the crate, and how a name finds them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use super::options::TaskOptions;
+use super::spec::{GroupSpec, Rules, TaskSpec};
+use super::Task;
+use crate::error::{Error, Result};
+use crate::item::Row;
+use crate::template::Templates;
+
+/// A table of task files: name of the file without its end, and its text.
+macro_rules! table {
+    ($folder:literal: $($name:literal)*) => {
+        &[$((
+            $name,
+            include_str!(concat!("../../tasks/", $folder, "/", $name, ".toml")),
+        )),*]
+    };
+}
+
+/// Task files by the rules of lm-evaluation-harness.
+const LM_EVAL: &[(&str, &str)] = table!["lm-eval":
+    "agieval"
+    "agieval_cloze"
+    "arc_challenge"
+    "arc_easy"
+    "bbh"
+    "boolq"
+    "ceval-valid"
+    "cmmlu"
+    "commonsense_qa"
+    "copa"
+    "gsm8k"
+    "hellaswag"
+    "humaneval"
+    "ifeval"
+    "lambada_openai"
+    "mbpp"
+    "minerva_math"
+    "mmlu"
+    "openbookqa"
+    "piqa"
+    "social_iqa"
+    "triviaqa"
+    "truthfulqa_mc1"
+    "truthfulqa_mc2"
+    "wikitext"
+    "winogrande"
+    "wsc273"
+];
+
+/// Task files by the rules of this crate.
+const INTERNLM: &[(&str, &str)] = table!["internlm":
+    "needle"
+    "preference"
+    "svamp"
+    "teval_instruct"
+];
+
+/// Sets of examples: rows with the name of their set in `set`.
+const EXAMPLES: &[(&str, &str)] = &[("bbh", include_str!("../../tasks/examples/bbh.jsonl"))];
+
+/// A task file that comes with the crate.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    rules: Rules,
+    name: &'static str,
+    text: &'static str,
+}
+
+fn entries() -> impl Iterator<Item = Entry> {
+    let of = |rules: Rules, table: &'static [(&str, &str)]| {
+        table
+            .iter()
+            .map(move |(name, text)| Entry { rules, name, text })
+    };
+    of(Rules::LmEval, LM_EVAL).chain(of(Rules::Internlm, INTERNLM))
+}
+
+/// All built-in task files, parsed once.
+fn specs() -> Result<&'static [(Entry, Arc<TaskSpec>)]> {
+    static SPECS: OnceLock<Result<Vec<(Entry, Arc<TaskSpec>)>>> = OnceLock::new();
+    let parsed = SPECS.get_or_init(|| {
+        entries()
+            .map(|entry| {
+                let file = format!("{}/{}.toml", entry.rules.as_str(), entry.name);
+                TaskSpec::from_toml(entry.text, Path::new(&file)).map(|spec| (entry, spec))
+            })
+            .collect()
+    });
+    parsed.as_deref().map_err(Error::clone)
+}
+
+/// The names of the built-in task files, with their rules.
+pub fn names() -> Vec<(Rules, &'static str)> {
+    entries().map(|entry| (entry.rules, entry.name)).collect()
+}
+
+/// The built-in task file of a name.
+///
+/// # Errors
+/// There is none of this name.
+pub fn spec(rules: Rules, name: &str) -> Result<Arc<TaskSpec>> {
+    specs()?
+        .iter()
+        .find(|(entry, _)| entry.rules == rules && entry.name == name)
+        .map(|(_, spec)| Arc::clone(spec))
+        .ok_or_else(|| unknown(name, Vec::new()))
+}
+
+/// What a name stands for, with its data.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// Subsets whose data is not there; the others are evaluated without them.
+    pub missing: Vec<Error>,
+    /// The groups that the tasks are part of.
+    pub groups: Vec<GroupSpec>,
+}
+
+/// Loads what a name stands for: a task file with all its subsets (`cmmlu`), a single subset (`cmmlu_agronomy`), or a
+/// group (`mmlu_stem`). Without `rules` those of lm-evaluation-harness come first.
+///
+/// # Errors
+/// An unknown name; a task that cannot be loaded; data of none of the subsets.
+pub fn load(
+    name: &str,
+    rules: Option<Rules>,
+    folder: &Path,
+    options: &TaskOptions,
+) -> Result<Loaded> {
+    let order = match rules {
+        Some(rules) => vec![rules],
+        None => vec![Rules::LmEval, Rules::Internlm, Rules::Opencompass],
+    };
+    let mut near = Vec::new();
+    for rules in order {
+        let of_rules = || -> Result<Vec<&(Entry, Arc<TaskSpec>)>> {
+            Ok(specs()?.iter().filter(|(entry, _)| entry.rules == rules).collect())
+        };
+        for (entry, spec) in of_rules()? {
+            if entry.name == name {
+                return load_spec(spec, folder, options);
+            }
+        }
+        let mut members = Vec::new();
+        for (_, spec) in of_rules()? {
+            for (subset, task, groups) in expanded(spec)? {
+                if task == name {
+                    return Ok(Loaded {
+                        tasks: vec![Task::new(spec, subset.as_deref(), folder, options)?],
+                        missing: Vec::new(),
+                        groups: spec.group_specs.clone(),
+                    });
+                }
+                if groups.iter().any(|group| group == name) {
+                    members.push((Arc::clone(spec), subset));
+                }
+                if task.contains(name) || name.contains(&task) {
+                    near.push(task);
+                }
+            }
+        }
+        if !members.is_empty() {
+            return load_members(&members, folder, options);
+        }
+    }
+    near.truncate(5);
+    Err(unknown(name, near))
+}
+
+/// Loads a task file of the user with all its subsets.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_file(file: &Path, folder: &Path, options: &TaskOptions) -> Result<Loaded> {
+    load_spec(&TaskSpec::read(file)?, folder, options)
+}
+
+/// Loads a task with all its subsets.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_spec(spec: &Arc<TaskSpec>, folder: &Path, options: &TaskOptions) -> Result<Loaded> {
+    let members: Vec<_> = expanded(spec)?
+        .into_iter()
+        .map(|(subset, _, _)| (Arc::clone(spec), subset))
+        .collect();
+    load_members(&members, folder, options)
+}
+
+fn load_members(
+    members: &[(Arc<TaskSpec>, Option<String>)],
+    folder: &Path,
+    options: &TaskOptions,
+) -> Result<Loaded> {
+    let mut loaded = Loaded::default();
+    for (spec, subset) in members {
+        match Task::new(spec, subset.as_deref(), folder, options) {
+            Ok(task) => loaded.tasks.push(task),
+            Err(error @ Error::NoData { .. }) => loaded.missing.push(error),
+            Err(error) => return Err(error),
+        }
+        for group in &spec.group_specs {
+            if !loaded.groups.contains(group) {
+                loaded.groups.push(group.clone());
+            }
+        }
+    }
+    match (loaded.tasks.is_empty(), loaded.missing.first()) {
+        (true, Some(error)) => Err(error.clone()),
+        _ => Ok(loaded),
+    }
+}
+
+/// Subset, name and groups of each task of a file.
+fn expanded(spec: &TaskSpec) -> Result<Vec<(Option<String>, String, Vec<String>)>> {
+    let templates = Templates::new();
+    let of = |subset: Option<&Row>| {
+        let groups = spec
+            .groups
+            .iter()
+            .map(|group| spec.rendered(group, "groups", subset, &templates))
+            .collect::<Result<Vec<_>>>()?;
+        let id = subset
+            .and_then(|subset| subset.get("id"))
+            .and_then(|id| id.as_str())
+            .map(str::to_owned);
+        Ok((id, spec.name_of(subset, &templates)?, groups))
+    };
+    if spec.subsets.is_empty() {
+        return Ok(vec![of(None)?]);
+    }
+    spec.subsets.iter().map(|subset| of(Some(subset))).collect()
+}
+
+/// The examples of a set such as `bbh/navigate`.
+pub(super) fn bundled_examples(name: &str) -> Option<Vec<Row>> {
+    static SETS: OnceLock<BTreeMap<String, Vec<Row>>> = OnceLock::new();
+    let sets = SETS.get_or_init(|| {
+        let mut sets: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+        for (file, text) in EXAMPLES {
+            for line in text.split('\n') {
+                let Ok(mut row) = serde_json::from_str::<Row>(line) else {
+                    continue;
+                };
+                let set = row.remove("set");
+                if let Some(set) = set.as_ref().and_then(|set| set.as_str()) {
+                    sets.entry(format!("{file}/{set}")).or_default().push(row);
+                }
+            }
+        }
+        sets
+    });
+    sets.get(name).cloned()
+}
+
+fn unknown(name: &str, near: Vec<String>) -> Error {
+    Error::UnknownTask {
+        name: name.to_owned(),
+        near,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_built_in_file_is_read() {
+        let specs = specs().unwrap_or_else(|error| panic!("{error}"));
+        let mut names = BTreeSet::new();
+        for (entry, spec) in specs {
+            assert_eq!(entry.rules, spec.rules, "{}", entry.name);
+            for (_, name, _) in expanded(spec).unwrap() {
+                assert!(names.insert((entry.rules.as_str(), name.clone())), "{name} twice");
+            }
+        }
+    }
+
+    #[test]
+    fn the_tables_have_every_file() {
+        for (folder, table) in [("lm-eval", LM_EVAL), ("internlm", INTERNLM)] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tasks").join(folder);
+            let mut files: Vec<String> = std::fs::read_dir(path)
+                .unwrap()
+                .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into())
+                .collect();
+            files.sort();
+            let listed: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
+            assert_eq!(files, listed);
+        }
+    }
+
+    #[test]
+    fn bundled_sets_have_three_examples() {
+        for subset in &spec(Rules::LmEval, "bbh").unwrap().subsets {
+            let id = subset["id"].as_str().unwrap();
+            let rows = bundled_examples(&format!("bbh/{id}")).unwrap();
+            assert_eq!(rows.len(), 3, "{id}");
+        }
+        assert!(bundled_examples("bbh/none").is_none());
+    }
+}
