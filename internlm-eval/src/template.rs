@@ -6,6 +6,7 @@
 //! expressions and replacements, and `list.index(member)`. A template that does not end runs out of fuel.
 
 pub(crate) mod regex;
+mod wikitext;
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,10 @@ impl Templates {
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(method);
         environment.add_filter("regex_replace", regex_replace);
+        environment.add_filter("wikitext_detokenized", |page: &str| {
+            wikitext::detokenized(page)
+                .map_err(|what| Error::new(ErrorKind::InvalidOperation, what))
+        });
         environment.set_formatter(|out, state, value| {
             // What Python writes for these, because Jinja does.
             match value.kind() {

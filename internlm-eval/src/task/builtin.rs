@@ -142,11 +142,6 @@ pub fn load(
         let of_rules = || -> Result<Vec<&(Entry, Arc<TaskSpec>)>> {
             Ok(specs()?.iter().filter(|(entry, _)| entry.rules == rules).collect())
         };
-        for (entry, spec) in of_rules()? {
-            if entry.name == name {
-                return load_spec(spec, folder, options);
-            }
-        }
         let mut members = Vec::new();
         for (_, spec) in of_rules()? {
             for (subset, task, groups) in expanded(spec)? {
@@ -165,8 +160,14 @@ pub fn load(
                 }
             }
         }
+        // A group first: it may have members in other files than the one of its name.
         if !members.is_empty() {
             return load_members(&members, folder, options);
+        }
+        for (entry, spec) in of_rules()? {
+            if entry.name == name {
+                return load_spec(spec, folder, options);
+            }
         }
     }
     near.truncate(5);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fancy_regex::Regex;
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::spec::{FilterSpec, FilterStep};
 use crate::template::regex;
@@ -212,6 +212,8 @@ fn parse<T: for<'de> Deserialize<'de>>(options: &Json) -> Result<T, String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[track_caller]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::TaskOptions;
 use super::prepare::{Failed, prepare};
-use super::spec::{DataSpec, TaskSpec};
+use super::spec::TaskSpec;
 use crate::data::{self, Dataset, Format, ReadOptions, Records};
 use crate::error::{Error, Result};
 use crate::item::Row;
@@ -217,28 +217,29 @@ impl Loader<'_> {
             Some(config) => Some(text("data.config".to_owned(), config)?),
             None => None,
         };
-        patterns.extend(hub_patterns(data, split, config.as_deref()));
+        for (number, repository) in data.hub.iter().enumerate() {
+            let repository = text(format!("data.hub[{number}]"), repository)?;
+            let split = data.hub_splits.get(split).map_or(split, String::as_str);
+            patterns.extend(hub_patterns(&repository, config.as_deref(), split));
+        }
         Ok(patterns)
     }
 }
 
-/// How the hub's repositories are laid out once they are downloaded.
-fn hub_patterns(data: &DataSpec, split: &str, config: Option<&str>) -> Vec<String> {
-    let split = data.hub_splits.get(split).map_or(split, String::as_str);
+/// How a repository of the hub is laid out once it is downloaded, under its full name or its own alone.
+fn hub_patterns(repository: &str, config: Option<&str>, split: &str) -> Vec<String> {
+    let short = repository.rsplit('/').next().unwrap_or(repository);
     let mut patterns = Vec::new();
-    for repository in &data.hub {
-        let short = repository.rsplit('/').next().unwrap_or(repository);
-        for base in [repository.as_str(), short] {
-            let folders = match config {
-                Some(config) => [format!("{base}/{config}"), format!("{base}/data/{config}")],
-                None => [base.to_owned(), format!("{base}/data")],
-            };
-            for folder in folders {
-                for extension in ["jsonl", "json", "csv", "tsv", "parquet"] {
-                    patterns.push(format!("{folder}/{split}.{extension}"));
-                }
-                patterns.push(format!("{folder}/{split}-*.parquet"));
+    for base in [repository, short] {
+        let folders = match config {
+            Some(config) => [format!("{base}/{config}"), format!("{base}/data/{config}")],
+            None => [base.to_owned(), format!("{base}/data")],
+        };
+        for folder in folders {
+            for extension in ["jsonl", "json", "csv", "tsv", "parquet"] {
+                patterns.push(format!("{folder}/{split}.{extension}"));
             }
+            patterns.push(format!("{folder}/{split}-*.parquet"));
         }
     }
     patterns
