@@ -150,7 +150,7 @@ fn unpacked<'a>(file: &Path, reader: &'a mut dyn Read) -> Result<Box<dyn Read + 
 #[cfg(not(feature = "gzip"))]
 fn unpacked<'a>(file: &Path, reader: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
     if has_extension(file, "gz") {
-        return Err(Error::Feature {
+        return Err(Error::DataFeature {
             file: file.to_owned(),
             feature: "gzip",
         });
@@ -165,7 +165,7 @@ fn read_parquet(file: &Path, hash: &mut Sha256, keep: &mut Keep<'_>) -> Result<(
 
 #[cfg(not(feature = "parquet"))]
 fn read_parquet(file: &Path, _: &mut Sha256, _: &mut Keep<'_>) -> Result<()> {
-    Err(Error::Feature {
+    Err(Error::DataFeature {
         file: file.to_owned(),
         feature: "parquet",
     })

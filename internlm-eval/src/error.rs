@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// A data file that a feature of this crate reads, which is not compiled in.
     #[error("{}: reading it needs the feature `{feature}` of internlm-eval", file.display())]
-    Feature {
+    DataFeature {
         /// The file.
         file: PathBuf,
         /// The feature.

@@ -5,7 +5,7 @@
 //! are Python's string methods, Jinja's filters, `regex_replace(pattern, replacement)` with Python's syntax of regular
 //! expressions and replacements, and `list.index(member)`. A template that does not end runs out of fuel.
 
-pub(crate) mod regex;
+mod regex;
 mod wikitext;
 
 use std::collections::BTreeMap;
@@ -42,6 +42,11 @@ impl Templates {
         environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(method);
         environment.add_filter("regex_replace", regex_replace);
+        environment.add_filter("minerva_gold", |solution: &str| {
+            crate::math::minerva::gold(solution).ok_or_else(|| {
+                Error::new(ErrorKind::InvalidOperation, "the solution boxes no answer")
+            })
+        });
         environment.add_filter("wikitext_detokenized", |page: &str| {
             wikitext::detokenized(page)
                 .map_err(|what| Error::new(ErrorKind::InvalidOperation, what))

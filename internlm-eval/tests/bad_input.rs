@@ -23,7 +23,7 @@ fn refused(name: &str, bytes: &[u8], line: usize, want: &str) {
         Error::BrokenLine { line: at, .. } | Error::Encoding { line: at, .. } => {
             assert_eq!(at, line, "{text}");
         }
-        Error::EmptySplit { .. } | Error::Format { .. } | Error::Feature { .. } => {
+        Error::EmptySplit { .. } | Error::Format { .. } | Error::DataFeature { .. } => {
             assert_eq!(line, 0, "{text}");
         }
         other => panic!("{other:?}"),

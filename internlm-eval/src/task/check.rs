@@ -9,6 +9,7 @@ use super::spec::{Choices, Mode, Sampler, Step, TaskSpec};
 use crate::data::io_error;
 use crate::error::{Error, Result};
 use crate::item::Row;
+use crate::pattern::Pattern;
 use crate::template::{Names, Templates};
 
 impl TaskSpec {
@@ -157,8 +158,9 @@ impl TaskSpec {
                 return Err((key("kind"), format!("the mode `{mode}` does not give what it needs")));
             }
             for (at, pattern) in metric.regexes_to_ignore.iter().enumerate() {
-                crate::template::regex::compile(pattern)
-                    .map_err(|what| (key(&format!("regexes_to_ignore[{at}]")), what))?;
+                Pattern::new(pattern).map_err(|error| {
+                    (key(&format!("regexes_to_ignore[{at}]")), error.to_string())
+                })?;
             }
             if let Some(filter) = &metric.filter
                 && !self.filters.iter().any(|known| known.name == *filter)

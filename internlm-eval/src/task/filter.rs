@@ -1,13 +1,15 @@
-//! Filters: from the texts of an item to its answer, by the rules of lm-evaluation-harness's `filters`.
+//! From the texts of an item to its answer: the filters of lm-evaluation-harness and the post-processors of OpenCompass
+//! by name, one after the other.
 
 use std::collections::BTreeMap;
 
-use fancy_regex::Regex;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::spec::{FilterSpec, FilterStep};
-use crate::template::regex;
+use crate::error::Result;
+use crate::extract::Extractor;
+use crate::extract::filter::{self, RegexFilter, RegexSettings};
 
 /// A filter, compiled.
 #[derive(Debug)]
@@ -18,40 +20,8 @@ pub(super) struct Filter {
 
 #[derive(Debug)]
 enum Step {
-    TakeFirst,
-    TakeFirstK(usize),
-    MajorityVote,
-    RemoveWhitespace,
-    Strip,
-    Lowercase,
-    Uppercase,
-    Regex(Find),
-    Map {
-        values: BTreeMap<String, String>,
-        otherwise: Option<String>,
-    },
-}
-
-/// `re.findall` and one of its matches.
-#[derive(Debug)]
-struct Find {
-    regex: Regex,
-    group: i64,
-    fallback: String,
-}
-
-/// Options of `regex`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FindOptions {
-    /// The pattern.
-    pattern: String,
-    /// Which match: from 0, or from -1 backwards.
-    #[serde(default)]
-    group: i64,
-    /// What stands for no match.
-    #[serde(default = "invalid")]
-    fallback: String,
+    Filter(filter::Filter),
+    Extract(Extractor),
 }
 
 /// Options of `map`.
@@ -59,18 +29,14 @@ struct FindOptions {
 #[serde(deny_unknown_fields)]
 struct MapOptions {
     /// What each text becomes.
-    values: BTreeMap<String, String>,
-    /// What any other text becomes; it stays as it is if None.
+    table: BTreeMap<String, String>,
+    /// What any other text becomes.
     #[serde(default)]
-    otherwise: Option<String>,
-}
-
-fn invalid() -> String {
-    "[invalid]".to_owned()
+    default: String,
 }
 
 impl Filter {
-    /// Compiles filters. Without any there is one that takes the first text as it is.
+    /// Compiles filters; without any there is one that takes the texts as they are. Number and reason of a bad one.
     pub(super) fn all(specs: &[FilterSpec]) -> Result<Vec<Self>, (usize, String)> {
         if specs.is_empty() {
             return Ok(vec![Filter {
@@ -82,90 +48,29 @@ impl Filter {
             .iter()
             .enumerate()
             .map(|(number, spec)| {
-                let steps = spec
-                    .steps
-                    .iter()
-                    .map(step)
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(|what| (number, what))?;
+                let steps = spec.steps.iter().map(step).collect::<Result<Vec<_>, _>>();
                 Ok(Filter {
                     name: spec.name.clone(),
-                    steps,
+                    steps: steps.map_err(|what| (number, what))?,
                 })
             })
             .collect()
     }
 
-    /// The answers that are left.
-    pub(super) fn apply(&self, texts: &[String]) -> Vec<String> {
+    /// The answers that are left. `choices` are the item's.
+    pub(super) fn apply(&self, texts: &[String], choices: &[String]) -> Result<Vec<String>> {
         let mut texts = texts.to_vec();
         for step in &self.steps {
-            texts = step.apply(texts);
+            texts = match step {
+                Step::Filter(filter) => filter.apply(texts, choices)?,
+                Step::Extract(extractor) => texts
+                    .iter()
+                    .map(|text| extractor.extract_text(text))
+                    .collect::<Result<_>>()?,
+            };
         }
-        texts
+        Ok(texts)
     }
-}
-
-impl Step {
-    fn apply(&self, mut texts: Vec<String>) -> Vec<String> {
-        let each = |change: &dyn Fn(&str) -> String| texts.iter().map(|text| change(text)).collect();
-        match self {
-            Step::TakeFirst => {
-                texts.truncate(1);
-                texts
-            }
-            Step::TakeFirstK(k) => {
-                texts.truncate(*k);
-                texts
-            }
-            Step::MajorityVote => majority(&texts).into_iter().collect(),
-            Step::RemoveWhitespace => each(&|text| text.trim_start().to_owned()),
-            Step::Strip => each(&|text| text.trim().to_owned()),
-            Step::Lowercase => each(&|text| text.to_lowercase()),
-            Step::Uppercase => each(&|text| text.to_uppercase()),
-            Step::Regex(find) => each(&|text| find.apply(text)),
-            Step::Map { values, otherwise } => each(&|text| match (values.get(text), otherwise) {
-                (Some(value), _) => value.clone(),
-                (None, Some(value)) => value.clone(),
-                (None, None) => text.to_owned(),
-            }),
-        }
-    }
-}
-
-impl Find {
-    /// One of the matches; of a pattern with groups the first group that is not empty.
-    fn apply(&self, text: &str) -> String {
-        let found: Vec<_> = self.regex.captures_iter(text).map_while(Result::ok).collect();
-        let at = if self.group < 0 {
-            usize::try_from(found.len() as i64 + self.group).ok()
-        } else {
-            usize::try_from(self.group).ok()
-        };
-        let Some(found) = at.and_then(|at| found.get(at)) else {
-            return self.fallback.clone();
-        };
-        let group = |number: usize| found.get(number).map_or("", |group| group.as_str());
-        let taken = match found.len() {
-            // No group is the whole match, one group is it even if it is empty.
-            1 => Some(group(0)),
-            2 => Some(group(1)),
-            groups => (1..groups).map(group).find(|group| !group.is_empty()),
-        };
-        taken.map_or_else(|| self.fallback.clone(), |text| text.trim().to_owned())
-    }
-}
-
-/// The most frequent text; of equals the one that came first.
-fn majority(texts: &[String]) -> Option<String> {
-    let mut best: Option<(&String, usize)> = None;
-    for text in texts {
-        let count = texts.iter().filter(|other| *other == text).count();
-        if best.is_none_or(|(_, most)| count > most) {
-            best = Some((text, count));
-        }
-    }
-    best.map(|(text, _)| text.clone())
 }
 
 fn step(spec: &FilterStep) -> Result<Step, String> {
@@ -179,31 +84,36 @@ fn step(spec: &FilterStep) -> Result<Step, String> {
             }
         }
     };
-    match (name, &options) {
-        ("take_first", Json::Null) => Ok(Step::TakeFirst),
-        ("take_first_k", Json::Number(k)) => k
-            .as_u64()
-            .map(|k| Step::TakeFirstK(k as usize))
-            .ok_or_else(|| "`take_first_k` wants a number".to_owned()),
-        ("majority_vote", Json::Null) => Ok(Step::MajorityVote),
-        ("remove_whitespace", Json::Null) => Ok(Step::RemoveWhitespace),
-        ("strip", Json::Null) => Ok(Step::Strip),
-        ("lowercase", Json::Null) => Ok(Step::Lowercase),
-        ("uppercase", Json::Null) => Ok(Step::Uppercase),
-        ("regex", options @ Json::Object(_)) => {
-            let options: FindOptions = parse(options)?;
-            Ok(Step::Regex(Find {
-                regex: regex::compile(&options.pattern)?,
-                group: options.group,
-                fallback: options.fallback,
-            }))
+    Ok(Step::Filter(match (name, &options) {
+        ("take_first", Json::Null) => filter::Filter::TakeFirst,
+        ("take_first_k", Json::Number(k)) => match k.as_u64().map(usize::try_from) {
+            Some(Ok(k)) => filter::Filter::TakeFirstK(k),
+            _ => return Err("`take_first_k` wants a number".to_owned()),
+        },
+        ("majority_vote", Json::Null) => filter::Filter::MajorityVote,
+        ("remove_whitespace", Json::Null) => filter::Filter::RemoveWhitespace,
+        ("lowercase", Json::Null) => filter::Filter::Lowercase,
+        ("uppercase", Json::Null) => filter::Filter::Uppercase,
+        ("regex", options @ Json::Object(_)) => filter::Filter::Regex(regex(options)?),
+        ("multi_choice_regex", options @ Json::Object(_)) => {
+            filter::Filter::MultiChoiceRegex(regex(options)?)
         }
         ("map", options @ Json::Object(_)) => {
-            let MapOptions { values, otherwise } = parse(options)?;
-            Ok(Step::Map { values, otherwise })
+            let MapOptions { table, default } = parse(options)?;
+            filter::Filter::Map { table, default }
         }
-        _ => Err(format!("no filter is called `{name}` with such options")),
-    }
+        ("extract", Json::String(name)) => {
+            return Extractor::parse(name)
+                .map(Step::Extract)
+                .map_err(|error| error.to_string());
+        }
+        _ => return Err(format!("no filter is called `{name}` with such options")),
+    }))
+}
+
+fn regex(options: &Json) -> Result<RegexFilter, String> {
+    let settings: RegexSettings = parse(options)?;
+    RegexFilter::new(settings).map_err(|error| error.to_string())
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(options: &Json) -> Result<T, String> {
@@ -216,47 +126,41 @@ mod tests {
 
     use super::*;
 
-    #[track_caller]
-    fn check(steps: Json, texts: &[&str], want: &[&str]) {
-        let spec = FilterSpec {
+    fn filters(steps: Json) -> Result<Vec<Filter>, (usize, String)> {
+        Filter::all(&[FilterSpec {
             name: "f".to_owned(),
             steps: serde_json::from_value(steps).unwrap(),
-        };
+        }])
+    }
+
+    #[track_caller]
+    fn check(steps: Json, texts: &[&str], want: &[&str]) {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        assert_eq!(Filter::all(&[spec]).unwrap()[0].apply(&texts), want);
+        assert_eq!(filters(steps).unwrap()[0].apply(&texts, &[]).unwrap(), want);
     }
 
     #[test]
-    fn patterns_take_what_the_peer_takes() {
-        let strict = json!([{"regex": {"pattern": "#### (\\-?[0-9\\.\\,]+)"}}, "take_first"]);
-        check(strict.clone(), &["a #### 1,234. #### 5"], &["1,234."]);
-        check(strict, &["none"], &["[invalid]"]);
-        let last = json!([{"regex": {"pattern": "(-?[$0-9.,]{2,})|(-?[0-9]+)", "group": -1}}]);
-        check(last.clone(), &["it is $18.00, or 7"], &["7"]);
-        check(last.clone(), &["it is $18.00,"], &["$18.00,"]);
-        check(last, &["no"], &["[invalid]"]);
-        let bbh = json!([{"regex": {"pattern": "(?<=the answer is )(.*)(?=.)"}}]);
-        check(bbh, &["So the answer is (B).\nQ"], &["(B)"]);
-    }
-
-    #[test]
-    fn texts_are_changed_and_counted() {
-        check(json!(["remove_whitespace", "take_first"]), &["  a ", "b"], &["a "]);
+    fn steps_by_name() {
+        check(json!(["remove_whitespace", "take_first"]), &["  a ", "b"], &["a"]);
         check(json!(["majority_vote"]), &["x", "y", "y", "x"], &["x"]);
         check(json!([{"take_first_k": 2}, "uppercase"]), &["x", "y", "z"], &["X", "Y"]);
-        check(json!([{"map": {"values": {"a": "1"}, "otherwise": "0"}}]), &["a", "b"], &["1", "0"]);
+        check(json!([{"map": {"table": {"a": "1"}, "default": "0"}}]), &["a", "b"], &["1", "0"]);
+        let last = json!([{"regex": {"regex_pattern": "[0-9]+", "group_select": -1}}]);
+        check(last, &["1 2 3", "no"], &["3", "[invalid]"]);
+        check(json!([{"extract": "first-capital"}]), &["the answer: B"], &["B"]);
     }
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for steps in [json!(["no_such"]), json!([{"regex": {"pattern": "("}}]), json!(["regex"]),
-            json!([{"regex": {"pattern": "a", "more": 1}}])]
-        {
-            let spec = FilterSpec {
-                name: "f".to_owned(),
-                steps: serde_json::from_value(steps).unwrap(),
-            };
-            assert!(Filter::all(&[spec]).is_err());
+        for steps in [
+            json!(["no_such"]),
+            json!([{"regex": {"regex_pattern": "("}}]),
+            json!(["regex"]),
+            json!([{"regex": {"pattern": "a"}}]),
+            json!([{"extract": "no_such"}]),
+            json!([{"take_first": 1, "lowercase": 2}]),
+        ] {
+            assert!(filters(steps.clone()).is_err(), "{steps}");
         }
     }
 }

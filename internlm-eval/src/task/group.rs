@@ -2,6 +2,8 @@
 
 use super::spec::{GroupSpec, GroupWeight};
 use crate::benchmark::Score;
+use crate::metric::group::{Aggregate, aggregate};
+use crate::metric::standard_error;
 
 /// Sums up the figures of a group's members, by the rule of lm-evaluation-harness (`aggregate_subtask_metrics`,
 /// `pooled_sample_stderr`). A metric that a member lacks is left out.
@@ -15,45 +17,38 @@ pub fn scores(group: &GroupSpec, members: &[&[Score]]) -> Vec<Score> {
         if found.is_empty() || found.len() < members.len() {
             continue;
         }
-        let weight = |score: &Score| match group.weight {
-            GroupWeight::Items => score.n as f64,
-            GroupWeight::Equal => 1.0,
-        };
-        let total: f64 = found.iter().map(|score| weight(score)).sum();
-        let value = found
+        let errors: Option<Vec<(f64, usize)>> = found
             .iter()
-            .map(|score| score.value * weight(score))
-            .sum::<f64>()
-            / total;
-        let stderrs: Option<Vec<f64>> = found.iter().map(|score| score.stderr).collect();
-        let stderr = stderrs.map(|stderrs| match group.weight {
-            GroupWeight::Items => pooled(&stderrs, &found),
-            GroupWeight::Equal => {
-                stderrs.iter().map(|stderr| stderr * stderr).sum::<f64>().sqrt()
-                    / stderrs.len() as f64
-            }
-        });
-        summed.push(Score {
-            metric: metric.clone(),
-            value,
-            stderr: stderr.filter(|stderr| stderr.is_finite()),
-            n: found.iter().map(|score| score.n).sum(),
-            higher_is_better: found[0].higher_is_better,
-        });
+            .map(|score| score.stderr.map(|stderr| (stderr, score.n)))
+            .collect();
+        let (how, stderr) = match group.weight {
+            GroupWeight::Items => (
+                Aggregate::WeightedAverage,
+                errors.and_then(|errors| standard_error::pooled(&errors).ok()),
+            ),
+            GroupWeight::Equal => (
+                Aggregate::NaiveAverage,
+                errors.and_then(|errors| {
+                    let errors: Vec<f64> = errors.iter().map(|(stderr, _)| *stderr).collect();
+                    standard_error::of_unweighted_mean(&errors).ok()
+                }),
+            ),
+        };
+        let weighted: Vec<(f64, f64)> = found
+            .iter()
+            .map(|score| (score.value, score.n as f64))
+            .collect();
+        if let Ok(value) = aggregate(how, &weighted) {
+            summed.push(Score {
+                metric: metric.clone(),
+                value,
+                stderr,
+                n: found.iter().map(|score| score.n).sum(),
+                higher_is_better: found[0].higher_is_better,
+            });
+        }
     }
     summed
-}
-
-/// The standard error over all items, from those of the parts.
-fn pooled(stderrs: &[f64], members: &[&Score]) -> f64 {
-    let sizes: Vec<f64> = members.iter().map(|score| score.n as f64).collect();
-    let total: f64 = sizes.iter().sum();
-    let sum: f64 = stderrs
-        .iter()
-        .zip(&sizes)
-        .map(|(stderr, size)| (size - 1.0) * stderr * stderr * size)
-        .sum();
-    (sum / (total - sizes.len() as f64) / total).sqrt()
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ mod choice;
 mod generation;
 mod perplexity;
 mod scores;
-mod tool;
 
 use std::collections::BTreeMap;
 

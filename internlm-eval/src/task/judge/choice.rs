@@ -8,6 +8,7 @@ use super::{bad_responses, loglikelihoods, sample};
 use crate::benchmark::Sample;
 use crate::error::Result;
 use crate::item::{Item, Request, Response};
+use crate::metric::choice::{Choice, mutual_information, picks, softmax, true_share};
 
 pub(super) fn judge(task: &Task, item: &Item, responses: &[Response]) -> Result<Sample> {
     let scored = loglikelihoods(task, item, responses)?;
@@ -27,22 +28,19 @@ pub(super) fn judge(task: &Task, item: &Item, responses: &[Response]) -> Result<
             format!("{} log-likelihoods for {} choices", lls.len(), texts.len()),
         ));
     }
-    let characters: Vec<f64> = lls
+    let choices: Vec<Choice<'_>> = texts
         .iter()
-        .zip(&texts)
-        .map(|(ll, text)| ll / text.chars().count() as f64)
+        .zip(&lls)
+        .map(|(text, ll)| Choice {
+            text,
+            loglikelihood: *ll,
+        })
         .collect();
-    let bytes: Vec<f64> = lls
-        .iter()
-        .zip(&texts)
-        .map(|(ll, text)| ll / text.len() as f64)
-        .collect();
+    let picks = picks(&choices)?;
     let golds = golds(&item.gold, &texts);
-    let right = |prediction: Option<usize>| -> Json {
-        let right = prediction.is_some_and(|prediction| golds.contains(&prediction));
-        json!(if right { 1.0 } else { 0.0 })
-    };
-    let predicted = argmax(&lls);
+    let right =
+        |picked: usize| -> Json { json!(if golds.contains(&picked) { 1.0 } else { 0.0 }) };
+    let predicted = picks.plain;
     let mut note = None;
     if golds.is_empty() {
         note = Some("the right answer is none of the choices".to_owned());
@@ -51,24 +49,19 @@ pub(super) fn judge(task: &Task, item: &Item, responses: &[Response]) -> Result<
     let mut judged = sample(task, item, prediction, |metric, kind| {
         Ok(Some(match kind {
             MetricKind::Acc => right(predicted),
-            MetricKind::AccNorm => right(argmax(&characters)),
-            MetricKind::AccBytes => right(argmax(&bytes)),
+            MetricKind::AccNorm => right(picks.per_character),
+            MetricKind::AccBytes => right(picks.per_byte),
             MetricKind::AccMutualInfo => {
-                let gained: Vec<f64> = lls
-                    .iter()
-                    .zip(alone)
-                    .map(|(ll, (alone, _))| ll - alone)
-                    .collect();
-                right(argmax(&gained))
+                let alone: Vec<f64> = alone.iter().map(|(ll, _)| *ll).collect();
+                right(mutual_information(&lls, &alone)?)
             }
             MetricKind::ExactMatch => {
                 let greedy = golds.iter().any(|gold| scored[*gold].1);
                 json!(if greedy { 1.0 } else { 0.0 })
             }
             MetricKind::BrierScore => {
-                let shares = shares(&lls);
                 let gold = golds.first().copied();
-                let sum: f64 = shares
+                let sum: f64 = softmax(&lls)
                     .iter()
                     .enumerate()
                     .map(|(at, share)| {
@@ -81,26 +74,12 @@ pub(super) fn judge(task: &Task, item: &Item, responses: &[Response]) -> Result<
             MetricKind::F1 | MetricKind::Mcc => json!([golds.first(), predicted]),
             MetricKind::ProbabilityMass => {
                 let labels = task.labels(metric, item)?;
-                let labels: Vec<f64> = match labels {
-                    Json::Array(labels) => labels.iter().filter_map(Json::as_f64).collect(),
-                    _ => Vec::new(),
-                };
-                if labels.len() != lls.len() {
-                    return Err(bad_responses(
-                        task,
-                        item,
-                        format!("{} labels for {} choices", labels.len(), lls.len()),
-                    ));
-                }
-                // The peer's own arithmetic: no maximum is taken out before exp.
-                let sum: f64 = lls.iter().map(|ll| ll.exp()).sum();
-                let right: f64 = lls
+                let labels = labels.as_array().map_or(&[][..], Vec::as_slice);
+                let is_true: Vec<bool> = labels
                     .iter()
-                    .zip(&labels)
-                    .filter(|(_, label)| **label == 1.0)
-                    .map(|(ll, _)| ll.exp() / sum)
-                    .sum();
-                json!(right)
+                    .map(|label| label.as_f64() == Some(1.0))
+                    .collect();
+                json!(true_share(&lls, &is_true)?)
             }
             _ => return Ok(None),
         }))
@@ -112,9 +91,7 @@ pub(super) fn judge(task: &Task, item: &Item, responses: &[Response]) -> Result<
     };
     judged.note = note.or_else(|| {
         let wrong = judged.correct == Some(false);
-        let (Some(predicted), Some(gold)) = (predicted, golds.first()) else {
-            return None;
-        };
+        let gold = golds.first()?;
         wrong.then(|| {
             format!(
                 "choice {predicted} has the log-likelihood {:.3}, the right one, {gold}, {:.3}",
@@ -170,26 +147,4 @@ fn golds(gold: &Json, texts: &[String]) -> Vec<usize> {
         Json::Array(golds) => golds.iter().filter_map(number).collect(),
         gold => number(gold).into_iter().collect(),
     }
-}
-
-/// The first largest; like numpy, the first that is not a number is larger than all.
-fn argmax(values: &[f64]) -> Option<usize> {
-    let mut best: Option<(usize, f64)> = None;
-    for (at, value) in values.iter().enumerate() {
-        if value.is_nan() {
-            return Some(at);
-        }
-        if best.is_none_or(|(_, largest)| *value > largest) {
-            best = Some((at, *value));
-        }
-    }
-    best.map(|(at, _)| at)
-}
-
-/// Softmax.
-fn shares(lls: &[f64]) -> Vec<f64> {
-    let largest = lls.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = lls.iter().map(|ll| (ll - largest).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    weights.iter().map(|weight| weight / sum).collect()
 }

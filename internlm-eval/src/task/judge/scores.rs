@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::super::metric::{MetricKind, MetricSpec};
+use super::generation;
 use crate::benchmark::{Sample, Score};
+use crate::error::Result;
+use crate::metric::standard_error::{self, DRAWS, bootstrap};
+use crate::metric::{classification, mean, perplexity};
+use crate::task::metric::{MetricKind, MetricSpec};
 
-/// The figures of one metric under one key of the samples.
+/// The figures of one metric under one key of the samples. None where it is not defined, as for no items.
 pub(super) fn score(
     metric: &MetricSpec,
     kind: MetricKind,
@@ -21,55 +25,87 @@ pub(super) fn score(
     if parts.is_empty() {
         return Vec::new();
     }
-    let one = |value: f64, stderr: Option<f64>| Score {
-        metric: key.to_owned(),
-        value,
-        stderr,
-        n: parts.len(),
-        higher_is_better: metric
-            .higher_is_better
-            .unwrap_or_else(|| kind.higher_is_better()),
-    };
+    let mut scores = Vec::new();
+    if let Ok((value, stderr)) = figure(metric, kind, &parts) {
+        scores.push(Score {
+            metric: key.to_owned(),
+            value,
+            stderr,
+            n: parts.len(),
+            higher_is_better: metric
+                .higher_is_better
+                .unwrap_or_else(|| kind.higher_is_better()),
+        });
+    }
+    if kind == MetricKind::Needle {
+        scores.extend(cells(key, samples));
+    }
+    scores
+}
+
+/// Value and standard error, by the peer's choice of the two: the sample's for means, a bootstrap where it draws one,
+/// none elsewhere.
+fn figure(metric: &MetricSpec, kind: MetricKind, parts: &[&Json]) -> Result<(f64, Option<f64>)> {
     let numbers = || -> Vec<f64> { parts.iter().filter_map(|part| part.as_f64()).collect() };
     match kind {
         MetricKind::Perplexity => {
             let lls = numbers();
-            vec![one((-mean(&lls)).exp(), perplexity_stderr(&lls))]
+            let drawn = |at: &[usize]| {
+                let sum: f64 = at.iter().map(|at| lls[*at]).sum();
+                (-sum / at.len() as f64).exp()
+            };
+            Ok((perplexity::per_item(&lls)?, bootstrap(lls.len(), DRAWS, drawn).ok()))
         }
         MetricKind::WordPerplexity | MetricKind::BytePerplexity => {
-            vec![one((-weighted_mean(&parts)).exp(), None)]
+            Ok((perplexity::per_unit(&units(parts))?, None))
         }
-        MetricKind::BitsPerByte => {
-            vec![one(-weighted_mean(&parts) / std::f64::consts::LN_2, None)]
-        }
-        MetricKind::BrierScore => vec![one(mean(&numbers()), None)],
-        MetricKind::F1 if parts[0].is_array() => vec![one(binary_f1(&parts), None)],
-        MetricKind::Mcc => vec![one(matthews(&parts), None)],
+        MetricKind::BitsPerByte => Ok((perplexity::bits_per_byte(&units(parts))?, None)),
+        MetricKind::BrierScore => Ok((mean(&numbers())?, None)),
+        MetricKind::F1 if parts[0].is_array() => labelled(parts, classification::f1_binary),
+        MetricKind::Mcc => labelled(parts, classification::matthews_correlation),
         MetricKind::InstLevelStrictAcc | MetricKind::InstLevelLooseAcc => {
             let all: Vec<f64> = parts
                 .iter()
                 .filter_map(|part| part.as_array())
                 .flatten()
-                .filter_map(Json::as_bool)
-                .map(|followed| if followed { 1.0 } else { 0.0 })
+                .map(|followed| if followed == &Json::Bool(true) { 1.0 } else { 0.0 })
                 .collect();
-            vec![one(mean(&all), None)]
+            Ok((mean(&all)?, None))
         }
-        MetricKind::Needle => {
-            let values = numbers();
-            let mut scores = vec![one(mean(&values), stderr(&values))];
-            scores.extend(cells(key, samples));
-            scores
-        }
-        MetricKind::Bleu | MetricKind::Chrf => super::generation::corpus(kind, metric, &parts)
-            .map(|value| one(value, None))
-            .into_iter()
-            .collect(),
+        MetricKind::Bleu => generation::bleu(metric, parts),
+        MetricKind::Chrf => generation::chrf(parts),
         _ => {
             let values = numbers();
-            vec![one(mean(&values), stderr(&values))]
+            Ok((mean(&values)?, standard_error::of_mean(&values).ok()))
         }
     }
+}
+
+/// Log-likelihoods with their numbers of units.
+fn units(parts: &[&Json]) -> Vec<(f64, usize)> {
+    parts
+        .iter()
+        .filter_map(|part| {
+            let units = usize::try_from(part[1].as_u64()?).ok()?;
+            Some((part[0].as_f64()?, units))
+        })
+        .collect()
+}
+
+/// A figure of pairs of right and predicted labels; one that is none of the choices counts as -1.
+fn labelled(
+    parts: &[&Json],
+    figure: fn(&[classification::Labels]) -> Result<f64>,
+) -> Result<(f64, Option<f64>)> {
+    let pairs: Vec<classification::Labels> = parts
+        .iter()
+        .map(|part| (part[0].as_i64().unwrap_or(-1), part[1].as_i64().unwrap_or(-1)))
+        .collect();
+    let drawn = |at: &[usize]| {
+        let chosen: Vec<classification::Labels> = at.iter().map(|at| pairs[*at]).collect();
+        figure(&chosen).unwrap_or(f64::NAN)
+    };
+    Ok((figure(&pairs)?, bootstrap(pairs.len(), DRAWS, drawn).ok()))
 }
 
 /// The heat map of a needle: a figure for each length and depth, named `needle[length=1000,depth=50]`.
@@ -77,85 +113,21 @@ fn cells(key: &str, samples: &[Sample]) -> Vec<Score> {
     let mut cells: BTreeMap<(u64, u64), Vec<f64>> = BTreeMap::new();
     for sample in samples {
         let number = |name: &str| sample.metrics.get(name).and_then(Json::as_u64);
-        if let (Some(length), Some(depth), Some(value)) = (
-            number("length"),
-            number("depth"),
-            sample.metrics.get(key).and_then(Json::as_f64),
-        ) {
+        let value = sample.metrics.get(key).and_then(Json::as_f64);
+        if let (Some(length), Some(depth), Some(value)) = (number("length"), number("depth"), value) {
             cells.entry((length, depth)).or_default().push(value);
         }
     }
     cells
         .into_iter()
-        .map(|((length, depth), values)| Score {
-            metric: format!("{key}[length={length},depth={depth}]"),
-            value: mean(&values),
-            stderr: stderr(&values),
-            n: values.len(),
-            higher_is_better: true,
+        .filter_map(|((length, depth), values)| {
+            Some(Score {
+                metric: format!("{key}[length={length},depth={depth}]"),
+                value: mean(&values).ok()?,
+                stderr: standard_error::of_mean(&values).ok(),
+                n: values.len(),
+                higher_is_better: true,
+            })
         })
         .collect()
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
-/// The sample's standard deviation over the root of n; None for one value.
-fn stderr(values: &[f64]) -> Option<f64> {
-    if values.len() < 2 {
-        return None;
-    }
-    let mean = mean(values);
-    let sum: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
-    Some((sum / (values.len() - 1) as f64).sqrt() / (values.len() as f64).sqrt())
-}
-
-/// By the delta method: the standard error of the mean times the perplexity. The peer draws bootstrap samples, whose
-/// spread tends to the same.
-fn perplexity_stderr(lls: &[f64]) -> Option<f64> {
-    stderr(lls).map(|stderr| stderr * (-mean(lls)).exp())
-}
-
-/// The sum of log-likelihoods over the sum of units.
-fn weighted_mean(parts: &[&Json]) -> f64 {
-    let (mut sum, mut weight) = (0.0, 0.0);
-    for part in parts {
-        sum += part[0].as_f64().unwrap_or(0.0);
-        weight += part[1].as_f64().unwrap_or(0.0);
-    }
-    sum / weight
-}
-
-/// True and false positives and negatives; choice 1 is yes.
-fn confusion(parts: &[&Json]) -> [f64; 4] {
-    let mut counts = [0.0; 4];
-    for part in parts {
-        let (gold, predicted) = (part[0].as_u64() == Some(1), part[1].as_u64() == Some(1));
-        let at = match (gold, predicted) {
-            (true, true) => 0,
-            (false, true) => 1,
-            (false, false) => 2,
-            (true, false) => 3,
-        };
-        counts[at] += 1.0;
-    }
-    counts
-}
-
-fn binary_f1(parts: &[&Json]) -> f64 {
-    let [tp, fp, _, missed] = confusion(parts);
-    if tp == 0.0 {
-        return 0.0;
-    }
-    2.0 * tp / (2.0 * tp + fp + missed)
-}
-
-fn matthews(parts: &[&Json]) -> f64 {
-    let [tp, fp, tn, missed] = confusion(parts);
-    let product = (tp + fp) * (tp + missed) * (tn + fp) * (tn + missed);
-    if product == 0.0 {
-        return 0.0;
-    }
-    (tp * tn - fp * missed) / product.sqrt()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::super::metric::MetricKind;
+use crate::task::metric::MetricKind;
 
 /// A call: its tool and arguments.
 #[derive(Clone, Debug, PartialEq)]
