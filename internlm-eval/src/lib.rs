@@ -10,7 +10,13 @@
 
 pub mod benchmark;
 pub mod error;
+pub mod extract;
+pub mod ifeval;
 pub mod item;
+pub mod math;
+pub mod metric;
+pub mod pattern;
+mod python_text;
 
 pub use benchmark::{Benchmark, Sample, Score};
 pub use error::{Error, Result};
