@@ -11,8 +11,14 @@
 pub mod benchmark;
 pub mod data;
 pub mod error;
+pub mod extract;
+pub mod ifeval;
 pub mod item;
+pub mod math;
+pub mod metric;
+pub mod pattern;
 pub mod python;
+mod python_text;
 pub mod task;
 mod template;
 

@@ -1,0 +1,171 @@
+//! lm-evaluation-harness's `minerva_math`: the answer in a solution, its clean-up, and the comparison.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::math::expression;
+use crate::python_text::{is_word, strip};
+
+/// What an answer that was not found becomes.
+pub const INVALID: &str = "[invalidanswer]";
+
+const SUBSTITUTIONS: [(&str, &str); 10] = [
+    ("an ", ""),
+    ("a ", ""),
+    (".$", "$"),
+    ("\\$", ""),
+    ("\\ ", ""),
+    (" ", ""),
+    ("mbox", "text"),
+    (",\\text{and}", ","),
+    ("\\text{and}", ","),
+    ("\\text{m}", "\\text{}"),
+];
+
+const UNITS: [&str; 26] = [
+    "square", "ways", "integers", "dollars", "mph", "inches", "ft", "hours", "km", "units", "sue",
+    "points", "feet", "minutes", "digits", "cents", "degrees", "cm", "gm", "pounds", "meters",
+    "meals", "edges", "students", "childrentickets", "multiples",
+];
+
+/// Deleted after the units that upstream's list has before them; `\ldots` stands among the units there, which makes no
+/// difference as no unit is part of it.
+const COMMANDS: [&str; 16] = [
+    "\\ldots", "\\text{s}", "\\text{.}", "\\text{\ns}", "\\text{}^2", "\\text{}^3", "\\text{\n}",
+    "\\text{}", "\\mathrm{th}", "^\\circ", "^{\\circ}", "\\;", ",\\!", "{,}", "\"", "\\dots",
+];
+
+fn constant(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a constant pattern that the tests compile")
+}
+
+static FINAL: LazyLock<Regex> =
+    LazyLock::new(|| constant(r"Final Answer: The final answer is(.*?). I hope it is correct."));
+static REWRITES: LazyLock<[(Regex, &str); 8]> = LazyLock::new(|| {
+    [
+        (r"(.*?)(\$)(.*?)(\$)(.*)", "$${3}$"),
+        (r"\\text\{(.*?)\}", "${1}"),
+        (r"\\textbf\{(.*?)\}", "${1}"),
+        (r"\\overline\{(.*?)\}", "${1}"),
+        (r"\\boxed\{(.*)\}", "${1}"),
+        (r"frac([^{])(.)", "frac{${1}}{${2}}"),
+        (r"(sqrt)(\[[^\]]*\])([\p{L}\p{N}_])", "${1}${2}{${3}}"),
+        (r"sqrt([^{\[])", "sqrt{${1}}"),
+    ]
+    .map(|(pattern, replacement)| (constant(pattern), replacement))
+});
+static THOUSANDS: LazyLock<Regex> = LazyLock::new(|| constant(r"\A-?\d{1,3}(,\d{3})+\z"));
+
+/// `get_unnormalized_answer`: what stands between the phrases of the examples, or [`INVALID`].
+pub fn unnormalized_answer(text: &str) -> String {
+    let text = format!("{text}I hope it is correct.");
+    let found = FINAL.captures(&text);
+    found.map_or(INVALID.to_owned(), |found| strip(&found[1]).to_owned())
+}
+
+/// The answer of a solution, normalised.
+pub fn answer(text: &str) -> String {
+    normalize_final_answer(&unnormalized_answer(text))
+}
+
+/// The right answer of a problem: what its solution boxes, normalised. `None` without a box.
+pub fn gold(solution: &str) -> Option<String> {
+    let boxed = match solution.rsplit_once("\\boxed ") {
+        // `\boxed 5$` boxes what is left of the formula.
+        Some((_, after)) => after.split('$').next().unwrap_or_default(),
+        None => {
+            let boxed = super::boxed::last_boxed(solution)?;
+            super::boxed::unwrapped(boxed)?
+        }
+    };
+    Some(normalize_final_answer(boxed))
+}
+
+/// `normalize_final_answer`: without units, blanks and text commands, with braces around the arguments of fractions and
+/// roots.
+pub fn normalize_final_answer(answer: &str) -> String {
+    let mut answer = without_unit_words(answer.rsplit('=').next().unwrap_or_default());
+    for (from, to) in SUBSTITUTIONS {
+        answer = answer.replace(from, to);
+    }
+    for unit in UNITS {
+        answer = outside_commands(&answer, unit);
+    }
+    for command in COMMANDS {
+        answer = answer.replace(command, "");
+    }
+    for (pattern, replacement) in REWRITES.iter() {
+        answer = pattern.replace_all(&answer, *replacement).into_owned();
+    }
+    answer = answer.replace('$', "");
+    if THOUSANDS.is_match(&answer) { answer.replace(',', "") } else { answer }
+}
+
+/// Units that stand as words of their own, unless a backslash makes them commands.
+fn without_unit_words(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let in_word = is_word(first);
+        let end = rest.find(|c| is_word(c) != in_word).unwrap_or(rest.len());
+        let (part, tail) = rest.split_at(end);
+        if !UNITS.contains(&part) || out.ends_with('\\') {
+            out.push_str(part);
+        }
+        rest = tail;
+    }
+    out
+}
+
+/// Deletes a unit everywhere but in the names of commands, so that `ft` leaves `\left` alone.
+fn outside_commands(text: &str, unit: &str) -> String {
+    if !text.contains(unit) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    loop {
+        // A backslash without a letter after it is no command.
+        let command = rest
+            .match_indices('\\')
+            .map(|(at, _)| at)
+            .find(|at| rest.as_bytes().get(at + 1).is_some_and(u8::is_ascii_alphabetic));
+        let Some(at) = command else {
+            out.push_str(&rest.replace(unit, ""));
+            return out;
+        };
+        let name = &rest[at + 1..];
+        let end = name.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(name.len());
+        out.push_str(&rest[..at].replace(unit, ""));
+        out.push_str(&rest[at..=at + end]);
+        rest = &name[end..];
+    }
+}
+
+/// `is_equiv`: the same text, or expressions of the same value. Where upstream asks sympy whether a difference
+/// simplifies to 0, [`expression`] compares; like upstream it takes no tuples, intervals or sets for equal unless they
+/// are the same text.
+pub fn is_equiv(a: &str, b: &str) -> bool {
+    !a.is_empty() && a == b || expression::equal_scalars(a, b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_found_and_normalised() {
+        let text = "Final Answer: The final answer is $x=2\\pi \\text{cm}$. I hope it is correct.";
+        assert_eq!(answer(text), "2\\pi");
+        assert_eq!(answer("5"), INVALID);
+        assert_eq!(answer("Final Answer: The final answer is $7$. "), "7");
+        assert_eq!(normalize_final_answer("\\left(1\\right) ft"), "\\left(1\\right)");
+        assert_eq!(normalize_final_answer("\\sqrt[3]8+\\frac12"), "\\sqrt[3]{8}+\\frac{1}{2}");
+        assert_eq!(normalize_final_answer("1,000"), "1000");
+        assert_eq!(normalize_final_answer("0,1"), "0,1");
+        assert_eq!(gold("so $\\boxed 5$").as_deref(), Some("5"));
+        assert_eq!(gold("so $\\boxed{\\frac12}$").as_deref(), Some("\\frac{1}{2}"));
+        assert_eq!(gold("none"), None);
+    }
+}
