@@ -2,7 +2,10 @@
 //!
 //! Patterns of task files and post-processors are written for Python's `re`. They are translated (`\w`, `\s`, `$`,
 //! literal braces and brackets differ) and run by an engine of linear time; only a pattern with look-around or a back
-//! reference runs in a backtracking one, under a limit on its steps.
+//! reference runs in a backtracking one, under a limit on its steps. So does one with `\b` on a text that is not ASCII, or
+//! with `$` on a text that ends in a line feed, where the two languages see different edges.
+
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
 use crate::python_text;
@@ -16,13 +19,46 @@ const SIZE_LIMIT: usize = 4 << 20;
 #[derive(Clone, Debug)]
 pub struct Pattern {
     source: String,
-    engine: Engine,
+    /// Of linear time; none for a pattern with look-around or a back reference.
+    linear: Option<regex::Regex>,
+    /// What the linear engine cannot say exactly.
+    approximated: Edges,
+    /// Exact for every text.
+    exact: Arc<LazyExact>,
 }
 
-#[derive(Clone, Debug)]
-enum Engine {
-    Linear(regex::Regex),
-    Backtracking(fancy_regex::Regex),
+/// The edges that Python and Rust see differently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Edges {
+    /// `\b`: marks, superscripts and fractions are letters in one and not in the other.
+    word: bool,
+    /// `$` without MULTILINE: also before a final line feed.
+    end: bool,
+}
+
+/// The backtracking engine, compiled when it is needed.
+struct LazyExact {
+    translated: String,
+    compiled: OnceLock<Option<fancy_regex::Regex>>,
+}
+
+impl std::fmt::Debug for LazyExact {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LazyExact").field(&self.translated).finish()
+    }
+}
+
+impl LazyExact {
+    fn get(&self) -> Option<&fancy_regex::Regex> {
+        let compile = || {
+            let mut builder = fancy_regex::RegexBuilder::new(&self.translated);
+            builder
+                .backtrack_limit(BACKTRACK_LIMIT)
+                .delegate_size_limit(SIZE_LIMIT);
+            builder.build().ok()
+        };
+        self.compiled.get_or_init(compile).as_ref()
+    }
 }
 
 /// Where a match and its groups lie, in bytes.
@@ -61,6 +97,12 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// None.
+    pub const NONE: Self = Self {
+        ignore_case: false,
+        dot_all: false,
+        multi_line: false,
+    };
     /// `re.DOTALL` alone.
     pub const DOT_ALL: Self = Self {
         ignore_case: false,
@@ -104,26 +146,33 @@ impl Pattern {
         .iter()
         .filter_map(|&(set, flag)| set.then_some(flag))
         .collect();
-        let translated = prefix + &translate(pattern, multi_line);
-        let linear = regex::RegexBuilder::new(&translated)
+        let approximate = translate(pattern, multi_line, false);
+        let linear = regex::RegexBuilder::new(&format!("{prefix}{}", approximate.text))
             .size_limit(SIZE_LIMIT)
             .build();
-        let engine = match linear {
-            Ok(regex) => Engine::Linear(regex),
-            Err(error) => fancy_regex::RegexBuilder::new(&translated)
-                .backtrack_limit(BACKTRACK_LIMIT)
-                .delegate_size_limit(SIZE_LIMIT)
-                .build()
-                .map(Engine::Backtracking)
-                .map_err(|_| Error::Pattern {
+        let exact = LazyExact {
+            translated: prefix + &translate(pattern, multi_line, true).text,
+            compiled: OnceLock::new(),
+        };
+        if let Err(error) = &linear {
+            if exact.get().is_none() {
+                return Err(Error::Pattern {
                     pattern: pattern.to_owned(),
                     reason: error.to_string(),
-                })?,
-        };
+                });
+            }
+        }
         Ok(Self {
             source: pattern.to_owned(),
-            engine,
+            linear: linear.ok(),
+            approximated: approximate.edges,
+            exact: Arc::new(exact),
         })
+    }
+
+    /// A pattern of this crate's own.
+    pub(crate) fn constant(pattern: &str, flags: Flags) -> Self {
+        Self::with_flags(pattern, flags).expect("a constant pattern that the tests compile")
     }
 
     /// The pattern as it was given.
@@ -136,27 +185,29 @@ impl Pattern {
     /// # Errors
     /// [`Error::PatternLimit`] if the backtracking engine gives up.
     pub fn search_at(&self, text: &str, position: usize) -> Result<Option<Match>> {
-        match &self.engine {
-            Engine::Linear(regex) => Ok(regex.captures_at(text, position).map(|captures| Match {
+        let edges = self.approximated;
+        let differs = edges.word && !text.is_ascii() || edges.end && text.ends_with('\n');
+        if let Some(regex) = self.linear.as_ref().filter(|_| !differs) {
+            return Ok(regex.captures_at(text, position).map(|captures| Match {
                 groups: captures
                     .iter()
                     .map(|group| group.map(|group| (group.start(), group.end())))
                     .collect(),
-            })),
-            Engine::Backtracking(regex) => {
-                let captures = regex.captures_from_pos(text, position).map_err(|_| {
-                    Error::PatternLimit {
-                        pattern: self.source.clone(),
-                    }
-                })?;
-                Ok(captures.map(|captures| Match {
-                    groups: captures
-                        .iter()
-                        .map(|group| group.map(|group| (group.start(), group.end())))
-                        .collect(),
-                }))
-            }
+            }));
         }
+        let limit = || Error::PatternLimit {
+            pattern: self.source.clone(),
+        };
+        let regex = self.exact.get().ok_or_else(limit)?;
+        let captures = regex
+            .captures_from_pos(text, position)
+            .map_err(|_| limit())?;
+        Ok(captures.map(|captures| Match {
+            groups: captures
+                .iter()
+                .map(|group| group.map(|group| (group.start(), group.end())))
+                .collect(),
+        }))
     }
 
     /// `re.search`.
@@ -261,6 +312,11 @@ pub fn escape(text: &str) -> String {
 /// Python's `\w` and `\s`, as they stand in a class.
 const WORD: &str = r"\p{L}\p{N}_";
 const SPACE: &str = r"\s\x1c-\x1f";
+/// Python's `\b` and `\B`.
+const WORD_EDGE: &str =
+    r"(?:(?<=[\p{L}\p{N}_])(?![\p{L}\p{N}_])|(?<![\p{L}\p{N}_])(?=[\p{L}\p{N}_]))";
+const NO_WORD_EDGE: &str =
+    r"(?:(?<=[\p{L}\p{N}_])(?=[\p{L}\p{N}_])|(?<![\p{L}\p{N}_])(?![\p{L}\p{N}_]))";
 
 /// Whether the pattern turns MULTILINE on in its leading flags.
 fn sets_multi_line(pattern: &str) -> bool {
@@ -272,8 +328,14 @@ fn sets_multi_line(pattern: &str) -> bool {
     })
 }
 
-/// Rewrites Python's syntax in Rust's.
-fn translate(pattern: &str, multi_line: bool) -> String {
+struct Translated {
+    text: String,
+    edges: Edges,
+}
+
+/// Rewrites Python's syntax in Rust's; edges either exactly, by look-around, or as the linear engine has them.
+fn translate(pattern: &str, multi_line: bool, exact: bool) -> Translated {
+    let mut edges = Edges::default();
     let chars: Vec<char> = pattern.chars().collect();
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut i = 0;
@@ -282,7 +344,17 @@ fn translate(pattern: &str, multi_line: bool) -> String {
         let next = chars.get(i + 1).copied();
         match chars[i] {
             '\\' => {
-                escape_sequence(next, in_class, &mut out);
+                match next {
+                    Some('b') if !in_class => {
+                        edges.word = true;
+                        out.push_str(if exact { WORD_EDGE } else { r"\b" });
+                    }
+                    Some('B') if !in_class => {
+                        edges.word = true;
+                        out.push_str(if exact { NO_WORD_EDGE } else { r"\B" });
+                    }
+                    _ => escape_sequence(next, in_class, &mut out),
+                }
                 i += 1;
             }
             '[' if !in_class => {
@@ -305,8 +377,10 @@ fn translate(pattern: &str, multi_line: bool) -> String {
             // Operators of classes in Rust, literals in Python.
             c @ ('[' | '&' | '~') if in_class => out.extend(['\\', c]),
             '-' if in_class && next == Some('-') => out.push_str(r"\-"),
-            // Without MULTILINE it also matches before a final line feed.
-            '$' if !in_class && !multi_line => out.push_str(r"(?=\n?\z)"),
+            '$' if !in_class && !multi_line => {
+                edges.end = true;
+                out.push_str(if exact { r"(?=\n?\z)" } else { r"\z" });
+            }
             '{' if !in_class => match quantifier(&chars[i..]) {
                 Some((text, length)) => {
                     out.push_str(&text);
@@ -319,7 +393,7 @@ fn translate(pattern: &str, multi_line: bool) -> String {
         }
         i += 1;
     }
-    out
+    Translated { text: out, edges }
 }
 
 /// `{m}`, `{m,}`, `{,n}` or `{m,n}` in Rust's syntax, and its length in characters.
@@ -385,6 +459,9 @@ mod tests {
         first(r"\s", "\u{1c}", Some("\u{1c}"));
         first(r"[a&&b~]+", "&~", Some("&~"));
         first(r"(a)\1", "baa", Some("aa"));
+        first(r"a\b", "a² a\u{301}", Some("a"));
+        first(r"\Ba", "a ²a", Some("a"));
+        first(r"[$\b]x$", "$x\n", Some("$x"));
     }
 
     #[test]

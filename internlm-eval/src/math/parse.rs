@@ -75,7 +75,12 @@ pub(super) fn parse(text: &str) -> Option<Answer> {
         return None;
     }
     let tokens = tokens(text.trim().trim_end_matches('.'))?;
-    let mut parser = Parser { tokens, at: 0, depth: 0, bars: 0 };
+    let mut parser = Parser {
+        tokens,
+        at: 0,
+        depth: 0,
+        bars: 0,
+    };
     let answer = parser.answer()?;
     (parser.at == parser.tokens.len()).then_some(answer)
 }
@@ -128,7 +133,11 @@ impl Parser {
             elements.push(self.element()?);
         }
         let single = elements.len() == 1;
-        if single { elements.pop() } else { Some(Answer::Bare(elements)) }
+        if single {
+            elements.pop()
+        } else {
+            Some(Answer::Bare(elements))
+        }
     }
 
     /// Items between union signs.
@@ -138,7 +147,11 @@ impl Parser {
             items.push(self.item()?);
         }
         let single = items.len() == 1;
-        if single { items.pop() } else { Some(Answer::Union(items)) }
+        if single {
+            items.pop()
+        } else {
+            Some(Answer::Union(items))
+        }
     }
 
     fn item(&mut self) -> Option<Answer> {
@@ -147,12 +160,15 @@ impl Parser {
             words.push(word.clone());
             self.at += 1;
         }
-        let ended = matches!(self.peek(), None | Some(Token::Symbol(',' | ')' | ']' | '⟩' | '}' | '&' | '\n')));
+        let ended = matches!(
+            self.peek(),
+            None | Some(Token::Symbol(',' | ')' | ']' | '⟩' | '}' | '&' | '\n'))
+        );
         if !words.is_empty() && ended {
             return Some(Answer::Text(words.join(" ")));
         }
         if let Some(list) = self.bracketed() {
-            return Some(list);
+            return self.relation_from(list);
         }
         if self.peek() == Some(&Token::Command("begin".to_owned())) {
             return self.matrix();
@@ -223,9 +239,16 @@ impl Parser {
 
     /// Terms between equals signs and inequalities.
     fn relation(&mut self) -> Option<Answer> {
-        let mut terms = vec![Answer::Scalar(self.sum()?)];
+        let first = Answer::Scalar(self.sum()?);
+        self.relation_from(first)
+    }
+
+    fn relation_from(&mut self, first: Answer) -> Option<Answer> {
+        let mut terms = vec![first];
         let mut operators = Vec::new();
-        while let Some(&Token::Symbol(operator @ ('=' | '<' | '>' | '≤' | '≥' | '≠' | '∈'))) = self.peek() {
+        while let Some(&Token::Symbol(operator @ ('=' | '<' | '>' | '≤' | '≥' | '≠' | '∈'))) =
+            self.peek()
+        {
             self.at += 1;
             // The right side of an equation may be a tuple, a set or words.
             terms.push(self.deeper(|parser| match operator {
@@ -235,7 +258,11 @@ impl Parser {
             operators.push(operator);
         }
         let single = terms.len() == 1;
-        if single { terms.pop() } else { Some(Answer::Relation(terms, operators)) }
+        if single {
+            terms.pop()
+        } else {
+            Some(Answer::Relation(terms, operators))
+        }
     }
 
     fn element_without_relation(&mut self) -> Option<Answer> {
@@ -282,10 +309,20 @@ impl Parser {
         }
     }
 
+    /// A unit with an exponent, and what it is per.
     fn skip_units(&mut self) -> Option<()> {
         self.at += 1;
         if self.eat('^') {
             self.argument(false)?;
+        }
+        if self.is('/')
+            && matches!(
+                self.tokens.get(self.at + 1),
+                Some(Token::Letter(_) | Token::Text(_))
+            )
+        {
+            self.at += 1;
+            return self.deeper(Self::skip_units);
         }
         Some(())
     }
@@ -314,7 +351,8 @@ impl Parser {
         }
         if self.eat('±') {
             let zero = Expr::Number("0".to_owned(), Some(Rational::integer(0)), false);
-            return self.deeper(|parser| Some(Expr::PlusMinus(boxed(zero), boxed(parser.signed()?))));
+            return self
+                .deeper(|parser| Some(Expr::PlusMinus(boxed(zero), boxed(parser.signed()?))));
         }
         self.power()
     }
@@ -346,8 +384,17 @@ impl Parser {
     fn eat_degree_exponent(&mut self) -> bool {
         let at = self.at;
         let plain = self.is('^') && self.is_at(at + 1, '°');
-        let braced = self.is('^') && self.is_at(at + 1, '{') && self.is_at(at + 2, '°') && self.is_at(at + 3, '}');
-        self.at += if plain { 2 } else if braced { 4 } else { 0 };
+        let braced = self.is('^')
+            && self.is_at(at + 1, '{')
+            && self.is_at(at + 2, '°')
+            && self.is_at(at + 3, '}');
+        self.at += if plain {
+            2
+        } else if braced {
+            4
+        } else {
+            0
+        };
         plain || braced
     }
 
@@ -372,7 +419,8 @@ impl Parser {
                 let inside = self.deeper(Self::sum);
                 self.bars -= 1;
                 let inside = inside?;
-                self.eat('|').then(|| Expr::Call(Function::Abs, boxed(inside)))
+                self.eat('|')
+                    .then(|| Expr::Call(Function::Abs, boxed(inside)))
             }
             Token::Command(name) => {
                 self.at += 1;
@@ -402,7 +450,9 @@ impl Parser {
         self.at += 1;
         let fraction = self.deeper(|parser| parser.command("frac"))?;
         match &fraction {
-            Expr::Quotient(a, b) if is_whole(a) && is_whole(b) => Some(Expr::Sum(boxed(whole), boxed(fraction))),
+            Expr::Quotient(a, b) if is_whole(a) && is_whole(b) => {
+                Some(Expr::Sum(boxed(whole), boxed(fraction)))
+            }
             _ => {
                 self.at = start;
                 Some(whole)
@@ -460,7 +510,10 @@ impl Parser {
         let function = match name {
             "frac" => {
                 let numerator = self.argument(false)?;
-                return Some(Expr::Quotient(boxed(numerator), boxed(self.argument(false)?)));
+                return Some(Expr::Quotient(
+                    boxed(numerator),
+                    boxed(self.argument(false)?),
+                ));
             }
             "binom" | "dbinom" | "tbinom" => {
                 let n = self.argument(false)?;
@@ -472,8 +525,15 @@ impl Parser {
             "pi" => return Some(Expr::Pi),
             "infty" | "infinity" => return Some(Expr::Infinity),
             "log" => {
-                let base = if self.eat('_') { self.argument(false)? } else { literal("10") };
-                return Some(Expr::Logarithm(boxed(base), boxed(self.function_argument()?)));
+                let base = if self.eat('_') {
+                    self.argument(false)?
+                } else {
+                    literal("10")
+                };
+                return Some(Expr::Logarithm(
+                    boxed(base),
+                    boxed(self.function_argument()?),
+                ));
             }
             "sin" => Function::Sin,
             "cos" => Function::Cos,
@@ -490,7 +550,11 @@ impl Parser {
             name if is_greek(name) => return self.variable(name.to_owned()),
             _ => return None,
         };
-        let exponent = if self.eat('^') { Some(self.argument(true)?) } else { None };
+        let exponent = if self.eat('^') {
+            Some(self.argument(true)?)
+        } else {
+            None
+        };
         let argument = self.function_argument()?;
         Some(match (exponent, function) {
             // The inverse, not the reciprocal.
@@ -503,13 +567,20 @@ impl Parser {
             (Some(Expr::Negated(one)), Function::Tan) if *one == literal("1") => {
                 Expr::Call(Function::Arctan, boxed(argument))
             }
-            (Some(exponent), _) => Expr::Power(boxed(Expr::Call(function, boxed(argument))), boxed(exponent)),
+            (Some(exponent), _) => Expr::Power(
+                boxed(Expr::Call(function, boxed(argument))),
+                boxed(exponent),
+            ),
             (None, _) => Expr::Call(function, boxed(argument)),
         })
     }
 
     fn root(&mut self) -> Option<Expr> {
-        let degree = if self.is('[') { Some(self.enclosed('[', ']')?) } else { None };
+        let degree = if self.is('[') {
+            Some(self.enclosed('[', ']')?)
+        } else {
+            None
+        };
         let radicand = self.argument(false)?;
         Some(match degree {
             None => Expr::Call(Function::Sqrt, boxed(radicand)),
@@ -548,14 +619,40 @@ impl Parser {
 }
 
 fn literal(digits: &str) -> Expr {
-    Expr::Number(digits.to_owned(), Rational::decimal(digits), digits.contains('.'))
+    Expr::Number(
+        digits.to_owned(),
+        Rational::decimal(digits),
+        digits.contains('.'),
+    )
 }
 
 fn is_greek(name: &str) -> bool {
     matches!(
         name,
-        "alpha" | "beta" | "gamma" | "delta" | "epsilon" | "theta" | "lambda" | "mu" | "phi" | "varphi" | "rho" | "sigma"
-            | "tau" | "omega" | "psi" | "ell" | "Delta" | "Omega" | "Theta" | "Gamma" | "Phi" | "Psi" | "Lambda" | "Sigma"
+        "alpha"
+            | "beta"
+            | "gamma"
+            | "delta"
+            | "epsilon"
+            | "theta"
+            | "lambda"
+            | "mu"
+            | "phi"
+            | "varphi"
+            | "rho"
+            | "sigma"
+            | "tau"
+            | "omega"
+            | "psi"
+            | "ell"
+            | "Delta"
+            | "Omega"
+            | "Theta"
+            | "Gamma"
+            | "Phi"
+            | "Psi"
+            | "Lambda"
+            | "Sigma"
     )
 }
 
@@ -568,17 +665,36 @@ mod tests {
         assert!(matches!(parse("[1, 2)"), Some(Answer::List('[', items, ')')) if items.len() == 2));
         assert!(matches!(parse(r"\{1\}"), Some(Answer::Set(items)) if items.len() == 1));
         assert!(matches!(parse("1, 2"), Some(Answer::Bare(_))));
-        assert!(matches!(parse(r"(0,1)\cup[2,\infty)"), Some(Answer::Union(_))));
+        assert!(matches!(
+            parse(r"(0,1)\cup[2,\infty)"),
+            Some(Answer::Union(_))
+        ));
         assert!(matches!(parse("x = (1,2)"), Some(Answer::Relation(..))));
         assert!(matches!(parse(r"\text{east}"), Some(Answer::Text(_))));
-        assert!(matches!(parse(r"5\text{ cm}^2"), Some(Answer::Scalar(Expr::Number(..)))));
+        assert!(matches!(
+            parse(r"5\text{ cm}^2"),
+            Some(Answer::Scalar(Expr::Number(..)))
+        ));
         let matrix = parse(r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}");
         assert!(matches!(matrix, Some(Answer::Matrix(rows)) if rows.len() == 2));
     }
 
     #[test]
     fn what_is_no_answer() {
-        for text in ["", "(", "1+", r"\frac{1}", "1 2", r"\unknown", "{", ")", "x^", "|x", r"\begin{pmatrix}1", "∈"] {
+        for text in [
+            "",
+            "(",
+            "1+",
+            r"\frac{1}",
+            "1 2",
+            r"\unknown",
+            "{",
+            ")",
+            "x^",
+            "|x",
+            r"\begin{pmatrix}1",
+            "∈",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse(&"(".repeat(900)), None);

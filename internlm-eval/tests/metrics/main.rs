@@ -5,5 +5,4 @@ mod figures;
 mod hostile;
 mod ifeval;
 mod postprocess;
-mod scratch;
 mod shared;
