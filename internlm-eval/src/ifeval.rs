@@ -14,10 +14,13 @@
 //!
 //! The reference replaces a missing or zero argument by a random one; here that is an error.
 
+mod arguments;
+mod checks;
 mod instruction;
 mod json;
 pub mod language;
 pub mod sentences;
+mod word_tokens;
 
 use serde::{Deserialize, Serialize};
 

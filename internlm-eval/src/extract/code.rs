@@ -64,10 +64,10 @@ pub fn humaneval_internal_v1(text: &str) -> String {
     if text.contains("```") {
         text = first_block(&text);
     }
-    if strip(&text).starts_with("from") || strip(&text).starts_with("import") {
-        if let Some(def) = text.find("def") {
-            text = text[after_line_feed(&text, def)..].to_owned();
-        }
+    if (strip(&text).starts_with("from") || strip(&text).starts_with("import"))
+        && let Some(def) = text.find("def")
+    {
+        text = text[after_line_feed(&text, def)..].to_owned();
     }
     let lines: Vec<&str> = text.split('\n').filter(|line| !line.is_empty()).collect();
     text = lines.join("\n").trim_start_matches('\n').to_owned();

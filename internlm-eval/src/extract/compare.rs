@@ -158,7 +158,7 @@ pub fn open_compass_trivia_qa(prediction: &str, references: &[&str]) -> bool {
     let clean = |reference: &&str| super::open_compass::general(reference).to_lowercase();
     references
         .iter()
-        .map(|reference| clean(reference))
+        .map(clean)
         .any(|reference| prediction.contains(&reference))
 }
 

@@ -188,10 +188,10 @@ pub fn bbh_freeform(text: &str) -> Result<String> {
     let line = strip(answer.split('\n').next().unwrap_or_default());
     let line = line.strip_suffix('.').map_or(line, strip);
     let line = bold(line).map_or(line, strip);
-    if let Some(word) = WORD.search(line)?.and_then(|found| found.group(line, 1)) {
-        if !line[word.len()..].starts_with(is_word) {
-            return Ok(capitalize(word));
-        }
+    if let Some(word) = WORD.search(line)?.and_then(|found| found.group(line, 1))
+        && !line[word.len()..].starts_with(is_word)
+    {
+        return Ok(capitalize(word));
     }
     let spaced = if DIGITS.is_match(line)? {
         line.to_owned()

@@ -1,13 +1,16 @@
 //! The instructions and their checkers (`tasks/ifeval/instructions.py` of lm-evaluation-harness).
 
-use std::sync::LazyLock;
-
 use serde_json::{Map, Value};
 
-use super::{json, language, sentences};
+use super::arguments::{Arguments, Bound};
+use super::checks::{
+    PLACEHOLDER, all_match, bullets, first_word, has_title, highlights, none_match, paragraphs,
+    two_responses, unfenced, words,
+};
+use super::{json, language, sentences, word_tokens};
 use crate::error::{Error, Result};
 use crate::pattern::{Flags, Pattern};
-use crate::python_text::{is_lower_text, is_upper_text, is_word, split_whitespace, strip};
+use crate::python_text::{is_lower_text, is_upper_text, strip};
 
 /// An instruction with its arguments.
 #[derive(Clone, Debug)]
@@ -47,79 +50,6 @@ enum Rule {
     EnglishLowercase,
     NoComma,
     Quotation,
-}
-
-/// A number and whether it is a lower bound or, exclusive, an upper one.
-#[derive(Clone, Copy, Debug)]
-struct Bound {
-    number: usize,
-    at_least: bool,
-}
-
-impl Bound {
-    fn holds(self, n: usize) -> bool {
-        if self.at_least {
-            n >= self.number
-        } else {
-            n < self.number
-        }
-    }
-}
-
-/// Reads arguments; what is null, zero or empty counts as missing, as in the reference.
-struct Arguments<'a> {
-    id: &'a str,
-    values: &'a Map<String, Value>,
-}
-
-impl Arguments<'_> {
-    fn error(&self, name: &str, reason: &str) -> Error {
-        Error::Instruction {
-            id: self.id.to_owned(),
-            reason: format!("`{name}` {reason}"),
-        }
-    }
-
-    fn text(&self, name: &str) -> Result<&str> {
-        let text = self.values.get(name).and_then(Value::as_str);
-        text.filter(|text| !text.is_empty())
-            .ok_or_else(|| self.error(name, "is not a text"))
-    }
-
-    fn number(&self, name: &str) -> Result<usize> {
-        let value = self.values.get(name);
-        let number = value.and_then(|value| {
-            // Tables without missing values hold integers as floats.
-            let float = value
-                .as_f64()
-                .filter(|float| float.fract() == 0.0 && *float <= 1e9)?;
-            #[allow(clippy::cast_possible_truncation, reason = "an integer below 1e9")]
-            usize::try_from(float as i64).ok()
-        });
-        number
-            .filter(|&number| number > 0)
-            .ok_or_else(|| self.error(name, "is not a positive number"))
-    }
-
-    fn texts(&self, name: &str) -> Result<Vec<&str>> {
-        let list = self.values.get(name).and_then(Value::as_array);
-        let texts: Option<Vec<&str>> =
-            list.and_then(|list| list.iter().map(Value::as_str).collect());
-        texts
-            .filter(|texts| !texts.is_empty())
-            .ok_or_else(|| self.error(name, "is not a list of texts"))
-    }
-
-    fn bound(&self, number: &str, relation: &str) -> Result<Bound> {
-        Ok(Bound {
-            number: self.number(number)?,
-            at_least: match self.text(relation)? {
-                "at least" => true,
-                "less than" => false,
-                _ => return Err(self.error(relation, "is neither `at least` nor `less than`")),
-            },
-        })
-    }
 }
 
 impl Instruction {
@@ -295,7 +225,7 @@ impl Rule {
                 .to_lowercase()
                 .ends_with(phrase),
             Self::CapitalWords(bound) => {
-                let words = sentences::word_tokens(response);
+                let words = word_tokens::word_tokens(response);
                 bound.holds(words.iter().filter(|word| is_upper_text(word)).count())
             }
             Self::EnglishCapital => is_upper_text(response) && language::is(response, "en")?,
@@ -307,121 +237,6 @@ impl Rule {
             }
         })
     }
-}
-
-macro_rules! pattern {
-    ($pattern:expr, $flags:expr) => {
-        LazyLock::new(|| Pattern::constant($pattern, $flags))
-    };
-}
-
-static PLACEHOLDER: LazyLock<Pattern> = pattern!(r"\[.*?\]", Flags::NONE);
-static DIVIDER: LazyLock<Pattern> = pattern!(r"\s?\*\*\*\s?", Flags::NONE);
-static STAR_BULLET: LazyLock<Pattern> = pattern!(r"^\s*\*[^\*].*$", Flags::MULTI_LINE);
-static DASH_BULLET: LazyLock<Pattern> = pattern!(r"^\s*-.*$", Flags::MULTI_LINE);
-static HIGHLIGHT: LazyLock<Pattern> = pattern!(r"\*[^\n\*]*\*", Flags::NONE);
-static DOUBLE_HIGHLIGHT: LazyLock<Pattern> = pattern!(r"\*\*[^\n\*]*\*\*", Flags::NONE);
-static TITLE: LazyLock<Pattern> = pattern!(r"<<[^\n]+>>", Flags::NONE);
-
-fn all_match(patterns: &[Pattern], text: &str) -> Result<bool> {
-    for pattern in patterns {
-        if !pattern.is_match(text)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn none_match(patterns: &[Pattern], text: &str) -> Result<bool> {
-    for pattern in patterns {
-        if pattern.is_match(text)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Parts between lines of asterisks; none if one within is empty. Empty ones at the ends don't count.
-fn paragraphs(response: &str) -> Result<Option<usize>> {
-    let parts = DIVIDER.split(response)?;
-    let last = parts.len() - 1;
-    let mut n = 0;
-    for (index, part) in parts.iter().enumerate() {
-        if !strip(part).is_empty() {
-            n += 1;
-        } else if index != 0 && index != last {
-            return Ok(None);
-        }
-    }
-    Ok(Some(n))
-}
-
-fn words(text: &str) -> usize {
-    text.split(|c| !is_word(c))
-        .filter(|word| !word.is_empty())
-        .count()
-}
-
-/// The first word of a paragraph in small letters up to a punctuation mark, if there are as many paragraphs as wanted.
-fn first_word(response: &str, paragraphs: usize, nth: usize) -> Option<String> {
-    let parts: Vec<&str> = response.split("\n\n").collect();
-    let filled = parts.iter().filter(|part| !strip(part).is_empty()).count();
-    if nth > filled || filled != paragraphs {
-        return None;
-    }
-    let word = split_whitespace(parts.get(nth - 1)?).next()?;
-    let word = word.trim_start_matches('\'').trim_start_matches('"');
-    let end = word
-        .find(['.', ',', '?', '!', '\'', '"'])
-        .unwrap_or(word.len());
-    Some(word[..end].to_lowercase())
-}
-
-fn bullets(response: &str) -> Result<usize> {
-    Ok(STAR_BULLET.find_all(response)?.len() + DASH_BULLET.find_all(response)?.len())
-}
-
-fn highlights(response: &str) -> Result<usize> {
-    let filled = |pattern: &Pattern, marks: usize| -> Result<usize> {
-        let matches = pattern.find_all(response)?;
-        let inside = matches.iter().filter_map(|found| found.group(response, 0));
-        let filled = inside.filter(|text| {
-            let inside = if marks == 1 {
-                text.trim_matches('*')
-            } else {
-                &text[2..text.len() - 2]
-            };
-            !strip(inside).is_empty()
-        });
-        Ok(filled.count())
-    };
-    Ok(filled(&HIGHLIGHT, 1)? + filled(&DOUBLE_HIGHLIGHT, 2)?)
-}
-
-/// Without a fence of backticks around it.
-fn unfenced(response: &str) -> &str {
-    let mut text = strip(response);
-    for fence in ["```json", "```Json", "```JSON", "```"] {
-        text = text.strip_prefix(fence).unwrap_or(text);
-    }
-    strip(text.strip_suffix("```").unwrap_or(text))
-}
-
-fn has_title(response: &str) -> Result<bool> {
-    let titles = TITLE.find_all(response)?;
-    let mut titles = titles.iter().filter_map(|found| found.group(response, 0));
-    Ok(titles.any(|title| !strip(title.trim_start_matches('<').trim_end_matches('>')).is_empty()))
-}
-
-fn two_responses(response: &str) -> bool {
-    let parts: Vec<&str> = response.split("******").map(strip).collect();
-    let last = parts.len() - 1;
-    let empty_within = parts
-        .iter()
-        .enumerate()
-        .any(|(index, part)| part.is_empty() && index != 0 && index != last);
-    let filled: Vec<&&str> = parts.iter().filter(|part| !part.is_empty()).collect();
-    !empty_within && matches!(filled.as_slice(), [first, second] if first != second)
 }
 
 #[cfg(test)]

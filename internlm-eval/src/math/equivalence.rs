@@ -22,10 +22,10 @@ pub fn is_equiv_v2(a: &str, b: &str) -> bool {
 }
 
 fn is_equiv(a: &str, b: &str, strip: impl Fn(&str) -> Option<String>) -> bool {
-    if let Some((a, b)) = strip(a).zip(strip(b)) {
-        if a == b || normalize_final_answer(&a) == normalize_final_answer(&b) {
-            return true;
-        }
+    if let Some((a, b)) = strip(a).zip(strip(b))
+        && (a == b || normalize_final_answer(&a) == normalize_final_answer(&b))
+    {
+        return true;
     }
     normalize_final_answer(a) == normalize_final_answer(b) || a == b
 }

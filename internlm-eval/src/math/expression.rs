@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use super::answer::{Answer, Expr, Function};
 use super::complex::Complex;
-use super::parse::{Answer, Expr, Function, parse};
+use super::parse::parse;
 use super::rational::Rational;
 use super::{boxed, relation};
 
@@ -49,12 +50,12 @@ fn answer_of(text: &str) -> &str {
     if let Some(answer) = boxed::last_boxed(text).and_then(boxed::unwrapped) {
         return answer;
     }
-    if let Some((rest, _)) = text.rsplit_once('$') {
-        if let Some((_, formula)) = rest.trim_end_matches('$').rsplit_once('$') {
-            // An escaped dollar sign is money.
-            if !formula.is_empty() && !rest.ends_with('\\') {
-                return formula;
-            }
+    if let Some((rest, _)) = text.rsplit_once('$')
+        && let Some((_, formula)) = rest.trim_end_matches('$').rsplit_once('$')
+    {
+        // An escaped dollar sign is money.
+        if !formula.is_empty() && !rest.ends_with('\\') {
+            return formula;
         }
     }
     match text.rfind("answer is") {
@@ -80,10 +81,10 @@ pub(super) fn scalars_equal(a: &Expr, b: &Expr) -> bool {
 }
 
 fn values_equal(a: &Expr, b: &Expr) -> bool {
-    if let (Expr::Number(a_digits, a_exact, _), Expr::Number(b_digits, b_exact, _)) = (a, b) {
-        if a_exact.is_none() || b_exact.is_none() {
-            return significant(a_digits) == significant(b_digits);
-        }
+    if let (Expr::Number(a_digits, a_exact, _), Expr::Number(b_digits, b_exact, _)) = (a, b)
+        && (a_exact.is_none() || b_exact.is_none())
+    {
+        return significant(a_digits) == significant(b_digits);
     }
     let decimal = has_decimal(a) || has_decimal(b);
     if let Some((x, y)) = exact(a).zip(exact(b)) {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::answer::{Answer, Expr};
 use super::expression::{scalars_equal, value, variables};
-use super::parse::{Answer, Expr};
 
 /// Elements of a set that are compared each with each.
 const MAX_ELEMENTS: usize = 64;
