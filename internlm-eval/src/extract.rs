@@ -64,29 +64,81 @@ enum Kind {
 
 /// Post-processors without settings: what OpenCompass calls the function, what it registers it as, and ours.
 const PLAIN: &[(&str, &str, Kind)] = &[
-    ("general_postprocess", "general", Kind::Text(open_compass::general)),
-    ("first_capital_postprocess", "first-capital", Kind::Text(open_compass::first_capital)),
-    ("last_capital_postprocess", "last-capital", Kind::Text(open_compass::last_capital)),
+    (
+        "general_postprocess",
+        "general",
+        Kind::Text(open_compass::general),
+    ),
+    (
+        "first_capital_postprocess",
+        "first-capital",
+        Kind::Text(open_compass::first_capital),
+    ),
+    (
+        "last_capital_postprocess",
+        "last-capital",
+        Kind::Text(open_compass::last_capital),
+    ),
     (
         "first_capital_postprocess_multi",
         "first-capital-multi",
         Kind::Text(open_compass::first_capital_run),
     ),
-    ("first_number_postprocess", "first-number", Kind::FirstNumber),
-    ("multiple_select_postprocess", "multiple-select", Kind::Text(open_compass::multiple_select)),
-    ("gsm8k_postprocess", "gsm8k", Kind::Text(open_compass::gsm8k)),
-    ("gsm8k_dataset_postprocess", "gsm8k_dataset", Kind::Fallible(open_compass::gsm8k_gold)),
-    ("bbh_mcq_postprocess", "bbh-mcq", Kind::Text(open_compass::bbh_choice)),
-    ("bbh_freeform_postprocess", "bbh-freeform", Kind::Fallible(open_compass::bbh_freeform)),
-    ("strategyqa_pred_postprocess", "strategyqa", Kind::Text(open_compass::strategy_qa)),
+    (
+        "first_number_postprocess",
+        "first-number",
+        Kind::FirstNumber,
+    ),
+    (
+        "multiple_select_postprocess",
+        "multiple-select",
+        Kind::Text(open_compass::multiple_select),
+    ),
+    (
+        "gsm8k_postprocess",
+        "gsm8k",
+        Kind::Text(open_compass::gsm8k),
+    ),
+    (
+        "gsm8k_dataset_postprocess",
+        "gsm8k_dataset",
+        Kind::Fallible(open_compass::gsm8k_gold),
+    ),
+    (
+        "bbh_mcq_postprocess",
+        "bbh-mcq",
+        Kind::Text(open_compass::bbh_choice),
+    ),
+    (
+        "bbh_freeform_postprocess",
+        "bbh-freeform",
+        Kind::Fallible(open_compass::bbh_freeform),
+    ),
+    (
+        "strategyqa_pred_postprocess",
+        "strategyqa",
+        Kind::Text(open_compass::strategy_qa),
+    ),
     (
         "strategyqa_dataset_postprocess",
         "strategyqa_dataset",
         Kind::Text(open_compass::strategy_qa_gold),
     ),
-    ("triviaqa_postprocess", "triviaqa", Kind::Text(open_compass::trivia_qa)),
-    ("humaneval_postprocess_v2", "humaneval_v2", Kind::Text(code::humaneval_first)),
-    ("humaneval_postprocess_v3", "humaneval_v3", Kind::Text(code::humaneval_last)),
+    (
+        "triviaqa_postprocess",
+        "triviaqa",
+        Kind::Text(open_compass::trivia_qa),
+    ),
+    (
+        "humaneval_postprocess_v2",
+        "humaneval_v2",
+        Kind::Text(code::humaneval_first),
+    ),
+    (
+        "humaneval_postprocess_v3",
+        "humaneval_v3",
+        Kind::Text(code::humaneval_last),
+    ),
     (
         "humaneval_internal_v1_postprocess",
         "humaneval_internal_v1",
@@ -97,22 +149,46 @@ const PLAIN: &[(&str, &str, Kind)] = &[
         "humaneval_internal_v2",
         Kind::Text(code::humaneval_internal_v2),
     ),
-    ("MBPPEvaluator._process_answer", "mbpp", Kind::Fallible(code::mbpp)),
-    ("MBPPEvaluator2._process_answer", "mbpp2", Kind::Fallible(code::mbpp2)),
-    ("math_postprocess", "math", Kind::Text(math::open_compass::postprocess)),
-    ("math_postprocess_v2", "math_v2", Kind::Text(math::open_compass::postprocess_v2)),
+    (
+        "MBPPEvaluator._process_answer",
+        "mbpp",
+        Kind::Fallible(code::mbpp),
+    ),
+    (
+        "MBPPEvaluator2._process_answer",
+        "mbpp2",
+        Kind::Fallible(code::mbpp2),
+    ),
+    (
+        "math_postprocess",
+        "math",
+        Kind::Text(math::open_compass::postprocess),
+    ),
+    (
+        "math_postprocess_v2",
+        "math_v2",
+        Kind::Text(math::open_compass::postprocess_v2),
+    ),
     (
         "math_judement_preprocess",
         "math_judgement",
         Kind::Text(math::open_compass::answer_line),
     ),
-    ("extract_boxed_answer", "boxed", Kind::Maybe(math::boxed::answer)),
+    (
+        "extract_boxed_answer",
+        "boxed",
+        Kind::Maybe(math::boxed::answer),
+    ),
     (
         "normalize_final_answer",
         "normalize_final_answer",
         Kind::Text(math::open_compass::normalize_final_answer),
     ),
-    ("minerva_math", "minerva_math", Kind::Text(math::minerva::answer)),
+    (
+        "minerva_math",
+        "minerva_math",
+        Kind::Text(math::minerva::answer),
+    ),
     (
         "agieval.find_first_capital_letter",
         "agieval_first_capital",
@@ -124,7 +200,11 @@ const PLAIN: &[(&str, &str, Kind)] = &[
         Kind::Fallible(agieval::in_brackets),
     ),
     #[cfg(feature = "jieba")]
-    ("general_cn_postprocess", "general_cn", Kind::Text(open_compass::chinese_words)),
+    (
+        "general_cn_postprocess",
+        "general_cn",
+        Kind::Text(open_compass::chinese_words),
+    ),
 ];
 
 impl Extractor {
@@ -292,7 +372,10 @@ mod tests {
             "agieval.parse_math_answer:one-shot",
         ] {
             let error = Extractor::parse(name).unwrap_err();
-            assert!(matches!(error, Error::UnknownName { .. }), "{name}: {error}");
+            assert!(
+                matches!(error, Error::UnknownName { .. }),
+                "{name}: {error}"
+            );
         }
         let broken = Extractor::parse("match_answer_pattern:(");
         assert!(matches!(broken, Err(Error::Pattern { .. })));
@@ -300,12 +383,19 @@ mod tests {
 
     #[test]
     fn answers_as_text() {
-        let text = |name: &str, input: &str| Extractor::parse(name).unwrap().extract_text(input).unwrap();
+        let text =
+            |name: &str, input: &str| Extractor::parse(name).unwrap().extract_text(input).unwrap();
         assert_eq!(text("first-number", "no"), "");
         assert_eq!(text("first-number", "3 apples"), "3.0");
-        assert_eq!(text("agieval.parse_qa_multiple_answer:zero-shot", "(A)(C)"), "AC");
+        assert_eq!(
+            text("agieval.parse_qa_multiple_answer:zero-shot", "(A)(C)"),
+            "AC"
+        );
         assert_eq!(text("think_pred:</think>(.*)", "x</think> y "), "y");
         assert_eq!(text("think_pred:</think>(.*)", " x"), " x");
-        assert_eq!(text("extract_non_reasoning_content:<r>,</r>", "<r>a</r> b"), "b");
+        assert_eq!(
+            text("extract_non_reasoning_content:<r>,</r>", "<r>a</r> b"),
+            "b"
+        );
     }
 }

@@ -14,10 +14,13 @@
 //!
 //! The reference replaces a missing or zero argument by a random one; here that is an error.
 
+mod arguments;
+mod checks;
 mod instruction;
 mod json;
 pub mod language;
 pub mod sentences;
+mod word_tokens;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +67,11 @@ fn variants(response: &str) -> Vec<String> {
     let lines: Vec<&str> = response.split('\n').collect();
     let joined = |lines: &[&str]| strip(&lines.join("\n")).to_owned();
     let n = lines.len();
-    let cut = [joined(&lines[1..]), joined(&lines[..n - 1]), joined(lines.get(1..n - 1).unwrap_or_default())];
+    let cut = [
+        joined(&lines[1..]),
+        joined(&lines[..n - 1]),
+        joined(lines.get(1..n - 1).unwrap_or_default()),
+    ];
     let bare = |text: &str| text.replace('*', "");
     let mut variants = vec![bare(response)];
     variants.extend(cut.iter().map(|text| bare(text)));
@@ -95,7 +102,9 @@ pub fn scores(prompts: &[Followed]) -> Result<Scores> {
         return Err(Error::metric("ifeval", "there are no instructions"));
     }
     let by_prompt = |of: fn(&Followed) -> &Vec<bool>| {
-        let all = prompts.iter().filter(|followed| of(followed).iter().all(|&follows| follows));
+        let all = prompts
+            .iter()
+            .filter(|followed| of(followed).iter().all(|&follows| follows));
         count(all.count()) / count(prompts.len())
     };
     let by_instruction = |of: fn(&Followed) -> &Vec<bool>| {
@@ -120,7 +129,10 @@ mod tests {
             strict: strict.to_vec(),
             loose: loose.to_vec(),
         };
-        let prompts = [followed(&[true], &[true]), followed(&[true, false, false], &[true, true, false])];
+        let prompts = [
+            followed(&[true], &[true]),
+            followed(&[true, false, false], &[true, true, false]),
+        ];
         let want = Scores {
             prompt_level_strict_acc: 0.5,
             inst_level_strict_acc: 0.5,

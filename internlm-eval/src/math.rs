@@ -14,10 +14,12 @@
 //! assert!(!math::verify("[0, 1)", "[0, 1]"));
 //! ```
 
+mod answer;
 pub mod boxed;
 mod complex;
 pub mod equivalence;
 pub mod expression;
+mod factor;
 pub mod minerva;
 pub mod open_compass;
 mod parse;

@@ -14,10 +14,10 @@
 //! ```
 
 pub mod bleu;
-pub mod choice;
-pub mod chrf;
 #[cfg(feature = "jieba")]
 pub mod chinese_rouge;
+pub mod choice;
+pub mod chrf;
 pub mod classification;
 pub mod group;
 mod ngram;

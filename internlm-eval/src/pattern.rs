@@ -2,10 +2,16 @@
 //!
 //! Patterns of task files and post-processors are written for Python's `re`. They are translated (`\w`, `\s`, `$`,
 //! literal braces and brackets differ) and run by an engine of linear time; only a pattern with look-around or a back
-//! reference runs in a backtracking one, under a limit on its steps.
+//! reference runs in a backtracking one, under a limit on its steps. So does one with `\b` on a text that is not ASCII, or
+//! with `$` on a text that ends in a line feed, where the two languages see different edges.
+
+mod translate;
+
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
 use crate::python_text;
+use translate::{Edges, sets_multi_line, translate};
 
 /// Steps of the backtracking engine before it gives up.
 const BACKTRACK_LIMIT: usize = 1_000_000;
@@ -16,13 +22,37 @@ const SIZE_LIMIT: usize = 4 << 20;
 #[derive(Clone, Debug)]
 pub struct Pattern {
     source: String,
-    engine: Engine,
+    /// Of linear time; none for a pattern with look-around or a back reference.
+    linear: Option<regex::Regex>,
+    /// What the linear engine cannot say exactly.
+    approximated: Edges,
+    /// Exact for every text.
+    exact: Arc<LazyExact>,
 }
 
-#[derive(Clone, Debug)]
-enum Engine {
-    Linear(regex::Regex),
-    Backtracking(fancy_regex::Regex),
+/// The backtracking engine, compiled when it is needed.
+struct LazyExact {
+    translated: String,
+    compiled: OnceLock<Option<fancy_regex::Regex>>,
+}
+
+impl std::fmt::Debug for LazyExact {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LazyExact").field(&self.translated).finish()
+    }
+}
+
+impl LazyExact {
+    fn get(&self) -> Option<&fancy_regex::Regex> {
+        let compile = || {
+            let mut builder = fancy_regex::RegexBuilder::new(&self.translated);
+            builder
+                .backtrack_limit(BACKTRACK_LIMIT)
+                .delegate_size_limit(SIZE_LIMIT);
+            builder.build().ok()
+        };
+        self.compiled.get_or_init(compile).as_ref()
+    }
 }
 
 /// Where a match and its groups lie, in bytes.
@@ -61,6 +91,12 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// None.
+    pub const NONE: Self = Self {
+        ignore_case: false,
+        dot_all: false,
+        multi_line: false,
+    };
     /// `re.DOTALL` alone.
     pub const DOT_ALL: Self = Self {
         ignore_case: false,
@@ -104,26 +140,33 @@ impl Pattern {
         .iter()
         .filter_map(|&(set, flag)| set.then_some(flag))
         .collect();
-        let translated = prefix + &translate(pattern, multi_line);
-        let linear = regex::RegexBuilder::new(&translated)
+        let approximate = translate(pattern, multi_line, false);
+        let linear = regex::RegexBuilder::new(&format!("{prefix}{}", approximate.text))
             .size_limit(SIZE_LIMIT)
             .build();
-        let engine = match linear {
-            Ok(regex) => Engine::Linear(regex),
-            Err(error) => fancy_regex::RegexBuilder::new(&translated)
-                .backtrack_limit(BACKTRACK_LIMIT)
-                .delegate_size_limit(SIZE_LIMIT)
-                .build()
-                .map(Engine::Backtracking)
-                .map_err(|_| Error::Pattern {
-                    pattern: pattern.to_owned(),
-                    reason: error.to_string(),
-                })?,
+        let exact = LazyExact {
+            translated: prefix + &translate(pattern, multi_line, true).text,
+            compiled: OnceLock::new(),
         };
+        if let Err(error) = &linear
+            && exact.get().is_none()
+        {
+            return Err(Error::Pattern {
+                pattern: pattern.to_owned(),
+                reason: error.to_string(),
+            });
+        }
         Ok(Self {
             source: pattern.to_owned(),
-            engine,
+            linear: linear.ok(),
+            approximated: approximate.edges,
+            exact: Arc::new(exact),
         })
+    }
+
+    /// A pattern of this crate's own.
+    pub(crate) fn constant(pattern: &str, flags: Flags) -> Self {
+        Self::with_flags(pattern, flags).expect("a constant pattern that the tests compile")
     }
 
     /// The pattern as it was given.
@@ -136,27 +179,29 @@ impl Pattern {
     /// # Errors
     /// [`Error::PatternLimit`] if the backtracking engine gives up.
     pub fn search_at(&self, text: &str, position: usize) -> Result<Option<Match>> {
-        match &self.engine {
-            Engine::Linear(regex) => Ok(regex.captures_at(text, position).map(|captures| Match {
+        let edges = self.approximated;
+        let differs = edges.word && !text.is_ascii() || edges.end && text.ends_with('\n');
+        if let Some(regex) = self.linear.as_ref().filter(|_| !differs) {
+            return Ok(regex.captures_at(text, position).map(|captures| Match {
                 groups: captures
                     .iter()
                     .map(|group| group.map(|group| (group.start(), group.end())))
                     .collect(),
-            })),
-            Engine::Backtracking(regex) => {
-                let captures = regex.captures_from_pos(text, position).map_err(|_| {
-                    Error::PatternLimit {
-                        pattern: self.source.clone(),
-                    }
-                })?;
-                Ok(captures.map(|captures| Match {
-                    groups: captures
-                        .iter()
-                        .map(|group| group.map(|group| (group.start(), group.end())))
-                        .collect(),
-                }))
-            }
+            }));
         }
+        let limit = || Error::PatternLimit {
+            pattern: self.source.clone(),
+        };
+        let regex = self.exact.get().ok_or_else(limit)?;
+        let captures = regex
+            .captures_from_pos(text, position)
+            .map_err(|_| limit())?;
+        Ok(captures.map(|captures| Match {
+            groups: captures
+                .iter()
+                .map(|group| group.map(|group| (group.start(), group.end())))
+                .collect(),
+        }))
     }
 
     /// `re.search`.
@@ -258,104 +303,6 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// Python's `\w` and `\s`, as they stand in a class.
-const WORD: &str = r"\p{L}\p{N}_";
-const SPACE: &str = r"\s\x1c-\x1f";
-
-/// Whether the pattern turns MULTILINE on in its leading flags.
-fn sets_multi_line(pattern: &str) -> bool {
-    let flags = pattern
-        .strip_prefix("(?")
-        .and_then(|rest| rest.split_once(')'));
-    flags.is_some_and(|(flags, _)| {
-        flags.bytes().all(|b| b.is_ascii_lowercase()) && flags.contains('m')
-    })
-}
-
-/// Rewrites Python's syntax in Rust's.
-fn translate(pattern: &str, multi_line: bool) -> String {
-    let chars: Vec<char> = pattern.chars().collect();
-    let mut out = String::with_capacity(pattern.len() + 16);
-    let mut i = 0;
-    let mut in_class = false;
-    while i < chars.len() {
-        let next = chars.get(i + 1).copied();
-        match chars[i] {
-            '\\' => {
-                escape_sequence(next, in_class, &mut out);
-                i += 1;
-            }
-            '[' if !in_class => {
-                in_class = true;
-                out.push('[');
-                if next == Some('^') {
-                    out.push('^');
-                    i += 1;
-                }
-                // A bracket right at the start is a literal.
-                if chars.get(i + 1) == Some(&']') {
-                    out.push_str(r"\]");
-                    i += 1;
-                }
-            }
-            ']' if in_class => {
-                in_class = false;
-                out.push(']');
-            }
-            // Operators of classes in Rust, literals in Python.
-            c @ ('[' | '&' | '~') if in_class => out.extend(['\\', c]),
-            '-' if in_class && next == Some('-') => out.push_str(r"\-"),
-            // Without MULTILINE it also matches before a final line feed.
-            '$' if !in_class && !multi_line => out.push_str(r"(?=\n?\z)"),
-            '{' if !in_class => match quantifier(&chars[i..]) {
-                Some((text, length)) => {
-                    out.push_str(&text);
-                    i += length - 1;
-                }
-                None => out.push_str(r"\{"),
-            },
-            '}' if !in_class => out.push_str(r"\}"),
-            c => out.push(c),
-        }
-        i += 1;
-    }
-    out
-}
-
-/// `{m}`, `{m,}`, `{,n}` or `{m,n}` in Rust's syntax, and its length in characters.
-fn quantifier(chars: &[char]) -> Option<(String, usize)> {
-    let close = chars.iter().take(16).position(|&c| c == '}')?;
-    let body: String = chars[1..close].iter().collect();
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    let text = match body.split_once(',') {
-        None if !body.is_empty() && digits(&body) => body,
-        Some(("", most)) if !most.is_empty() && digits(most) => format!("0,{most}"),
-        Some((least, most)) if !least.is_empty() && digits(least) && digits(most) => body,
-        _ => return None,
-    };
-    Some((format!("{{{text}}}"), close + 1))
-}
-
-fn escape_sequence(escaped: Option<char>, in_class: bool, out: &mut String) {
-    let class = |negated: &str, members: &str| match (in_class, negated) {
-        (true, "") => members.to_owned(),
-        _ => format!("[{negated}{members}]"),
-    };
-    match escaped {
-        // A lone backslash at the end is an error in both syntaxes.
-        None => out.push('\\'),
-        Some('w') => out.push_str(&class("", WORD)),
-        Some('W') => out.push_str(&class("^", WORD)),
-        Some('s') => out.push_str(&class("", SPACE)),
-        Some('S') => out.push_str(&class("^", SPACE)),
-        Some('Z') => out.push_str(r"\z"),
-        Some('b') if in_class => out.push_str(r"\x08"),
-        // Rust has no escapes for these, Python takes them for themselves.
-        Some(c) if matches!(c, '<' | '>' | '_') || !c.is_ascii() => out.push(c),
-        Some(c) => out.extend(['\\', c]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -385,6 +332,9 @@ mod tests {
         first(r"\s", "\u{1c}", Some("\u{1c}"));
         first(r"[a&&b~]+", "&~", Some("&~"));
         first(r"(a)\1", "baa", Some("aa"));
+        first(r"a\b", "a² a\u{301}", Some("a"));
+        first(r"\Ba", "a ²a", Some("a"));
+        first(r"[$\b]x$", "$x\n", Some("$x"));
     }
 
     #[test]

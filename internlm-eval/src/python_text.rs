@@ -89,9 +89,7 @@ pub(crate) fn decimal(c: char) -> Option<u32> {
         return c.to_digit(10);
     }
     let code = u32::from(c);
-    let below = ZEROS
-        .partition_point(|&zero| zero <= code)
-        .checked_sub(1)?;
+    let below = ZEROS.partition_point(|&zero| zero <= code).checked_sub(1)?;
     let value = code - ZEROS[below];
     (value < 10).then_some(value)
 }
@@ -208,25 +206,6 @@ pub(crate) fn is_punctuation(c: char) -> bool {
             | Category::InitialPunctuation
             | Category::FinalPunctuation
             | Category::OtherPunctuation
-    )
-}
-
-/// Whether Unicode counts a character as a symbol (category S).
-pub(crate) fn is_symbol(c: char) -> bool {
-    matches!(
-        get_general_category(c),
-        Category::MathSymbol
-            | Category::CurrencySymbol
-            | Category::ModifierSymbol
-            | Category::OtherSymbol
-    )
-}
-
-/// Whether Unicode counts a character as a number (category N).
-pub(crate) fn is_number(c: char) -> bool {
-    matches!(
-        get_general_category(c),
-        Category::DecimalNumber | Category::LetterNumber | Category::OtherNumber
     )
 }
 

@@ -35,7 +35,11 @@ impl Setting {
     }
 
     fn relevant(self, text: &str) -> &str {
-        if self == Self::FewShotCot { last_line(text) } else { text }
+        if self == Self::FewShotCot {
+            last_line(text)
+        } else {
+            text
+        }
     }
 }
 
@@ -50,12 +54,17 @@ pub enum Language {
 
 /// The last line that is not blank, or the text.
 fn last_line(text: &str) -> &str {
-    text.rsplit('\n').find(|line| !strip(line).is_empty()).unwrap_or(text)
+    text.rsplit('\n')
+        .find(|line| !strip(line).is_empty())
+        .unwrap_or(text)
 }
 
 /// The first of the letters A to F, or the empty text.
 pub fn first_capital(text: &str) -> String {
-    text.chars().find(|c| ('A'..='F').contains(c)).map(String::from).unwrap_or_default()
+    text.chars()
+        .find(|c| ('A'..='F').contains(c))
+        .map(String::from)
+        .unwrap_or_default()
 }
 
 /// What stands between `【` and `】`; the empty text without both.
@@ -80,7 +89,10 @@ pub fn in_brackets(text: &str) -> Result<String> {
 /// Every letter A to Z in capitals.
 pub fn capitals(text: &str, setting: Setting) -> Vec<String> {
     let text = setting.relevant(text);
-    text.chars().filter(char::is_ascii_uppercase).map(String::from).collect()
+    text.chars()
+        .filter(char::is_ascii_uppercase)
+        .map(String::from)
+        .collect()
 }
 
 /// A letter A to G on the line of `answer is ` (or `答案是`), else [`first_capital`].
@@ -109,15 +121,23 @@ pub fn math_answer(text: &str, setting: Setting) -> Option<String> {
         let answer = boxed::unwrapped(boxed::last_boxed(stripped)?)?;
         return Some(after_equals(answer).to_owned());
     }
-    let in_dollars = between_dollars(stripped).map(after_equals).filter(|answer| !answer.is_empty());
-    in_dollars.map(str::to_owned).or_else(|| without_dollars(stripped))
+    let in_dollars = between_dollars(stripped)
+        .map(after_equals)
+        .filter(|answer| !answer.is_empty());
+    in_dollars
+        .map(str::to_owned)
+        .or_else(|| without_dollars(stripped))
 }
 
 fn without_phrase(text: &str) -> &str {
-    ["The answer is therefore", "答案是"].iter().fold(text, |text, phrase| {
-        let after = text.strip_prefix(phrase);
-        after.or_else(|| text.rsplit_once(phrase).map(|(_, after)| after)).map_or(text, strip)
-    })
+    ["The answer is therefore", "答案是"]
+        .iter()
+        .fold(text, |text, phrase| {
+            let after = text.strip_prefix(phrase);
+            after
+                .or_else(|| text.rsplit_once(phrase).map(|(_, after)| after))
+                .map_or(text, strip)
+        })
 }
 
 /// What follows the last equals sign, if there is one.
@@ -148,7 +168,12 @@ fn without_dollars(text: &str) -> Option<String> {
 /// The last match of `\$?\d+(\.\d+)?(?![\w\d])`, in linear time.
 fn last_free_number(text: &str) -> Option<String> {
     let chars: Vec<char> = text.chars().collect();
-    let digits_from = |i: usize| chars[i.min(chars.len())..].iter().take_while(|&&c| decimal(c).is_some()).count();
+    let digits_from = |i: usize| {
+        chars[i.min(chars.len())..]
+            .iter()
+            .take_while(|&&c| decimal(c).is_some())
+            .count()
+    };
     let free = |i: usize| chars.get(i).is_none_or(|&c| !is_word(c));
     let mut last = None;
     let mut i = 0;
@@ -159,9 +184,17 @@ fn last_free_number(text: &str) -> Option<String> {
             i += 1;
             continue;
         }
-        let fraction = if chars.get(stop) == Some(&'.') { digits_from(stop + 1) } else { 0 };
+        let fraction = if chars.get(stop) == Some(&'.') {
+            digits_from(stop + 1)
+        } else {
+            0
+        };
         let long = stop + 1 + fraction;
-        let end = if fraction > 0 && free(long) { Some(long) } else { free(stop).then_some(stop) };
+        let end = if fraction > 0 && free(long) {
+            Some(long)
+        } else {
+            free(stop).then_some(stop)
+        };
         if let Some(end) = end {
             last = Some(chars[i..end].iter().collect());
         }
@@ -187,7 +220,10 @@ mod tests {
         let zero = |text: &str| math_answer(text, Setting::ZeroShot);
         assert_eq!(zero("\\boxed{x = 3}").as_deref(), Some("3"));
         assert_eq!(zero("$a$ and $b=2$\nend").as_deref(), Some("2"));
-        assert_eq!(zero("it is 3.5kg or $4.50 or 12x").as_deref(), Some("$4.50"));
+        assert_eq!(
+            zero("it is 3.5kg or $4.50 or 12x").as_deref(),
+            Some("$4.50")
+        );
         assert_eq!(zero("3.5kg").as_deref(), Some("3"));
         assert_eq!(zero("$$ 7").as_deref(), Some("7"));
         let cot = math_answer("why\nThe answer is therefore 7\n \n", Setting::FewShotCot);

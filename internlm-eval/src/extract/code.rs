@@ -46,7 +46,9 @@ pub fn humaneval_internal_v2(text: &str) -> String {
     };
     let body = mended.split("\n\n\n").next().unwrap_or_default();
     let body = body.split("\n```").next().unwrap_or_default();
-    let lines = body.split('\n').take_while(|line| line.is_empty() || line.starts_with(' '));
+    let lines = body
+        .split('\n')
+        .take_while(|line| line.is_empty() || line.starts_with(' '));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -54,19 +56,26 @@ pub fn humaneval_internal_v2(text: &str) -> String {
 /// evaluates the text; here only a string literal is read as what it means.
 pub fn humaneval_internal_v1(text: &str) -> String {
     let literal = python_literal::string(text);
-    let mut text = literal.as_deref().unwrap_or(text).trim_start_matches('\n').to_owned();
+    let mut text = literal
+        .as_deref()
+        .unwrap_or(text)
+        .trim_start_matches('\n')
+        .to_owned();
     if text.contains("```") {
         text = first_block(&text);
     }
-    if strip(&text).starts_with("from") || strip(&text).starts_with("import") {
-        if let Some(def) = text.find("def") {
-            text = text[after_line_feed(&text, def)..].to_owned();
-        }
+    if (strip(&text).starts_with("from") || strip(&text).starts_with("import"))
+        && let Some(def) = text.find("def")
+    {
+        text = text[after_line_feed(&text, def)..].to_owned();
     }
     let lines: Vec<&str> = text.split('\n').filter(|line| !line.is_empty()).collect();
     text = lines.join("\n").trim_start_matches('\n').to_owned();
     if strip(&text).starts_with("def") {
-        text = text.split_once('\n').map(|(_, body)| body.to_owned()).unwrap_or_default();
+        text = text
+            .split_once('\n')
+            .map(|(_, body)| body.to_owned())
+            .unwrap_or_default();
     }
     text = if text.starts_with(' ') {
         format!("    {}", lstrip(&text))
@@ -112,10 +121,15 @@ fn until_outdented(text: &str) -> String {
 }
 
 /// Marks around MBPP's programs, the surest first.
-static MBPP: LazyLock<Result<Vec<Pattern>>> = LazyLock::new(|| {
+static MBPP: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
     let marked = |quoted: &str| {
-        [("\\[BEGIN\\]", "\\[DONE\\]"), ("BEGIN", "\\[DONE\\]"), ("\\[BEGIN\\]", "DONE"), ("BEGIN", "DONE")]
-            .map(|(begin, done)| format!("{begin}\\s*{quoted}\\s*{done}"))
+        let marks = [
+            r"\[BEGIN\] \[DONE\]",
+            r"BEGIN \[DONE\]",
+            r"\[BEGIN\] DONE",
+            "BEGIN DONE",
+        ];
+        marks.map(|marks| marks.replace(' ', &format!(r"\s*{quoted}\s*")))
     };
     let loose = [
         r"```python\s*(.*)\s*```",
@@ -127,14 +141,15 @@ static MBPP: LazyLock<Result<Vec<Pattern>>> = LazyLock::new(|| {
         r"\[BEGIN\](.*)",
         r"'(.*)'\s*\[DONE\]",
     ];
-    let marked = ["'(.*)'", "'(.*)", "(.*)"].iter().flat_map(|quoted| marked(quoted));
-    marked
-        .chain(loose.map(str::to_owned))
-        .map(|pattern| Pattern::with_flags(&pattern, Flags::DOT_ALL))
+    let marked = ["'(.*)'", "'(.*)", "(.*)"].into_iter().flat_map(marked);
+    let patterns = marked.chain(loose.map(str::to_owned));
+    patterns
+        .map(|pattern| Pattern::constant(&pattern, Flags::DOT_ALL))
         .collect()
 });
 
-static MBPP_END: LazyLock<Result<Pattern>> = LazyLock::new(|| Pattern::new(r"'?\s*\[?DONE\]?"));
+static MBPP_END: LazyLock<Pattern> =
+    LazyLock::new(|| Pattern::constant(r"'?\s*\[?DONE\]?", Flags::NONE));
 
 /// `MBPPEvaluator._process_answer`: what stands between MBPP's marks or in a fenced block, without quotes.
 ///
@@ -142,21 +157,26 @@ static MBPP_END: LazyLock<Result<Pattern>> = LazyLock::new(|| Pattern::new(r"'?\
 /// None in practice; the patterns are constants of linear time.
 pub fn mbpp(text: &str) -> Result<String> {
     let mut program = text;
-    for pattern in MBPP.as_ref().map_err(Clone::clone)? {
+    for pattern in MBPP.iter() {
         if let Some(found) = pattern.search(text)? {
             program = found.group(text, 1).unwrap_or_default();
             break;
         }
     }
     let program = program.split("```").next().unwrap_or_default();
-    let end = MBPP_END.as_ref().map_err(Clone::clone)?;
-    let program = end.split(program)?.first().copied().unwrap_or_default();
+    let program = MBPP_END
+        .split(program)?
+        .first()
+        .copied()
+        .unwrap_or_default();
     Ok(strip(&program.replace("\\_", "_")).to_owned())
 }
 
-static HERE: LazyLock<Result<Pattern>> = LazyLock::new(|| Pattern::new(r"Here(.*?)\n"));
-static DONE: LazyLock<Result<Pattern>> = LazyLock::new(|| Pattern::new(r"('\s*|)(\[DONE\]|DONE)"));
-static BEGIN: LazyLock<Result<Pattern>> = LazyLock::new(|| Pattern::new(r"(\[BEGIN\]|BEGIN)('\s*|)"));
+static HERE: LazyLock<Pattern> = LazyLock::new(|| Pattern::constant(r"Here(.*?)\n", Flags::NONE));
+static DONE: LazyLock<Pattern> =
+    LazyLock::new(|| Pattern::constant(r"('\s*|)(\[DONE\]|DONE)", Flags::NONE));
+static BEGIN: LazyLock<Pattern> =
+    LazyLock::new(|| Pattern::constant(r"(\[BEGIN\]|BEGIN)('\s*|)", Flags::NONE));
 
 /// `MBPPEvaluator2._process_answer`: the first fenced block or the text without a line `Here ...`, up to a test, between
 /// MBPP's marks.
@@ -167,7 +187,7 @@ pub fn mbpp2(text: &str) -> Result<String> {
     let mut program = if text.contains("```") {
         first_block(text)
     } else {
-        match HERE.as_ref().map_err(Clone::clone)?.search(text)? {
+        match HERE.search(text)? {
             Some(found) => {
                 let (start, end) = found.span();
                 format!("{}{}", &text[..start], &text[end..])
@@ -181,10 +201,10 @@ pub fn mbpp2(text: &str) -> Result<String> {
         }
     }
     let mut program = strip(&program);
-    if let Some(found) = DONE.as_ref().map_err(Clone::clone)?.search(program)? {
+    if let Some(found) = DONE.search(program)? {
         program = &program[..found.span().0];
     }
-    if let Some(found) = BEGIN.as_ref().map_err(Clone::clone)?.search(program)? {
+    if let Some(found) = BEGIN.search(program)? {
         program = &program[found.span().1..];
     }
     let program = strip(program);
@@ -213,7 +233,10 @@ mod tests {
     fn programs_of_mbpp() {
         assert_eq!(mbpp("[BEGIN]\nx\\_y = 1\n[DONE]\nmore").unwrap(), "x_y = 1");
         assert_eq!(mbpp("x = 'DONE'").unwrap(), "x =");
-        assert_eq!(mbpp2("Here it is:\nx = 1\n# Test\nassert x").unwrap(), "x = 1");
+        assert_eq!(
+            mbpp2("Here it is:\nx = 1\n# Test\nassert x").unwrap(),
+            "x = 1"
+        );
         let long = format!("[BEGIN]{}", "'[DONE".repeat(20_000));
         assert!(mbpp(&long).is_ok() && mbpp2(&long).is_ok());
     }

@@ -105,7 +105,10 @@ impl ExactMatch {
     pub fn gsm8k() -> Result<Self> {
         let patterns = [",", r"\$", "(?s).*#### ", r"\.$"];
         Ok(Self {
-            regexes_to_ignore: patterns.iter().map(|pattern| Pattern::new(pattern)).collect::<Result<_>>()?,
+            regexes_to_ignore: patterns
+                .iter()
+                .map(|pattern| Pattern::new(pattern))
+                .collect::<Result<_>>()?,
             ignore_case: true,
             ..Self::default()
         })
@@ -153,7 +156,10 @@ pub fn open_compass_exact_match(prediction: &str, references: &[&str]) -> bool {
 pub fn open_compass_trivia_qa(prediction: &str, references: &[&str]) -> bool {
     let prediction = super::open_compass::trivia_qa(prediction);
     let clean = |reference: &&str| super::open_compass::general(reference).to_lowercase();
-    references.iter().map(|reference| clean(reference)).any(|reference| prediction.contains(&reference))
+    references
+        .iter()
+        .map(clean)
+        .any(|reference| prediction.contains(&reference))
 }
 
 #[cfg(test)]
@@ -171,7 +177,10 @@ mod tests {
     #[test]
     fn names() {
         assert_eq!(Comparison::parse("math_v2").unwrap(), Comparison::MathV2);
-        assert!(matches!(Comparison::parse("mathv2"), Err(Error::UnknownName { .. })));
+        assert!(matches!(
+            Comparison::parse("mathv2"),
+            Err(Error::UnknownName { .. })
+        ));
         assert!(Comparison::BbhFreeform.equal(Some("the answer is YES."), Some("yes")));
     }
 
@@ -179,7 +188,12 @@ mod tests {
     fn exact_match_with_options() {
         let gsm8k = ExactMatch::gsm8k().unwrap();
         assert!(gsm8k.matches("$1,234.", "She.\n#### 1234").unwrap());
-        let loose = ExactMatch { ignore_case: true, ignore_punctuation: true, ignore_numbers: true, ..ExactMatch::default() };
+        let loose = ExactMatch {
+            ignore_case: true,
+            ignore_punctuation: true,
+            ignore_numbers: true,
+            ..ExactMatch::default()
+        };
         assert!(loose.matches("A-b 1", "ab ").unwrap());
         assert!(!ExactMatch::default().matches("A", "a").unwrap());
     }

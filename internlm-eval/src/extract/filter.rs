@@ -85,7 +85,10 @@ impl RegexFilter {
     /// # Errors
     /// [`Error::Pattern`](crate::Error::Pattern) for a broken pattern.
     pub fn new(settings: RegexSettings) -> Result<Self> {
-        let ignored = settings.regexes_to_ignore.iter().map(|pattern| Pattern::new(pattern));
+        let ignored = settings
+            .regexes_to_ignore
+            .iter()
+            .map(|pattern| Pattern::new(pattern));
         Ok(Self {
             pattern: Pattern::new(&settings.regex_pattern)?,
             ignored: ignored.collect::<Result<_>>()?,
@@ -173,7 +176,9 @@ impl RegexFilter {
 
 /// A, B, C, ... as upstream counts on beyond Z.
 fn letter(index: usize) -> String {
-    let code = u32::try_from(index).ok().and_then(|index| char::from_u32(u32::from('A') + index));
+    let code = u32::try_from(index)
+        .ok()
+        .and_then(|index| char::from_u32(u32::from('A') + index));
     code.map(String::from).unwrap_or_default()
 }
 
@@ -184,11 +189,14 @@ impl Filter {
     /// # Errors
     /// [`Error::PatternLimit`](crate::Error::PatternLimit) for a pattern that takes too long.
     pub fn apply(&self, responses: Vec<String>, choices: &[String]) -> Result<Vec<String>> {
-        let each = |function: &dyn Fn(&str) -> String| responses.iter().map(|text| function(text)).collect();
+        let each = |function: &dyn Fn(&str) -> String| {
+            responses.iter().map(|text| function(text)).collect()
+        };
         Ok(match self {
-            Self::Regex(regex) => {
-                responses.iter().map(|text| regex.apply(text)).collect::<Result<_>>()?
-            }
+            Self::Regex(regex) => responses
+                .iter()
+                .map(|text| regex.apply(text))
+                .collect::<Result<_>>()?,
             Self::MultiChoiceRegex(regex) => responses
                 .iter()
                 .map(|text| regex.apply_to_choice(text, choices))
@@ -199,7 +207,9 @@ impl Filter {
             Self::Lowercase => each(&|text| text.to_lowercase()),
             Self::Uppercase => each(&|text| text.to_uppercase()),
             Self::RemoveWhitespace => each(&|text| strip(text).to_owned()),
-            Self::Map { table, default } => each(&|text| table.get(text).unwrap_or(default).clone()),
+            Self::Map { table, default } => {
+                each(&|text| table.get(text).unwrap_or(default).clone())
+            }
         })
     }
 
@@ -241,8 +251,14 @@ impl Filter {
 ///
 /// # Errors
 /// As [`Filter::apply`].
-pub fn apply_all(filters: &[Filter], responses: Vec<String>, choices: &[String]) -> Result<Vec<String>> {
-    filters.iter().try_fold(responses, |responses, filter| filter.apply(responses, choices))
+pub fn apply_all(
+    filters: &[Filter],
+    responses: Vec<String>,
+    choices: &[String],
+) -> Result<Vec<String>> {
+    filters.iter().try_fold(responses, |responses, filter| {
+        filter.apply(responses, choices)
+    })
 }
 
 fn majority(responses: &[String]) -> Option<String> {
@@ -263,14 +279,25 @@ mod tests {
     #[track_caller]
     fn check(filter: &Filter, response: &str, want: &str) {
         let choices = ["Guilty".to_owned(), "Guilty of Romance".to_owned()];
-        assert_eq!(filter.apply(vec![response.to_owned()], &choices).unwrap(), [want]);
+        assert_eq!(
+            filter.apply(vec![response.to_owned()], &choices).unwrap(),
+            [want]
+        );
     }
 
     #[test]
     fn gsm8k() {
-        check(&Filter::gsm8k_strict().unwrap(), "so\n#### 1,234. #### 5", "1,234.");
+        check(
+            &Filter::gsm8k_strict().unwrap(),
+            "so\n#### 1,234. #### 5",
+            "1,234.",
+        );
         check(&Filter::gsm8k_strict().unwrap(), "none", INVALID);
-        check(&Filter::gsm8k_flexible().unwrap(), "5 apples cost $10.50", "$10.50");
+        check(
+            &Filter::gsm8k_flexible().unwrap(),
+            "5 apples cost $10.50",
+            "$10.50",
+        );
         check(&Filter::gsm8k_flexible().unwrap(), "7", "7");
         check(&Filter::bbh().unwrap(), "So the answer is (B).", "(B)");
         check(&Filter::bbh().unwrap(), "B", INVALID);
@@ -294,9 +321,20 @@ mod tests {
     #[test]
     fn steps_follow_each_other() {
         let responses: Vec<String> = ["A ", "b", "a"].map(str::to_owned).into();
-        let steps = [Filter::Lowercase, Filter::RemoveWhitespace, Filter::MajorityVote];
+        let steps = [
+            Filter::Lowercase,
+            Filter::RemoveWhitespace,
+            Filter::MajorityVote,
+        ];
         assert_eq!(apply_all(&steps, responses.clone(), &[]).unwrap(), ["a"]);
-        assert_eq!(apply_all(&[Filter::TakeFirst], responses, &[]).unwrap(), ["A "]);
-        assert!(apply_all(&[Filter::MajorityVote], Vec::new(), &[]).unwrap().is_empty());
+        assert_eq!(
+            apply_all(&[Filter::TakeFirst], responses, &[]).unwrap(),
+            ["A "]
+        );
+        assert!(
+            apply_all(&[Filter::MajorityVote], Vec::new(), &[])
+                .unwrap()
+                .is_empty()
+        );
     }
 }

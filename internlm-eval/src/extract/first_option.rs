@@ -78,7 +78,8 @@ impl FirstOption {
         let class = format!("[{options}]");
         let extra = if cushion { &CUSHION[..] } else { &[] };
         let phrases = PHRASES.iter().chain(extra);
-        let phrases = phrases.map(|phrase| Pattern::with_flags(&phrase.replace('@', &class), Flags::DOT_ALL));
+        let phrases =
+            phrases.map(|phrase| Pattern::with_flags(&phrase.replace('@', &class), Flags::DOT_ALL));
         Ok(Self {
             options: options.to_owned(),
             phrases: phrases.collect::<Result<_>>()?,
@@ -97,8 +98,14 @@ impl FirstOption {
                 continue;
             };
             let captured = found.group(text, 1).filter(|group| !group.is_empty());
-            let captured = captured.or_else(|| found.group(text, 0)).unwrap_or_default();
-            if let Some(option) = self.options.chars().find(|&option| captured.contains(option)) {
+            let captured = captured
+                .or_else(|| found.group(text, 0))
+                .unwrap_or_default();
+            if let Some(option) = self
+                .options
+                .chars()
+                .find(|&option| captured.contains(option))
+            {
                 return Ok(option.to_string());
             }
         }
@@ -113,7 +120,8 @@ mod tests {
     #[test]
     fn quirks_of_upstream() {
         let abcd = FirstOption::new("ABCD", true).unwrap();
-        let check = |text: &str, want: &str| assert_eq!(abcd.extract(text).unwrap(), want, "{text}");
+        let check =
+            |text: &str, want: &str| assert_eq!(abcd.extract(text).unwrap(), want, "{text}");
         check("故选A", "A");
         check("故选A只有B对", "A");
         check("1. D or B", "B");

@@ -1,6 +1,8 @@
 //! Post-processors of OpenCompass for choices, numbers and short answers (`text_postprocessors.py`, `gsm8k.py`,
 //! `bbh.py`, `strategyqa.py`, `triviaqa.py`).
 
+use std::sync::LazyLock;
+
 use crate::error::{Error, Result};
 use crate::pattern::{Flags, Pattern};
 use crate::python_text::{self, capitalize, decimal, is_space, is_word, split_whitespace, strip};
@@ -8,14 +10,19 @@ use crate::python_text::{self, capitalize, decimal, is_space, is_word, split_whi
 /// `general`: up to the first line feed, full stop or comma, without punctuation and English articles, single blanks.
 pub fn general(text: &str) -> String {
     let head = text.split(['\n', '.', ',']).next().unwrap_or_default();
-    let bare: String = head.chars().filter(|&c| is_word(c) || is_space(c)).collect();
+    let bare: String = head
+        .chars()
+        .filter(|&c| is_word(c) || is_space(c))
+        .collect();
     let mut out = String::with_capacity(bare.len());
     let mut rest = bare.as_str();
     while let Some(first) = rest.chars().next() {
         let in_word = is_word(first);
         let end = rest.find(|c| is_word(c) != in_word).unwrap_or(rest.len());
         let (part, tail) = rest.split_at(end);
-        let article = ["a", "an", "the"].iter().any(|article| part.eq_ignore_ascii_case(article));
+        let article = ["a", "an", "the"]
+            .iter()
+            .any(|article| part.eq_ignore_ascii_case(article));
         if !article {
             out.push_str(part);
         }
@@ -32,41 +39,63 @@ pub fn chinese_words(text: &str) -> String {
 
 /// The first upper-case character of any script, or the empty text.
 pub fn first_capital(text: &str) -> String {
-    text.chars().find(|c| c.is_uppercase()).map(String::from).unwrap_or_default()
+    text.chars()
+        .find(|c| c.is_uppercase())
+        .map(String::from)
+        .unwrap_or_default()
 }
 
 /// The last upper-case character of any script, or the empty text.
 pub fn last_capital(text: &str) -> String {
-    text.chars().rfind(|c| c.is_uppercase()).map(String::from).unwrap_or_default()
+    text.chars()
+        .rfind(|c| c.is_uppercase())
+        .map(String::from)
+        .unwrap_or_default()
 }
 
 /// The first run of the letters A to D, or the empty text.
 pub fn first_capital_run(text: &str) -> String {
     let letters = |c: &char| ('A'..='D').contains(c);
-    text.chars().skip_while(|c| !letters(c)).take_while(letters).collect()
+    text.chars()
+        .skip_while(|c| !letters(c))
+        .take_while(letters)
+        .collect()
 }
 
 /// The last character that is one of the options (which form a class of a regular expression upstream; here they are
 /// plain characters), or the empty text.
 pub fn last_option(text: &str, options: &str) -> String {
-    text.chars().rfind(|&c| options.contains(c)).map(String::from).unwrap_or_default()
+    text.chars()
+        .rfind(|&c| options.contains(c))
+        .map(String::from)
+        .unwrap_or_default()
 }
 
 /// All upper-case characters, sorted, each once.
 pub fn multiple_select(text: &str) -> String {
-    let capitals: std::collections::BTreeSet<char> = text.chars().filter(|c| c.is_uppercase()).collect();
+    let capitals: std::collections::BTreeSet<char> =
+        text.chars().filter(|c| c.is_uppercase()).collect();
     capitals.into_iter().collect()
 }
 
 /// The first number in digits of any script: perhaps a minus sign, digits, perhaps a full stop and digits.
 pub fn first_number(text: &str) -> Option<f64> {
     let chars: Vec<char> = text.chars().collect();
-    let digits_from = |i: usize| chars[i.min(chars.len())..].iter().take_while(|&&c| decimal(c).is_some()).count();
+    let digits_from = |i: usize| {
+        chars[i.min(chars.len())..]
+            .iter()
+            .take_while(|&&c| decimal(c).is_some())
+            .count()
+    };
     let is = |i: usize, c: char| chars.get(i) == Some(&c);
     let number_at = |start: usize| -> Option<usize> {
         let whole = start + usize::from(is(start, '-'));
         let stop = whole + digits_from(whole);
-        let fraction = if is(stop, '.') { digits_from(stop + 1) } else { 0 };
+        let fraction = if is(stop, '.') {
+            digits_from(stop + 1)
+        } else {
+            0
+        };
         if fraction > 0 {
             Some(stop + 1 + fraction)
         } else {
@@ -86,7 +115,12 @@ pub fn gsm8k(text: &str) -> String {
 /// The last match of `\-?\d+\.\d+|\-?\d+`.
 fn last_number(text: &str) -> Option<String> {
     let chars: Vec<char> = text.chars().collect();
-    let digits_from = |i: usize| chars[i.min(chars.len())..].iter().take_while(|&&c| decimal(c).is_some()).count();
+    let digits_from = |i: usize| {
+        chars[i.min(chars.len())..]
+            .iter()
+            .take_while(|&&c| decimal(c).is_some())
+            .count()
+    };
     let mut last = None;
     let mut i = 0;
     while i < chars.len() {
@@ -110,10 +144,13 @@ fn last_number(text: &str) -> Option<String> {
 /// # Errors
 /// [`Error::Extract`] without a `#### ` (upstream: `IndexError`).
 pub fn gsm8k_gold(text: &str) -> Result<String> {
-    text.split("#### ").nth(1).map(|answer| answer.replace(',', "")).ok_or(Error::Extract {
-        extractor: "gsm8k_dataset_postprocess",
-        expected: "`#### `",
-    })
+    text.split("#### ")
+        .nth(1)
+        .map(|answer| answer.replace(',', ""))
+        .ok_or(Error::Extract {
+            extractor: "gsm8k_dataset_postprocess",
+            expected: "`#### `",
+        })
 }
 
 /// `bbh-mcq`: after the first `answer is `, a capital in parentheses, else the first capital of A to Z, else the text.
@@ -125,7 +162,10 @@ pub fn bbh_choice(text: &str) -> String {
         .find(|pair| pair[0] == b'(' && pair[1].is_ascii_uppercase())
         .map(|pair| pair[1]);
     let letter = in_parentheses.or_else(|| bytes.iter().copied().find(u8::is_ascii_uppercase));
-    letter.map_or_else(|| answer.to_owned(), |letter| char::from(letter).to_string())
+    letter.map_or_else(
+        || answer.to_owned(),
+        |letter| char::from(letter).to_string(),
+    )
 }
 
 /// `bbh-freeform`: the first line after the last `answer is`, or what is bold in it; yes, no, true and false alone;
@@ -134,7 +174,13 @@ pub fn bbh_choice(text: &str) -> String {
 /// # Errors
 /// None in practice; the patterns are constants.
 pub fn bbh_freeform(text: &str) -> Result<String> {
-    let parts = Pattern::with_flags(r"answer is\s*:?\s*", Flags::IGNORE_CASE)?.split(text)?;
+    static PHRASE: LazyLock<Pattern> =
+        LazyLock::new(|| Pattern::constant(r"answer is\s*:?\s*", Flags::IGNORE_CASE));
+    static WORD: LazyLock<Pattern> =
+        LazyLock::new(|| Pattern::constant("^(yes|no|true|false)", Flags::IGNORE_CASE));
+    static DIGITS: LazyLock<Pattern> =
+        LazyLock::new(|| Pattern::constant(r"\d\s*,\s*\d", Flags::NONE));
+    let parts = PHRASE.split(text)?;
     let answer = match parts.as_slice() {
         [.., last] if parts.len() > 1 => strip(last),
         _ => text,
@@ -142,11 +188,12 @@ pub fn bbh_freeform(text: &str) -> Result<String> {
     let line = strip(answer.split('\n').next().unwrap_or_default());
     let line = line.strip_suffix('.').map_or(line, strip);
     let line = bold(line).map_or(line, strip);
-    let word = Pattern::with_flags(r"^(yes|no|true|false)\b", Flags::IGNORE_CASE)?;
-    if let Some(word) = word.search(line)?.and_then(|found| found.group(line, 1)) {
+    if let Some(word) = WORD.search(line)?.and_then(|found| found.group(line, 1))
+        && !line[word.len()..].starts_with(is_word)
+    {
         return Ok(capitalize(word));
     }
-    let spaced = if Pattern::new(r"\d\s*,\s*\d")?.is_match(line)? {
+    let spaced = if DIGITS.is_match(line)? {
         line.to_owned()
     } else {
         line.replace(',', " ")
@@ -163,7 +210,11 @@ fn bold(line: &str) -> Option<&str> {
 /// `strategyqa`: in the first paragraph, after the last `answer is `, the first `yes` or `no`, or the empty text.
 pub fn strategy_qa(text: &str) -> String {
     let paragraph = text.split("\n\n").next().unwrap_or_default();
-    let answer = paragraph.rsplit("answer is ").next().unwrap_or_default().to_lowercase();
+    let answer = paragraph
+        .rsplit("answer is ")
+        .next()
+        .unwrap_or_default()
+        .to_lowercase();
     let word = match (answer.find("yes"), answer.find("no")) {
         (Some(yes), Some(no)) if no < yes => "no",
         (Some(_), _) => "yes",
@@ -181,9 +232,16 @@ pub fn strategy_qa_gold(text: &str) -> String {
 /// What `TriviaQAEvaluator` makes of a prediction: the first line in small letters, after the last `answer is`, `a:`
 /// and `answer:`, then [`general`].
 pub fn trivia_qa(text: &str) -> String {
-    let line = strip(text).split('\n').next().unwrap_or_default().to_lowercase();
-    let after_last = |line: String, mark: &str| line.rsplit(mark).next().unwrap_or_default().to_owned();
-    let answer = ["answer is", "a:", "answer:"].iter().fold(line, |line, mark| after_last(line, mark));
+    let line = strip(text)
+        .split('\n')
+        .next()
+        .unwrap_or_default()
+        .to_lowercase();
+    let after_last =
+        |line: String, mark: &str| line.rsplit(mark).next().unwrap_or_default().to_owned();
+    let answer = ["answer is", "a:", "answer:"]
+        .iter()
+        .fold(line, |line, mark| after_last(line, mark));
     general(strip(&answer))
 }
 

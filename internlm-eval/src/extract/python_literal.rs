@@ -14,17 +14,35 @@ pub(super) fn string(text: &str) -> Option<String> {
         return None;
     }
     let mut reader = Reader {
-        rest: text.trim_start_matches([' ', '\t']),
+        rest: first_line_of_code(text.trim_start_matches([' ', '\t']))?,
         depth: 0,
     };
     let value = reader.sum()?;
-    let tail = reader.rest.trim_start_matches([' ', '\t', '\x0c', '\n', '\r']);
+    let tail = reader
+        .rest
+        .trim_start_matches([' ', '\t', '\x0c', '\n', '\r']);
     // A comment may end the text, and so may further lines of comments.
     let rest = tail.lines().all(|line| {
         let line = line.trim_start();
         line.is_empty() || line.starts_with('#')
     });
     rest.then_some(value)
+}
+
+/// Skips blank lines and comments; code after them must not be indented.
+fn first_line_of_code(text: &str) -> Option<&str> {
+    let mut rest = text;
+    loop {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        let bare = line.trim_start_matches([' ', '\t', '\x0c']);
+        if !bare.trim_end_matches('\r').is_empty() && !bare.starts_with('#') {
+            return (bare.len() == line.len()).then_some(rest);
+        }
+        if after.is_empty() {
+            return None;
+        }
+        rest = after;
+    }
 }
 
 struct Reader<'a> {
@@ -35,9 +53,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn skip_blanks(&mut self) {
         let within = self.depth > 0;
-        self.rest = self
-            .rest
-            .trim_start_matches(|c| matches!(c, ' ' | '\t' | '\x0c') || within && matches!(c, '\n' | '\r'));
+        self.rest = self.rest.trim_start_matches(|c| {
+            matches!(c, ' ' | '\t' | '\x0c') || within && matches!(c, '\n' | '\r')
+        });
     }
 
     fn sum(&mut self) -> Option<String> {
@@ -94,7 +112,11 @@ impl Reader<'_> {
         let body = &self.rest[quote_at..];
         let quote = body.chars().next()?;
         let triple: String = [quote; 3].iter().collect();
-        let (end, long) = if body.starts_with(&triple) { (triple, true) } else { (quote.to_string(), false) };
+        let (end, long) = if body.starts_with(&triple) {
+            (triple, true)
+        } else {
+            (quote.to_string(), false)
+        };
         let body = &body[end.len()..];
         let close = closing(body, &end, long)?;
         let inside = &body[..close];
@@ -102,8 +124,16 @@ impl Reader<'_> {
         if formatted && inside.contains(['{', '}']) {
             return None;
         }
-        let inside = if long { inside.replace("\r\n", "\n").replace('\r', "\n") } else { inside.to_owned() };
-        if raw { Some(inside) } else { unescaped(&inside) }
+        let inside = if long {
+            inside.replace("\r\n", "\n").replace('\r', "\n")
+        } else {
+            inside.to_owned()
+        };
+        if raw {
+            Some(inside)
+        } else {
+            unescaped(&inside)
+        }
     }
 }
 
@@ -184,14 +214,30 @@ mod tests {
         check(r#"r'\n' + ("x"\n)"#, None);
         check("('a'\n 'b') + '''c\r\nd'''\n", Some("abc\nd"));
         check("f'x'", Some("x"));
+        check("  # why\n\n'a'#b", Some("a"));
         check("'it\\'s'", Some("it's"));
     }
 
     #[test]
     fn everything_else_is_left_alone() {
         for text in [
-            "", "x", "'a", "'a\nb'", "b'a'", "f'{x}'", "'a'*3", "'a'.upper()", "'\\N{DASH}'", "'a' 1",
-            "'\\ud800'", "'a'\n'b'", "'\\xg1'", "__import__('os')", "'a';",
+            "",
+            "x",
+            "'a",
+            "'a\nb'",
+            "b'a'",
+            "f'{x}'",
+            "'a'*3",
+            "'a'.upper()",
+            "'\\N{DASH}'",
+            "'a' 1",
+            "'\\ud800'",
+            "'a'\n'b'",
+            "'\\xg1'",
+            "__import__('os')",
+            "'a';",
+            "\n 'a'",
+            "# a",
         ] {
             check(text, None);
         }

@@ -2,10 +2,15 @@
 
 use serde_json::{Map, Value};
 
-use super::{json, language, sentences};
+use super::arguments::{Arguments, Bound};
+use super::checks::{
+    PLACEHOLDER, all_match, bullets, first_word, has_title, highlights, none_match, paragraphs,
+    two_responses, unfenced, words,
+};
+use super::{json, language, sentences, word_tokens};
 use crate::error::{Error, Result};
 use crate::pattern::{Flags, Pattern};
-use crate::python_text::{is_lower_text, is_upper_text, is_word, split_whitespace, strip};
+use crate::python_text::{is_lower_text, is_upper_text, strip};
 
 /// An instruction with its arguments.
 #[derive(Clone, Debug)]
@@ -47,69 +52,6 @@ enum Rule {
     Quotation,
 }
 
-/// A number and whether it is a lower bound or, exclusive, an upper one.
-#[derive(Clone, Copy, Debug)]
-struct Bound {
-    number: usize,
-    at_least: bool,
-}
-
-impl Bound {
-    fn holds(self, n: usize) -> bool {
-        if self.at_least { n >= self.number } else { n < self.number }
-    }
-}
-
-/// Reads arguments; what is null, zero or empty counts as missing, as in the reference.
-struct Arguments<'a> {
-    id: &'a str,
-    values: &'a Map<String, Value>,
-}
-
-impl Arguments<'_> {
-    fn error(&self, name: &str, reason: &str) -> Error {
-        Error::Instruction {
-            id: self.id.to_owned(),
-            reason: format!("`{name}` {reason}"),
-        }
-    }
-
-    fn text(&self, name: &str) -> Result<&str> {
-        let text = self.values.get(name).and_then(Value::as_str);
-        text.filter(|text| !text.is_empty()).ok_or_else(|| self.error(name, "is not a text"))
-    }
-
-    fn number(&self, name: &str) -> Result<usize> {
-        let value = self.values.get(name);
-        let number = value.and_then(|value| {
-            // Tables without missing values hold integers as floats.
-            let float = value.as_f64().filter(|float| float.fract() == 0.0 && *float <= 1e9)?;
-            #[allow(clippy::cast_possible_truncation, reason = "an integer below 1e9")]
-            usize::try_from(float as i64).ok()
-        });
-        number.filter(|&number| number > 0).ok_or_else(|| self.error(name, "is not a positive number"))
-    }
-
-    fn texts(&self, name: &str) -> Result<Vec<&str>> {
-        let list = self.values.get(name).and_then(Value::as_array);
-        let texts: Option<Vec<&str>> = list.and_then(|list| list.iter().map(Value::as_str).collect());
-        texts
-            .filter(|texts| !texts.is_empty())
-            .ok_or_else(|| self.error(name, "is not a list of texts"))
-    }
-
-    fn bound(&self, number: &str, relation: &str) -> Result<Bound> {
-        Ok(Bound {
-            number: self.number(number)?,
-            at_least: match self.text(relation)? {
-                "at least" => true,
-                "less than" => false,
-                _ => return Err(self.error(relation, "is neither `at least` nor `less than`")),
-            },
-        })
-    }
-}
-
 impl Instruction {
     /// Reads an instruction by its id, such as `keywords:existence`, with its arguments.
     ///
@@ -117,8 +59,14 @@ impl Instruction {
     /// [`Error::Instruction`] for an unknown id or a missing or unfit argument; [`Error::Pattern`] for a keyword that is
     /// a broken pattern.
     pub fn parse(id: &str, arguments: &Map<String, Value>) -> Result<Self> {
-        let rule = Rule::parse(&Arguments { id, values: arguments })?;
-        Ok(Self { id: id.to_owned(), rule })
+        let rule = Rule::parse(&Arguments {
+            id,
+            values: arguments,
+        })?;
+        Ok(Self {
+            id: id.to_owned(),
+            rule,
+        })
     }
 
     /// The id.
@@ -172,13 +120,19 @@ impl Rule {
                 Self::Words(arguments.bound("num_words", "relation")?)
             }
             "length_constraints:nth_paragraph_first_word" => {
-                let (paragraphs, nth) =
-                    (arguments.number("num_paragraphs")?, arguments.number("nth_paragraph")?);
+                let (paragraphs, nth) = (
+                    arguments.number("num_paragraphs")?,
+                    arguments.number("nth_paragraph")?,
+                );
                 if nth > paragraphs {
                     return Err(arguments.error("nth_paragraph", "is more than there should be"));
                 }
                 let word = arguments.text("first_word")?.to_lowercase();
-                Self::FirstWord { paragraphs, nth, word }
+                Self::FirstWord {
+                    paragraphs,
+                    nth,
+                    word,
+                }
             }
             "detectable_content:number_placeholders" => {
                 Self::Placeholders(arguments.number("num_placeholders")?)
@@ -232,7 +186,9 @@ impl Rule {
     fn follows(&self, response: &str) -> Result<bool> {
         Ok(match self {
             Self::Keywords(patterns) => all_match(patterns, response)?,
-            Self::KeywordFrequency(pattern, bound) => bound.holds(pattern.find_all(response)?.len()),
+            Self::KeywordFrequency(pattern, bound) => {
+                bound.holds(pattern.find_all(response)?.len())
+            }
             Self::ForbiddenWords(patterns) => none_match(patterns, response)?,
             Self::LetterFrequency(letter, bound) => {
                 let lower = response.to_lowercase();
@@ -242,14 +198,20 @@ impl Rule {
             Self::Sentences(bound) => bound.holds(sentences::count(response)),
             Self::Paragraphs(n) => paragraphs(response)? == Some(*n),
             Self::Words(bound) => bound.holds(words(response)),
-            Self::FirstWord { paragraphs, nth, word } => {
-                first_word(response, *paragraphs, *nth).as_deref() == Some(word)
-            }
-            Self::Placeholders(n) => Pattern::new(r"\[.*?\]")?.find_all(response)?.len() >= *n,
+            Self::FirstWord {
+                paragraphs,
+                nth,
+                word,
+            } => first_word(response, *paragraphs, *nth).as_deref() == Some(word),
+            Self::Placeholders(n) => PLACEHOLDER.find_all(response)?.len() >= *n,
             Self::Postscript(pattern) => pattern.is_match(&response.to_lowercase())?,
             Self::Bullets(n) => bullets(response)? == *n,
             Self::ConstrainedResponse => {
-                let options = ["My answer is yes.", "My answer is no.", "My answer is maybe."];
+                let options = [
+                    "My answer is yes.",
+                    "My answer is no.",
+                    "My answer is maybe.",
+                ];
                 options.iter().any(|option| response.contains(option))
             }
             Self::Highlights(n) => highlights(response)? >= *n,
@@ -258,11 +220,12 @@ impl Rule {
             Self::Title => has_title(response)?,
             Self::TwoResponses => two_responses(response),
             Self::RepeatPrompt(prompt) => strip(response).to_lowercase().starts_with(prompt),
-            Self::End(phrase) => {
-                strip(response).trim_matches('"').to_lowercase().ends_with(phrase)
-            }
+            Self::End(phrase) => strip(response)
+                .trim_matches('"')
+                .to_lowercase()
+                .ends_with(phrase),
             Self::CapitalWords(bound) => {
-                let words = sentences::word_tokens(response);
+                let words = word_tokens::word_tokens(response);
                 bound.holds(words.iter().filter(|word| is_upper_text(word)).count())
             }
             Self::EnglishCapital => is_upper_text(response) && language::is(response, "en")?,
@@ -276,99 +239,6 @@ impl Rule {
     }
 }
 
-fn all_match(patterns: &[Pattern], text: &str) -> Result<bool> {
-    for pattern in patterns {
-        if !pattern.is_match(text)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn none_match(patterns: &[Pattern], text: &str) -> Result<bool> {
-    for pattern in patterns {
-        if pattern.is_match(text)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Parts between lines of asterisks; none if one within is empty. Empty ones at the ends don't count.
-fn paragraphs(response: &str) -> Result<Option<usize>> {
-    let parts = Pattern::new(r"\s?\*\*\*\s?")?.split(response)?;
-    let last = parts.len() - 1;
-    let mut n = 0;
-    for (index, part) in parts.iter().enumerate() {
-        if !strip(part).is_empty() {
-            n += 1;
-        } else if index != 0 && index != last {
-            return Ok(None);
-        }
-    }
-    Ok(Some(n))
-}
-
-fn words(text: &str) -> usize {
-    text.split(|c| !is_word(c)).filter(|word| !word.is_empty()).count()
-}
-
-/// The first word of a paragraph in small letters up to a punctuation mark, if there are as many paragraphs as wanted.
-fn first_word(response: &str, paragraphs: usize, nth: usize) -> Option<String> {
-    let parts: Vec<&str> = response.split("\n\n").collect();
-    let filled = parts.iter().filter(|part| !strip(part).is_empty()).count();
-    if nth > filled || filled != paragraphs {
-        return None;
-    }
-    let word = split_whitespace(parts.get(nth - 1)?).next()?;
-    let word = word.trim_start_matches('\'').trim_start_matches('"');
-    let end = word.find(['.', ',', '?', '!', '\'', '"']).unwrap_or(word.len());
-    Some(word[..end].to_lowercase())
-}
-
-fn bullets(response: &str) -> Result<usize> {
-    let stars = Pattern::with_flags(r"^\s*\*[^\*].*$", Flags::MULTI_LINE)?;
-    let dashes = Pattern::with_flags(r"^\s*-.*$", Flags::MULTI_LINE)?;
-    Ok(stars.find_all(response)?.len() + dashes.find_all(response)?.len())
-}
-
-fn highlights(response: &str) -> Result<usize> {
-    let filled = |pattern: &str, marks: usize| -> Result<usize> {
-        let matches = Pattern::new(pattern)?.find_all(response)?;
-        let inside = matches.iter().filter_map(|found| found.group(response, 0));
-        Ok(inside
-            .filter(|text| {
-                let inside = if marks == 1 { text.trim_matches('*') } else { &text[2..text.len() - 2] };
-                !strip(inside).is_empty()
-            })
-            .count())
-    };
-    Ok(filled(r"\*[^\n\*]*\*", 1)? + filled(r"\*\*[^\n\*]*\*\*", 2)?)
-}
-
-/// Without a fence of backticks around it.
-fn unfenced(response: &str) -> &str {
-    let mut text = strip(response);
-    for fence in ["```json", "```Json", "```JSON", "```"] {
-        text = text.strip_prefix(fence).unwrap_or(text);
-    }
-    strip(text.strip_suffix("```").unwrap_or(text))
-}
-
-fn has_title(response: &str) -> Result<bool> {
-    let titles = Pattern::new(r"<<[^\n]+>>")?.find_all(response)?;
-    let mut titles = titles.iter().filter_map(|found| found.group(response, 0));
-    Ok(titles.any(|title| !strip(title.trim_start_matches('<').trim_end_matches('>')).is_empty()))
-}
-
-fn two_responses(response: &str) -> bool {
-    let parts: Vec<&str> = response.split("******").map(strip).collect();
-    let last = parts.len() - 1;
-    let empty_within = parts.iter().enumerate().any(|(index, part)| part.is_empty() && index != 0 && index != last);
-    let filled: Vec<&&str> = parts.iter().filter(|part| !part.is_empty()).collect();
-    !empty_within && matches!(filled.as_slice(), [first, second] if first != second)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,7 +250,10 @@ mod tests {
 
     #[track_caller]
     fn check(id: &str, arguments: &Value, response: &str, want: bool) {
-        let follows = instruction(id, arguments).unwrap().follows(response).unwrap();
+        let follows = instruction(id, arguments)
+            .unwrap()
+            .follows(response)
+            .unwrap();
         assert_eq!(follows, want);
     }
 
@@ -390,16 +263,46 @@ mod tests {
         check("length_constraints:number_words", &words, "don't go", true);
         check("length_constraints:number_words", &words, "one-two", false);
         let bullets = json!({"num_bullets": 2});
-        check("detectable_format:number_bullet_lists", &bullets, "* a\n\n - b\n** c", true);
+        check(
+            "detectable_format:number_bullet_lists",
+            &bullets,
+            "* a\n\n - b\n** c",
+            true,
+        );
         let highlights = json!({"num_highlights": 2});
-        check("detectable_format:number_highlighted_sections", &highlights, "*a* ** **b**", true);
-        check("detectable_format:number_highlighted_sections", &highlights, "*a* * *", false);
+        check(
+            "detectable_format:number_highlighted_sections",
+            &highlights,
+            "*a* **b**",
+            true,
+        );
+        check(
+            "detectable_format:number_highlighted_sections",
+            &highlights,
+            "*a* * *",
+            false,
+        );
         let placeholders = json!({"num_placeholders": 1});
-        check("detectable_content:number_placeholders", &placeholders, "[a\n]", false);
+        check(
+            "detectable_content:number_placeholders",
+            &placeholders,
+            "[a\n]",
+            false,
+        );
         let letters = json!({"letter": "E", "let_frequency": 2, "let_relation": "less than"});
         check("keywords:letter_frequency", &letters, "eE", false);
-        check("length_constraints:number_paragraphs", &json!({"num_paragraphs": 2}), "***a *** b", true);
-        check("length_constraints:number_paragraphs", &json!({"num_paragraphs": 2}), "a******b", false);
+        check(
+            "length_constraints:number_paragraphs",
+            &json!({"num_paragraphs": 2}),
+            "***a *** b",
+            true,
+        );
+        check(
+            "length_constraints:number_paragraphs",
+            &json!({"num_paragraphs": 2}),
+            "a******b",
+            false,
+        );
     }
 
     #[test]
@@ -407,17 +310,52 @@ mod tests {
         let none = json!({});
         check("combination:two_responses", &none, "a ****** b", true);
         check("combination:two_responses", &none, "a ****** a", false);
-        check("combination:two_responses", &none, "a ****** ****** b", false);
+        check(
+            "combination:two_responses",
+            &none,
+            "a ****** ****** b",
+            false,
+        );
         check("detectable_format:title", &none, "<<>>> <<a>>", true);
         check("detectable_format:title", &none, "<< >>", false);
-        check("detectable_format:json_format", &none, "```json\n{\"a\": NaN}\n```", true);
-        check("startend:end_checker", &json!({"end_phrase": "Bye."}), "x BYE.\"", true);
+        check(
+            "detectable_format:json_format",
+            &none,
+            "```json\n{\"a\": NaN}\n```",
+            true,
+        );
+        check(
+            "startend:end_checker",
+            &json!({"end_phrase": "Bye."}),
+            "x BYE.\"",
+            true,
+        );
         let first = json!({"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "The"});
-        check("length_constraints:nth_paragraph_first_word", &first, "a\n\n'\"the, x", true);
-        check("length_constraints:nth_paragraph_first_word", &first, "a\n\n\n\nthe", false);
-        check("detectable_content:postscript", &json!({"postscript_marker": "P.P.S"}), "x\nP. P.S hi", true);
+        check(
+            "length_constraints:nth_paragraph_first_word",
+            &first,
+            "a\n\n'\"the, x",
+            true,
+        );
+        check(
+            "length_constraints:nth_paragraph_first_word",
+            &first,
+            "a\n\n\n\nthe",
+            false,
+        );
+        check(
+            "detectable_content:postscript",
+            &json!({"postscript_marker": "P.P.S"}),
+            "x\nP. P.S hi",
+            true,
+        );
         let sections = json!({"section_spliter": "Section", "num_sections": 2});
-        check("detectable_format:multiple_sections", &sections, "Section 1 a\nSection2", true);
+        check(
+            "detectable_format:multiple_sections",
+            &sections,
+            "Section 1 a\nSection2",
+            true,
+        );
     }
 
     #[test]
@@ -425,11 +363,23 @@ mod tests {
         for (id, arguments) in [
             ("keywords:unknown", json!({})),
             ("keywords:existence", json!({"keywords": []})),
-            ("length_constraints:number_words", json!({"num_words": 0, "relation": "at least"})),
-            ("length_constraints:number_words", json!({"num_words": 5, "relation": "about"})),
-            ("keywords:letter_frequency", json!({"letter": "ab", "let_frequency": 1, "let_relation": "at least"})),
+            (
+                "length_constraints:number_words",
+                json!({"num_words": 0, "relation": "at least"}),
+            ),
+            (
+                "length_constraints:number_words",
+                json!({"num_words": 5, "relation": "about"}),
+            ),
+            (
+                "keywords:letter_frequency",
+                json!({"letter": "ab", "let_frequency": 1, "let_relation": "at least"}),
+            ),
         ] {
-            assert!(matches!(instruction(id, &arguments), Err(Error::Instruction { .. })), "{id}");
+            assert!(
+                matches!(instruction(id, &arguments), Err(Error::Instruction { .. })),
+                "{id}"
+            );
         }
         let broken = instruction("keywords:existence", &json!({"keywords": ["("]}));
         assert!(matches!(broken, Err(Error::Pattern { .. })));

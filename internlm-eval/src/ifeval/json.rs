@@ -52,7 +52,11 @@ pub(super) fn is_valid(text: &str) -> bool {
             ":" if expected == Expected::Colon => expected = Expected::Value,
             "[" | "{" if wants_value && open.len() < MAX_DEPTH => {
                 open.push(mark == "{");
-                expected = if mark == "{" { Expected::KeyOrEnd } else { Expected::ValueOrEnd };
+                expected = if mark == "{" {
+                    Expected::KeyOrEnd
+                } else {
+                    Expected::ValueOrEnd
+                };
             }
             "]" if matches!(expected, Expected::ValueOrEnd | Expected::CommaOrEnd) => {
                 if open.pop() != Some(false) {
@@ -67,7 +71,11 @@ pub(super) fn is_valid(text: &str) -> bool {
                 closed = true;
             }
             "," if expected == Expected::CommaOrEnd => {
-                expected = if open.last() == Some(&true) { Expected::Key } else { Expected::Value };
+                expected = if open.last() == Some(&true) {
+                    Expected::Key
+                } else {
+                    Expected::Value
+                };
             }
             _ => return false,
         }
@@ -87,14 +95,39 @@ mod tests {
     #[test]
     fn texts_are_judged_as_python_judges_them() {
         for text in [
-            "1", " [1, -2.5e9999, \"\\u00e9\", {\"a\": [], \"b\": {}}] \n", "NaN", "[-Infinity]", "\"\\ud800\"",
+            "1",
+            " [1, -2.5e9999, \"\\u00e9\", {\"a\": [], \"b\": {}}] \n",
+            "NaN",
+            "[-Infinity]",
+            "\"\\ud800\"",
             "{\"a\":1,\"a\":2}",
         ] {
             assert!(is_valid(text), "{text}");
         }
         for text in [
-            "", " ", "{", "[1,]", "{\"a\":}", "{a:1}", "01", "+1", ".5", "1.", "\"\t\"", "\"\\x\"", "1 2", "{\"a\":1,}",
-            "[}", "'a'", "nan", "\u{a0}1", "-", ":", "{\"a\" 1}", "[1:2]", "]",
+            "",
+            " ",
+            "{",
+            "[1,]",
+            "{\"a\":}",
+            "{a:1}",
+            "01",
+            "+1",
+            ".5",
+            "1.",
+            "\"\t\"",
+            "\"\\x\"",
+            "1 2",
+            "{\"a\":1,}",
+            "[}",
+            "'a'",
+            "nan",
+            "\u{a0}1",
+            "-",
+            ":",
+            "{\"a\" 1}",
+            "[1:2]",
+            "]",
         ] {
             assert!(!is_valid(text), "{text}");
         }

@@ -77,23 +77,33 @@ mod detector {
             shares: HashMap::new(),
         };
         let texts = DetectorFactory::get_default_profiles_json();
-        let parsed = texts.iter().filter_map(|text| serde_json::from_str::<Profile>(text).ok());
+        let parsed = texts
+            .iter()
+            .filter_map(|text| serde_json::from_str::<Profile>(text).ok());
         for profile in parsed.filter(|profile| profile.name != NOT_IN_LANGDETECT) {
             let language = profiles.languages.len();
             profiles.languages.push(profile.name);
             for (ngram, frequency) in profile.freq {
                 let length = ngram.chars().count();
-                let Some(total) = length.checked_sub(1).and_then(|index| profile.n_words.get(index)) else {
+                let Some(total) = length
+                    .checked_sub(1)
+                    .and_then(|index| profile.n_words.get(index))
+                else {
                     continue;
                 };
-                profiles.shares.entry(ngram).or_default().push((language, frequency / total));
+                profiles
+                    .shares
+                    .entry(ngram)
+                    .or_default()
+                    .push((language, frequency / total));
             }
         }
         profiles
     });
 
     static URL: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"https?://[-_.?&~;+=/#0-9A-Za-z]+").expect("a constant pattern that the tests compile")
+        Regex::new(r"https?://[-_.?&~;+=/#0-9A-Za-z]+")
+            .expect("a constant pattern that the tests compile")
     });
     static MAIL: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"[-_.0-9A-Za-z]{1,64}@[-_0-9A-Za-z]+[-_.0-9A-Za-z]+")
@@ -112,16 +122,27 @@ mod detector {
         let mut mean = vec![0.0; n];
         for _ in 0..TRIALS {
             let alpha = ALPHA + generator.normal() * ALPHA_WIDTH;
-            for (mean, probability) in mean.iter_mut().zip(trial(&grams, n, alpha, &mut generator)) {
+            for (mean, probability) in mean.iter_mut().zip(trial(&grams, n, alpha, &mut generator))
+            {
                 *mean += probability / TRIALS as f64;
             }
         }
-        let likely = mean.iter().enumerate().filter(|(_, probability)| **probability > PROBABILITY_THRESHOLD);
+        let likely = mean
+            .iter()
+            .enumerate()
+            .filter(|(_, probability)| **probability > PROBABILITY_THRESHOLD);
         let best = likely.max_by(|a, b| a.1.total_cmp(b.1));
-        Some(best.map_or("unknown", |(language, _)| profiles.languages[language].as_str()))
+        Some(best.map_or("unknown", |(language, _)| {
+            profiles.languages[language].as_str()
+        }))
     }
 
-    fn trial(grams: &[&[(usize, f64)]], languages: usize, alpha: f64, generator: &mut Generator) -> Vec<f64> {
+    fn trial(
+        grams: &[&[(usize, f64)]],
+        languages: usize,
+        alpha: f64,
+        generator: &mut Generator,
+    ) -> Vec<f64> {
         let mut probabilities = vec![1.0 / languages as f64; languages];
         let weight = alpha / BASE_FREQUENCY;
         for i in 0..=ITERATION_LIMIT {
@@ -139,7 +160,10 @@ mod detector {
                 for probability in &mut probabilities {
                     *probability /= sum;
                 }
-                if probabilities.iter().any(|&probability| probability > CONVERGENCE) {
+                if probabilities
+                    .iter()
+                    .any(|&probability| probability > CONVERGENCE)
+                {
                     break;
                 }
             }
@@ -149,7 +173,9 @@ mod detector {
 
     /// Without addresses and repeated blanks; without Latin letters if most letters are of another script.
     fn cleaned(text: &str) -> String {
-        let text = MAIL.replace_all(&URL.replace_all(text, " "), " ").into_owned();
+        let text = MAIL
+            .replace_all(&URL.replace_all(text, " "), " ")
+            .into_owned();
         let text = NGram::normalize_vi(&text);
         let mut kept = String::with_capacity(text.len());
         let mut previous = '\0';
@@ -179,7 +205,12 @@ mod detector {
             if window.capitalword {
                 continue;
             }
-            let starts: Vec<usize> = window.grams.char_indices().rev().map(|(at, _)| at).collect();
+            let starts: Vec<usize> = window
+                .grams
+                .char_indices()
+                .rev()
+                .map(|(at, _)| at)
+                .collect();
             for &start in starts.iter().take(NGram::N_GRAM) {
                 let gram = &window.grams[start..];
                 if gram != " " {
@@ -197,12 +228,24 @@ mod detector {
         #[test]
         fn languages_are_told_apart() {
             for (text, want) in [
-                ("The quick brown fox jumps over the lazy dog, and that is all there is to it.", "en"),
-                ("Der schnelle braune Fuchs springt über den faulen Hund, und das war es.", "de"),
-                ("Le renard brun saute par-dessus le chien paresseux, et voilà tout.", "fr"),
+                (
+                    "The quick brown fox jumps over the lazy dog, and that is all there is to it.",
+                    "en",
+                ),
+                (
+                    "Der schnelle braune Fuchs springt über den faulen Hund, und das war es.",
+                    "de",
+                ),
+                (
+                    "Le renard brun saute par-dessus le chien paresseux, et voilà tout.",
+                    "fr",
+                ),
                 ("敏捷的棕色狐狸跳过了懒狗。这就是全部的故事。", "zh-cn"),
                 ("すばやい茶色の狐がのろまな犬を飛び越える。", "ja"),
-                ("Быстрая коричневая лиса прыгает через ленивую собаку.", "ru"),
+                (
+                    "Быстрая коричневая лиса прыгает через ленивую собаку.",
+                    "ru",
+                ),
             ] {
                 assert_eq!(detect(text), Some(want), "{text}");
             }

@@ -1,4 +1,4 @@
-//! Sentences and words as NLTK finds them, as far as that goes without its trained parameters.
+//! Sentences as NLTK finds them, as far as that goes without its trained parameters.
 //!
 //! Punkt (Kiss and Strunk, "Unsupervised multilingual sentence boundary detection", 2006) ends a sentence at every
 //! `.`, `?` and `!` before a blank or punctuation, unless the full stop belongs to an abbreviation, an initial, an
@@ -7,40 +7,144 @@
 //! of a sentence. So texts in plain prose are split alike; a rare abbreviation ends a sentence here, and a name after a
 //! common one does not.
 
-use std::sync::LazyLock;
-
-use crate::error::Result;
-use crate::pattern::Pattern;
-use crate::python_text::{decimal, is_space, is_word, rstrip, split_whitespace};
+use crate::python_text::{decimal, is_space, is_word, rstrip};
 
 /// Abbreviations in small letters without their last full stop.
 const ABBREVIATIONS: &[&str] = &[
-    "a.d", "a.k.a", "a.m", "adm", "approx", "apr", "apt", "assn", "aug", "ave", "b.c", "blvd", "bldg", "brig", "bros",
-    "c.e.o", "calif", "capt", "cf", "cmdr", "co", "col", "colo", "conn", "corp", "cos", "ct", "d.c", "d.j", "dec",
-    "del", "dept", "det", "dist", "dr", "e.g", "ed", "eds", "est", "et al", "etc", "feb", "fig", "fla", "fri", "ft",
-    "g.m", "ga", "gen", "gov", "hon", "i.e", "ill", "inc", "ind", "jan", "jr", "jul", "jun", "kan", "ky", "l.a", "la",
-    "lb", "lbs", "lt", "ltd", "m.d", "maj", "mar", "mass", "md", "messrs", "mfg", "mich", "minn", "miss", "mo", "mon",
-    "mr", "mrs", "ms", "msgr", "mt", "n.j", "n.y", "no", "nos", "nov", "oct", "okla", "op", "ore", "p.m", "pa", "ph.d",
-    "pp", "pres", "prof", "pt", "pvt", "rep", "reps", "rev", "s.p.a", "sat", "sec", "sen", "sens", "sep", "sept", "sgt",
-    "sr", "st", "ste", "supt", "tel", "tenn", "tex", "thu", "thur", "thurs", "tue", "tues", "u.k", "u.n", "u.s",
-    "u.s.a", "univ", "va", "viz", "vol", "vols", "vs", "vt", "w.va", "wash", "wed", "wis", "wyo", "yr",
+    "a.d", "a.k.a", "a.m", "adm", "approx", "apr", "apt", "assn", "aug", "ave", "b.c", "blvd",
+    "bldg", "brig", "bros", "c.e.o", "calif", "capt", "cf", "cmdr", "co", "col", "colo", "conn",
+    "corp", "cos", "ct", "d.c", "d.j", "dec", "del", "dept", "det", "dist", "dr", "e.g", "ed",
+    "eds", "est", "et al", "etc", "feb", "fig", "fla", "fri", "ft", "g.m", "ga", "gen", "gov",
+    "hon", "i.e", "ill", "inc", "ind", "jan", "jr", "jul", "jun", "kan", "ky", "l.a", "la", "lb",
+    "lbs", "lt", "ltd", "m.d", "maj", "mar", "mass", "md", "messrs", "mfg", "mich", "minn", "miss",
+    "mo", "mon", "mr", "mrs", "ms", "msgr", "mt", "n.j", "n.y", "no", "nos", "nov", "oct", "okla",
+    "op", "ore", "p.m", "pa", "ph.d", "pp", "pres", "prof", "pt", "pvt", "rep", "reps", "rev",
+    "s.p.a", "sat", "sec", "sen", "sens", "sep", "sept", "sgt", "sr", "st", "ste", "supt", "tel",
+    "tenn", "tex", "thu", "thur", "thurs", "tue", "tues", "u.k", "u.n", "u.s", "u.s.a", "univ",
+    "va", "viz", "vol", "vols", "vs", "vt", "w.va", "wash", "wed", "wis", "wyo", "yr",
 ];
 
 /// Words that begin with a capital only where a sentence begins.
 const SMALL_WORDS: &[&str] = &[
-    "a", "about", "according", "after", "all", "also", "although", "an", "and", "another", "any", "are", "as", "at",
-    "because", "before", "both", "but", "by", "can", "could", "did", "do", "does", "during", "each", "even", "every",
-    "finally", "first", "for", "from", "had", "has", "have", "he", "her", "here", "his", "how", "however", "if", "in",
-    "indeed", "is", "it", "its", "last", "many", "meanwhile", "more", "moreover", "most", "my", "next", "no", "not",
-    "nothing", "now", "of", "on", "once", "one", "only", "or", "other", "our", "over", "perhaps", "she", "should",
-    "since", "so", "some", "still", "such", "that", "the", "their", "then", "there", "these", "they", "this", "those",
-    "though", "thus", "to", "today", "too", "two", "under", "until", "was", "we", "were", "what", "when", "where",
-    "whether", "which", "while", "who", "why", "will", "with", "would", "yes", "yet", "you", "your",
+    "a",
+    "about",
+    "according",
+    "after",
+    "all",
+    "also",
+    "although",
+    "an",
+    "and",
+    "another",
+    "any",
+    "are",
+    "as",
+    "at",
+    "because",
+    "before",
+    "both",
+    "but",
+    "by",
+    "can",
+    "could",
+    "did",
+    "do",
+    "does",
+    "during",
+    "each",
+    "even",
+    "every",
+    "finally",
+    "first",
+    "for",
+    "from",
+    "had",
+    "has",
+    "have",
+    "he",
+    "her",
+    "here",
+    "his",
+    "how",
+    "however",
+    "if",
+    "in",
+    "indeed",
+    "is",
+    "it",
+    "its",
+    "last",
+    "many",
+    "meanwhile",
+    "more",
+    "moreover",
+    "most",
+    "my",
+    "next",
+    "no",
+    "not",
+    "nothing",
+    "now",
+    "of",
+    "on",
+    "once",
+    "one",
+    "only",
+    "or",
+    "other",
+    "our",
+    "over",
+    "perhaps",
+    "she",
+    "should",
+    "since",
+    "so",
+    "some",
+    "still",
+    "such",
+    "that",
+    "the",
+    "their",
+    "then",
+    "there",
+    "these",
+    "they",
+    "this",
+    "those",
+    "though",
+    "thus",
+    "to",
+    "today",
+    "too",
+    "two",
+    "under",
+    "until",
+    "was",
+    "we",
+    "were",
+    "what",
+    "when",
+    "where",
+    "whether",
+    "which",
+    "while",
+    "who",
+    "why",
+    "will",
+    "with",
+    "would",
+    "yes",
+    "yet",
+    "you",
+    "your",
 ];
 
 /// Closing quotes and brackets that belong to the sentence before them.
 fn is_closing(c: char) -> bool {
-    matches!(c, '"' | '\'' | ')' | ']' | '}' | '‘' | '’' | '“' | '”' | '«' | '»')
+    matches!(
+        c,
+        '"' | '\'' | ')' | ']' | '}' | '‘' | '’' | '“' | '”' | '«' | '»'
+    )
 }
 
 /// Characters that no word contains.
@@ -71,7 +175,9 @@ pub fn sentences(text: &str) -> Vec<String> {
     let mut spans = Vec::new();
     let mut begin = 0;
     for candidate in candidates(&chars) {
-        let context: String = chars[candidate.word..candidate.context_end].iter().collect();
+        let context: String = chars[candidate.word..candidate.context_end]
+            .iter()
+            .collect();
         if has_break(&context) {
             spans.push((begin, candidate.mark + 1));
             begin = candidate.next;
@@ -93,12 +199,20 @@ fn candidates(chars: &[char]) -> Vec<Candidate> {
         };
         let (word, stop) = last.map_or((0, 0), |last| (last.word, last.mark));
         // The word begins after the last blank since the mark before; a blank right there doesn't count.
-        let blank = chars[stop..mark].iter().rposition(|c| matches!(c, ' ' | '\t'..='\r')).filter(|&at| at > 0);
+        let blank = chars[stop..mark]
+            .iter()
+            .rposition(|c| matches!(c, ' ' | '\t'..='\r'))
+            .filter(|&at| at > 0);
         let word = blank.map_or(word, |at| stop + at + 1);
         if let Some(last) = last.filter(|last| last.mark <= word) {
             found.push(last);
         }
-        last = Some(Candidate { word, mark, next, context_end });
+        last = Some(Candidate {
+            word,
+            mark,
+            next,
+            context_end,
+        });
     }
     found.extend(last);
     found
@@ -111,14 +225,19 @@ fn following(chars: &[char], mark: usize) -> Option<(usize, usize)> {
         return Some((mark + 1, mark + 2));
     }
     let token = mark + 1 + chars[mark + 1..].iter().position(|c| !is_space(*c))?;
-    let end = chars[token..].iter().position(|c| is_space(*c)).map_or(chars.len(), |length| token + length);
+    let end = chars[token..]
+        .iter()
+        .position(|c| is_space(*c))
+        .map_or(chars.len(), |length| token + length);
     (token > mark + 1).then_some((token, end))
 }
 
 /// Whether some token but the last of a context ends a sentence.
 fn has_break(context: &str) -> bool {
     let tokens = tokens(context);
-    tokens.windows(2).any(|pair| ends_sentence(&pair[0], &pair[1]))
+    tokens
+        .windows(2)
+        .any(|pair| ends_sentence(&pair[0], &pair[1]))
 }
 
 fn ends_sentence(token: &str, next: &str) -> bool {
@@ -176,7 +295,9 @@ fn is_numeric(stem: &str) -> bool {
     let stem = stem.strip_prefix('-').unwrap_or(stem);
     let stem = stem.strip_prefix(['.', ',']).unwrap_or(stem);
     stem.starts_with(|c| decimal(c).is_some())
-        && stem.chars().all(|c| decimal(c).is_some() || matches!(c, ',' | '.' | '-'))
+        && stem
+            .chars()
+            .all(|c| decimal(c).is_some() || matches!(c, ',' | '.' | '-'))
 }
 
 /// Punkt's own tokens: punctuation apart, but for full stops.
@@ -204,20 +325,39 @@ fn multi_char(chars: &[char]) -> Option<usize> {
             return Some(run);
         }
     }
-    let spaced = chars.chunks(2).take_while(|pair| pair[0] == '.' && pair.get(1).is_some_and(|&c| is_space(c))).count();
+    let spaced = chars
+        .chunks(2)
+        .take_while(|pair| pair[0] == '.' && pair.get(1).is_some_and(|&c| is_space(c)))
+        .count();
     (spaced >= 2 && chars.get(2 * spaced) == Some(&'.')).then_some(2 * spaced + 1)
 }
 
 fn word_length(chars: &[char]) -> usize {
     let begins_word = !matches!(
         chars[0],
-        '(' | '"' | '`' | '{' | '[' | ':' | ';' | '&' | '#' | '*' | '@' | ')' | '}' | ']' | '-' | ','
+        '(' | '"'
+            | '`'
+            | '{'
+            | '['
+            | ':'
+            | ';'
+            | '&'
+            | '#'
+            | '*'
+            | '@'
+            | ')'
+            | '}'
+            | ']'
+            | '-'
+            | ','
     );
     if !begins_word {
         return 1;
     }
     let ends_at = |at: usize| {
-        chars.get(at).is_none_or(|&c| is_space(c) || is_non_word(c) || multi_char(&chars[at..]).is_some())
+        chars
+            .get(at)
+            .is_none_or(|&c| is_space(c) || is_non_word(c) || multi_char(&chars[at..]).is_some())
     };
     (1..chars.len())
         .find(|&at| ends_at(at) || chars[at] == ',' && ends_at(at + 1))
@@ -252,89 +392,6 @@ fn realigned(chars: &[char], spans: &[(usize, usize)]) -> Vec<String> {
     sentences
 }
 
-/// The rewriting rules of NLTK's `word_tokenize`, in order, up to the blanks added around the text.
-const BEFORE: &[(&str, &str)] = &[
-    ("([«“‘„]|[`]+)", " 1 "),
-    ("^\"", "``"),
-    ("(``)", " 1 "),
-    (r#"([ \(\[{<])("|'{2})"#, "1 `` "),
-    (r"(?i)(?<!\w)(')(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", "1 "),
-    (r#"([^\.])(\.)([\]\)}>"'»”’ ]*)\s*$"#, "1 2 3 "),
-    (r"([:,])([^\d])", " 1 2"),
-    (r"([:,])$", " 1 "),
-    (r"\.{2,}", " 0 "),
-    (r"[;@#$%&]", " 0 "),
-    ("[\u{2012}-\u{2015}]", " 0 "),
-    (r#"([^\.])(\.)([\]\)}>"']*)\s*$"#, "1 23 "),
-    (r"[?!]", " 0 "),
-    (r"([^'])' ", "1 ' "),
-    (r"[*]", " 0 "),
-    (r"[\]\[\(\)\{\}\<\>]", " 0 "),
-    (r"--", " -- "),
-];
-
-/// Those after it.
-const AFTER: &[(&str, &str)] = &[
-    ("([»”’])", " 1 "),
-    ("''", " '' "),
-    ("\"", " '' "),
-    (r"\s+", " "),
-    (r"([^' ])('[sS]|'[mM]|'[dD]|') ", "1 2 "),
-    (r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", "1 2 "),
-    (r"(?i)\b(can)(not)\b", " 1 2 "),
-    (r"(?i)\b(d)('ye)\b", " 1 2 "),
-    (r"(?i)\b(gim)(me)\b", " 1 2 "),
-    (r"(?i)\b(gon)(na)\b", " 1 2 "),
-    (r"(?i)\b(got)(ta)\b", " 1 2 "),
-    (r"(?i)\b(lem)(me)\b", " 1 2 "),
-    (r"(?i)\b(more)('n)\b", " 1 2 "),
-    (r"(?i)\b(wan)(na)(?=\s)", " 1 2 "),
-    (r"(?i) ('t)(is)\b", " 1 2 "),
-    (r"(?i) ('t)(was)\b", " 1 2 "),
-];
-
-type Rules = Vec<(Pattern, &'static str)>;
-
-static RULES: LazyLock<Result<(Rules, Rules)>> = LazyLock::new(|| {
-    let compiled = |rules: &[(&str, &'static str)]| -> Result<Rules> {
-        rules.iter().map(|&(pattern, replacement)| Ok((Pattern::new(pattern)?, replacement))).collect()
-    };
-    Ok((compiled(BEFORE)?, compiled(AFTER)?))
-});
-
-/// The words and marks of a text as NLTK's `word_tokenize` has them.
-pub(super) fn word_tokens(text: &str) -> Vec<String> {
-    sentences(text).iter().flat_map(|sentence| words_of(sentence)).collect()
-}
-
-fn words_of(sentence: &str) -> Vec<String> {
-    let spaced = match RULES.as_ref() {
-        Ok((before, after)) => {
-            let padded = format!(" {} ", rewritten(sentence.to_owned(), before));
-            rewritten(padded, after)
-        }
-        Err(_) => sentence.to_owned(),
-    };
-    split_whitespace(&spaced).map(str::to_owned).collect()
-}
-
-/// Applies rules; a digit in a replacement stands for a group. A rule that takes too long is left out.
-fn rewritten(text: String, rules: &Rules) -> String {
-    rules.iter().fold(text, |text, (pattern, replacement)| {
-        let replaced = pattern.replace_all(&text, |found| {
-            let mut out = String::new();
-            for c in replacement.chars() {
-                match c.to_digit(10).and_then(|group| usize::try_from(group).ok()) {
-                    Some(group) => out.push_str(found.group(&text, group).unwrap_or_default()),
-                    None => out.push(c),
-                }
-            }
-            out
-        });
-        replaced.unwrap_or(text)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,8 +403,14 @@ mod tests {
 
     #[test]
     fn prose_is_split() {
-        check("Hello there. How are you? Fine!", &["Hello there.", "How are you?", "Fine!"]);
-        check("He said \"Stop.\" Then he left.", &["He said \"Stop.\"", "Then he left."]);
+        check(
+            "Hello there. How are you? Fine!",
+            &["Hello there.", "How are you?", "Fine!"],
+        );
+        check(
+            "He said \"Stop.\" Then he left.",
+            &["He said \"Stop.\"", "Then he left."],
+        );
         check("(It rained.) We stayed.", &["(It rained.)", "We stayed."]);
         check("Wait!!! I promise.", &["Wait!!!", "I promise."]);
         check("No end", &["No end"]);
@@ -357,20 +420,16 @@ mod tests {
 
     #[test]
     fn abbreviations_initials_and_numbers_do_not_end_a_sentence() {
-        check("Dr. Smith met J. Bach at 5 p.m. on Monday.", &["Dr. Smith met J. Bach at 5 p.m. on Monday."]);
-        check("It is in the U.S. The end.", &["It is in the U.S.", "The end."]);
+        check(
+            "Dr. Smith met J. Bach at 5 p.m. on Monday.",
+            &["Dr. Smith met J. Bach at 5 p.m. on Monday."],
+        );
+        check(
+            "It is in the U.S. The end.",
+            &["It is in the U.S.", "The end."],
+        );
         check("Pi is 3.14. It is.", &["Pi is 3.14.", "It is."]);
         check("Well... maybe. Yes.", &["Well... maybe.", "Yes."]);
         check("e.g. this one", &["e.g. this one"]);
-    }
-
-    #[test]
-    fn words_are_nltk_s() {
-        let words = word_tokens("I can't pay $3.88, \"OK\"? We're gonna (NOT) go...");
-        let want = [
-            "I", "ca", "n't", "pay", "$", "3.88", ",", "``", "OK", "''", "?", "We", "'re", "gon", "na", "(", "NOT", ")", "go",
-            "...",
-        ];
-        assert_eq!(words, want);
     }
 }

@@ -37,7 +37,10 @@ mod tests {
 
     #[test]
     fn braces_are_matched() {
-        assert_eq!(answer(r"\boxed{1} \boxed{\frac{1}{2}} }").as_deref(), Some(r"\frac{1}{2}"));
+        assert_eq!(
+            answer(r"\boxed{1} \boxed{\frac{1}{2}} }").as_deref(),
+            Some(r"\frac{1}{2}")
+        );
         assert_eq!(answer(r"\boxed 5"), None);
         assert_eq!(answer(r"\boxed{5"), None);
         assert_eq!(last_boxed(r"\boxed }{{5}"), Some(r"\boxed }{{5}"));

@@ -15,7 +15,10 @@ impl Complex {
     }
 
     pub(super) fn plus(self, other: Self) -> Self {
-        Self { re: self.re + other.re, im: self.im + other.im }
+        Self {
+            re: self.re + other.re,
+            im: self.im + other.im,
+        }
     }
 
     pub(super) fn minus(self, other: Self) -> Self {
@@ -31,7 +34,10 @@ impl Complex {
 
     pub(super) fn over(self, other: Self) -> Self {
         let norm = other.re * other.re + other.im * other.im;
-        let conjugate = Self { re: other.re / norm, im: -other.im / norm };
+        let conjugate = Self {
+            re: other.re / norm,
+            im: -other.im / norm,
+        };
         self.times(conjugate)
     }
 
@@ -45,11 +51,17 @@ impl Complex {
 
     pub(super) fn exp(self) -> Self {
         let size = self.re.exp();
-        Self { re: size * self.im.cos(), im: size * self.im.sin() }
+        Self {
+            re: size * self.im.cos(),
+            im: size * self.im.sin(),
+        }
     }
 
     pub(super) fn ln(self) -> Self {
-        Self { re: self.abs().ln(), im: self.im.atan2(self.re) }
+        Self {
+            re: self.abs().ln(),
+            im: self.im.atan2(self.re),
+        }
     }
 
     /// The principal power; exact for small integer exponents, and real where a real root exists for both.
@@ -62,7 +74,11 @@ impl Complex {
             if n.fract() == 0.0 && n.abs() <= 64.0 {
                 let power = (0..64).take_while(|&i| f64::from(i) < n.abs());
                 let power = power.fold(Self::real(1.0), |product, _| product.times(self));
-                return if n < 0.0 { Self::real(1.0).over(power) } else { power };
+                return if n < 0.0 {
+                    Self::real(1.0).over(power)
+                } else {
+                    power
+                };
             }
         }
         if self.abs() == 0.0 {
@@ -72,16 +88,26 @@ impl Complex {
     }
 
     pub(super) fn sin(self) -> Self {
-        Self { re: self.re.sin() * self.im.cosh(), im: self.re.cos() * self.im.sinh() }
+        Self {
+            re: self.re.sin() * self.im.cosh(),
+            im: self.re.cos() * self.im.sinh(),
+        }
     }
 
     pub(super) fn cos(self) -> Self {
-        Self { re: self.re.cos() * self.im.cosh(), im: -self.re.sin() * self.im.sinh() }
+        Self {
+            re: self.re.cos() * self.im.cosh(),
+            im: -self.re.sin() * self.im.sinh(),
+        }
     }
 
     /// A function of real numbers; not a number elsewhere.
     pub(super) fn map_real(self, function: impl Fn(f64) -> f64) -> Self {
-        if self.im == 0.0 { Self::real(function(self.re)) } else { Self::real(f64::NAN) }
+        if self.im == 0.0 {
+            Self::real(function(self.re))
+        } else {
+            Self::real(f64::NAN)
+        }
     }
 }
 
@@ -92,10 +118,23 @@ mod tests {
     #[test]
     fn powers() {
         let near = |a: Complex, b: Complex| a.minus(b).abs() < 1e-12;
-        assert!(near(Complex::I.pow(Complex::real(2.0)), Complex::real(-1.0)));
-        assert!(near(Complex::real(-8.0).pow(Complex::real(-1.0)), Complex::real(-0.125)));
-        assert!(near(Complex::real(-4.0).pow(Complex::real(0.5)), Complex { re: 0.0, im: 2.0 }));
-        let euler = Complex { re: 0.0, im: std::f64::consts::PI }.exp();
+        assert!(near(
+            Complex::I.pow(Complex::real(2.0)),
+            Complex::real(-1.0)
+        ));
+        assert!(near(
+            Complex::real(-8.0).pow(Complex::real(-1.0)),
+            Complex::real(-0.125)
+        ));
+        assert!(near(
+            Complex::real(-4.0).pow(Complex::real(0.5)),
+            Complex { re: 0.0, im: 2.0 }
+        ));
+        let euler = Complex {
+            re: 0.0,
+            im: std::f64::consts::PI,
+        }
+        .exp();
         assert!(near(euler, Complex::real(-1.0)));
         assert!(!Complex::real(0.0).pow(Complex::real(-1.0)).is_finite());
     }

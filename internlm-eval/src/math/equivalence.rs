@@ -22,10 +22,10 @@ pub fn is_equiv_v2(a: &str, b: &str) -> bool {
 }
 
 fn is_equiv(a: &str, b: &str, strip: impl Fn(&str) -> Option<String>) -> bool {
-    if let Some((a, b)) = strip(a).zip(strip(b)) {
-        if a == b || normalize_final_answer(&a) == normalize_final_answer(&b) {
-            return true;
-        }
+    if let Some((a, b)) = strip(a).zip(strip(b))
+        && (a == b || normalize_final_answer(&a) == normalize_final_answer(&b))
+    {
+        return true;
     }
     normalize_final_answer(a) == normalize_final_answer(b) || a == b
 }
@@ -46,7 +46,10 @@ enum Upstream {
 }
 
 fn strip_v1(text: &str, upstream: Upstream) -> Option<String> {
-    let mut text = text.replace('\n', "").replace("\\!", "").replace("\\\\", "\\");
+    let mut text = text
+        .replace('\n', "")
+        .replace("\\!", "")
+        .replace("\\\\", "\\");
     for (from, to) in [
         ("tfrac", "frac"),
         ("dfrac", "frac"),
@@ -84,7 +87,10 @@ fn strip_v2(text: &str) -> Option<String> {
     static MBOX: LazyLock<Regex> = LazyLock::new(|| constant(r"\\mbox\{.*?\}"));
     static ZEROS_WITHIN: LazyLock<Regex> = LazyLock::new(|| constant(r"(\d+)\.0+([^\d])"));
     static ZEROS_AT_END: LazyLock<Regex> = LazyLock::new(|| constant(r"(\d+)\.0+\z"));
-    let mut text = strip(text).replace('\n', "").trim_end_matches('.').to_owned();
+    let mut text = strip(text)
+        .replace('\n', "")
+        .trim_end_matches('.')
+        .to_owned();
     for (from, to) in [
         ("\\!", ""),
         ("\\ ", ""),
@@ -121,7 +127,10 @@ fn strip_v2(text: &str) -> Option<String> {
     if !text.contains("\\infty") {
         text = text.replace("inf", "\\infty");
     }
-    text = text.replace("+\\inity", "\\infty").replace("and", "").replace("\\mathbf", "");
+    text = text
+        .replace("+\\inity", "\\infty")
+        .replace("and", "")
+        .replace("\\mathbf", "");
     text = MBOX.replace_all(&text, "").into_owned();
     if text.contains('j') && !text.contains('i') {
         text = text.replace('j', "i");
@@ -142,13 +151,19 @@ fn constant(pattern: &str) -> Regex {
 }
 
 fn with_leading_zero(text: String) -> String {
-    if text.starts_with('.') { format!("0{text}") } else { text }
+    if text.starts_with('.') {
+        format!("0{text}")
+    } else {
+        text
+    }
 }
 
 /// Drops `k =`: one equals sign after at most two characters.
 fn without_short_left_side(text: String) -> String {
     match text.split_once('=') {
-        Some((left, right)) if !right.contains('=') && left.chars().count() <= 2 => right.to_owned(),
+        Some((left, right)) if !right.contains('=') && left.chars().count() <= 2 => {
+            right.to_owned()
+        }
         _ => text,
     }
 }

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeSet;
 
+use super::answer::{Answer, Expr, Function};
 use super::complex::Complex;
-use super::parse::{Answer, Expr, Function, parse};
+use super::parse::parse;
 use super::rational::Rational;
 use super::{boxed, relation};
 
@@ -49,16 +50,18 @@ fn answer_of(text: &str) -> &str {
     if let Some(answer) = boxed::last_boxed(text).and_then(boxed::unwrapped) {
         return answer;
     }
-    if let Some((rest, _)) = text.rsplit_once('$') {
-        if let Some((_, formula)) = rest.trim_end_matches('$').rsplit_once('$') {
-            // An escaped dollar sign is money.
-            if !formula.is_empty() && !rest.ends_with('\\') {
-                return formula;
-            }
+    if let Some((rest, _)) = text.rsplit_once('$')
+        && let Some((_, formula)) = rest.trim_end_matches('$').rsplit_once('$')
+    {
+        // An escaped dollar sign is money.
+        if !formula.is_empty() && !rest.ends_with('\\') {
+            return formula;
         }
     }
     match text.rfind("answer is") {
-        Some(at) => text[at + "answer is".len()..].trim_start_matches(':').trim(),
+        Some(at) => text[at + "answer is".len()..]
+            .trim_start_matches(':')
+            .trim(),
         None => text,
     }
 }
@@ -70,16 +73,18 @@ pub(super) fn scalars_equal(a: &Expr, b: &Expr) -> bool {
     }
     match (a, b) {
         (Expr::Percent(a), Expr::Percent(b)) => values_equal(a, b),
-        (Expr::Percent(inside), other) | (other, Expr::Percent(inside)) => values_equal(inside, other),
+        (Expr::Percent(inside), other) | (other, Expr::Percent(inside)) => {
+            values_equal(inside, other)
+        }
         _ => false,
     }
 }
 
 fn values_equal(a: &Expr, b: &Expr) -> bool {
-    if let (Expr::Number(a_digits, a_exact, _), Expr::Number(b_digits, b_exact, _)) = (a, b) {
-        if a_exact.is_none() || b_exact.is_none() {
-            return significant(a_digits) == significant(b_digits);
-        }
+    if let (Expr::Number(a_digits, a_exact, _), Expr::Number(b_digits, b_exact, _)) = (a, b)
+        && (a_exact.is_none() || b_exact.is_none())
+    {
+        return significant(a_digits) == significant(b_digits);
     }
     let decimal = has_decimal(a) || has_decimal(b);
     if let Some((x, y)) = exact(a).zip(exact(b)) {
@@ -112,7 +117,11 @@ fn values_equal(a: &Expr, b: &Expr) -> bool {
 
 fn significant(digits: &str) -> &str {
     let digits = digits.trim_start_matches('0');
-    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
+    if digits.contains('.') {
+        digits.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        digits
+    }
 }
 
 fn infinite_sign(x: Complex) -> Option<bool> {
@@ -177,7 +186,10 @@ pub(super) fn value(expr: &Expr, point: u32) -> Complex {
         Expr::Variable(name) => Complex::real(sample(name, point)),
         Expr::Negated(a) => {
             let a = of(a);
-            Complex { re: -a.re, im: if a.im == 0.0 { 0.0 } else { -a.im } }
+            Complex {
+                re: -a.re,
+                im: if a.im == 0.0 { 0.0 } else { -a.im },
+            }
         }
         Expr::Sum(a, b) | Expr::PlusMinus(a, b) => of(a).plus(of(b)),
         Expr::Product(a, b) => of(a).times(of(b)),
@@ -233,7 +245,10 @@ fn factorial(n: f64) -> f64 {
     if n < 0.0 || n.fract() != 0.0 || n > 170.0 {
         return f64::NAN;
     }
-    (1..=170_u32).map(f64::from).take_while(|&i| i <= n).product()
+    (1..=170_u32)
+        .map(f64::from)
+        .take_while(|&i| i <= n)
+        .product()
 }
 
 fn binomial(n: Complex, k: Complex) -> Complex {
@@ -247,7 +262,9 @@ fn binomial(n: Complex, k: Complex) -> Complex {
 /// A value between 0.25 and 2.25 for a variable (FNV-1a of its name and the point's number).
 fn sample(name: &str, point: u32) -> f64 {
     let bytes = name.bytes().chain(point.to_le_bytes());
-    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     // The low bits of a short text hardly differ.
     let mixed = (hash ^ (hash >> 15)).wrapping_mul(0x2c1b_3c6d);
     0.25 + 2.0 * f64::from(mixed ^ (mixed >> 12)) / f64::from(u32::MAX)

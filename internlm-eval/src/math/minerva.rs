@@ -24,16 +24,53 @@ const SUBSTITUTIONS: [(&str, &str); 10] = [
 ];
 
 const UNITS: [&str; 26] = [
-    "square", "ways", "integers", "dollars", "mph", "inches", "ft", "hours", "km", "units", "sue",
-    "points", "feet", "minutes", "digits", "cents", "degrees", "cm", "gm", "pounds", "meters",
-    "meals", "edges", "students", "childrentickets", "multiples",
+    "square",
+    "ways",
+    "integers",
+    "dollars",
+    "mph",
+    "inches",
+    "ft",
+    "hours",
+    "km",
+    "units",
+    "sue",
+    "points",
+    "feet",
+    "minutes",
+    "digits",
+    "cents",
+    "degrees",
+    "cm",
+    "gm",
+    "pounds",
+    "meters",
+    "meals",
+    "edges",
+    "students",
+    "childrentickets",
+    "multiples",
 ];
 
 /// Deleted after the units that upstream's list has before them; `\ldots` stands among the units there, which makes no
 /// difference as no unit is part of it.
 const COMMANDS: [&str; 16] = [
-    "\\ldots", "\\text{s}", "\\text{.}", "\\text{\ns}", "\\text{}^2", "\\text{}^3", "\\text{\n}",
-    "\\text{}", "\\mathrm{th}", "^\\circ", "^{\\circ}", "\\;", ",\\!", "{,}", "\"", "\\dots",
+    "\\ldots",
+    "\\text{s}",
+    "\\text{.}",
+    "\\text{\ns}",
+    "\\text{}^2",
+    "\\text{}^3",
+    "\\text{\n}",
+    "\\text{}",
+    "\\mathrm{th}",
+    "^\\circ",
+    "^{\\circ}",
+    "\\;",
+    ",\\!",
+    "{,}",
+    "\"",
+    "\\dots",
 ];
 
 fn constant(pattern: &str) -> Regex {
@@ -44,7 +81,7 @@ static FINAL: LazyLock<Regex> =
     LazyLock::new(|| constant(r"Final Answer: The final answer is(.*?). I hope it is correct."));
 static REWRITES: LazyLock<[(Regex, &str); 8]> = LazyLock::new(|| {
     [
-        (r"(.*?)(\$)(.*?)(\$)(.*)", "$${3}$"),
+        (r"(.*?)(\$)(.*?)(\$)(.*)", "$$${3}$$"),
         (r"\\text\{(.*?)\}", "${1}"),
         (r"\\textbf\{(.*?)\}", "${1}"),
         (r"\\overline\{(.*?)\}", "${1}"),
@@ -99,7 +136,11 @@ pub fn normalize_final_answer(answer: &str) -> String {
         answer = pattern.replace_all(&answer, *replacement).into_owned();
     }
     answer = answer.replace('$', "");
-    if THOUSANDS.is_match(&answer) { answer.replace(',', "") } else { answer }
+    if THOUSANDS.is_match(&answer) {
+        answer.replace(',', "")
+    } else {
+        answer
+    }
 }
 
 /// Units that stand as words of their own, unless a backslash makes them commands.
@@ -127,16 +168,19 @@ fn outside_commands(text: &str, unit: &str) -> String {
     let mut rest = text;
     loop {
         // A backslash without a letter after it is no command.
-        let command = rest
-            .match_indices('\\')
-            .map(|(at, _)| at)
-            .find(|at| rest.as_bytes().get(at + 1).is_some_and(u8::is_ascii_alphabetic));
+        let command = rest.match_indices('\\').map(|(at, _)| at).find(|at| {
+            rest.as_bytes()
+                .get(at + 1)
+                .is_some_and(u8::is_ascii_alphabetic)
+        });
         let Some(at) = command else {
             out.push_str(&rest.replace(unit, ""));
             return out;
         };
         let name = &rest[at + 1..];
-        let end = name.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(name.len());
+        let end = name
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(name.len());
         out.push_str(&rest[..at].replace(unit, ""));
         out.push_str(&rest[at..=at + end]);
         rest = &name[end..];
@@ -160,12 +204,21 @@ mod tests {
         assert_eq!(answer(text), "2\\pi");
         assert_eq!(answer("5"), INVALID);
         assert_eq!(answer("Final Answer: The final answer is $7$. "), "7");
-        assert_eq!(normalize_final_answer("\\left(1\\right) ft"), "\\left(1\\right)");
-        assert_eq!(normalize_final_answer("\\sqrt[3]8+\\frac12"), "\\sqrt[3]{8}+\\frac{1}{2}");
+        assert_eq!(
+            normalize_final_answer("\\left(1\\right) ft"),
+            "\\left(1\\right)"
+        );
+        assert_eq!(
+            normalize_final_answer("\\sqrt[3]8+\\frac12"),
+            "\\sqrt[3]{8}+\\frac{1}{2}"
+        );
         assert_eq!(normalize_final_answer("1,000"), "1000");
         assert_eq!(normalize_final_answer("0,1"), "0,1");
         assert_eq!(gold("so $\\boxed 5$").as_deref(), Some("5"));
-        assert_eq!(gold("so $\\boxed{\\frac12}$").as_deref(), Some("\\frac{1}{2}"));
+        assert_eq!(
+            gold("so $\\boxed{\\frac12}$").as_deref(),
+            Some("\\frac{1}{2}")
+        );
         assert_eq!(gold("none"), None);
     }
 }

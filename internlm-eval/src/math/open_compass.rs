@@ -25,11 +25,50 @@ const SUBSTITUTIONS: [(&str, &str); 11] = [
 
 /// Deleted in this order, everywhere (also within words and commands).
 const REMOVED: [&str; 45] = [
-    "square", "ways", "integers", "dollars", "mph", "inches", "ft", "hours", "km", "units",
-    "\\ldots", "sue", "points", "feet", "minutes", "digits", "cents", "degrees", "cm", "gm",
-    "pounds", "meters", "meals", "edges", "students", "childrentickets", "multiples", "\\text{s}",
-    "\\text{.}", "\\text{\ns}", "\\text{}^2", "\\text{}^3", "\\text{\n}", "\\text{}",
-    "\\mathrm{th}", "^\\circ", "^{\\circ}", "\\;", ",\\!", "{,}", "\"", "\\dots", "\n", "\r",
+    "square",
+    "ways",
+    "integers",
+    "dollars",
+    "mph",
+    "inches",
+    "ft",
+    "hours",
+    "km",
+    "units",
+    "\\ldots",
+    "sue",
+    "points",
+    "feet",
+    "minutes",
+    "digits",
+    "cents",
+    "degrees",
+    "cm",
+    "gm",
+    "pounds",
+    "meters",
+    "meals",
+    "edges",
+    "students",
+    "childrentickets",
+    "multiples",
+    "\\text{s}",
+    "\\text{.}",
+    "\\text{\ns}",
+    "\\text{}^2",
+    "\\text{}^3",
+    "\\text{\n}",
+    "\\text{}",
+    "\\mathrm{th}",
+    "^\\circ",
+    "^{\\circ}",
+    "\\;",
+    ",\\!",
+    "{,}",
+    "\"",
+    "\\dots",
+    "\n",
+    "\r",
     "\x0c",
 ];
 
@@ -52,8 +91,13 @@ static UNWRAPPED: LazyLock<[Regex; 5]> = LazyLock::new(|| {
 });
 /// Phrases and marks whose last occurrence holds the answer.
 static MARKS: LazyLock<[Regex; 4]> = LazyLock::new(|| {
-    [r"finalansweris(.*)", r"answer?is:?(.*)", r"oxed\{(.*?)\}", r"\$(.*?)\$"]
-        .map(|pattern| Regex::new(pattern).expect("a constant pattern that the tests compile"))
+    [
+        r"finalansweris(.*)",
+        r"answer?is:?(.*)",
+        r"oxed\{(.*?)\}",
+        r"\$(.*?)\$",
+    ]
+    .map(|pattern| Regex::new(pattern).expect("a constant pattern that the tests compile"))
 });
 static SHORT_FRACTION: LazyLock<Regex> = pattern!(r"frac([^{])(.)");
 static SHORT_ROOT: LazyLock<Regex> = pattern!(r"sqrt([^{])");
@@ -80,11 +124,17 @@ pub fn normalize_final_answer(answer: &str) -> String {
     if answer.contains("rac") && !answer.contains("\\frac") {
         answer = answer.replace("rac", "\\frac");
     }
-    answer = SHORT_FRACTION.replace_all(&answer, "frac{${1}}{${2}}").into_owned();
+    answer = SHORT_FRACTION
+        .replace_all(&answer, "frac{${1}}{${2}}")
+        .into_owned();
     answer = SHORT_ROOT.replace_all(&answer, "sqrt{${1}}").into_owned();
     answer = answer.replace('$', "");
     let without_commas = answer.replace(',', "");
-    if is_digit_text(&without_commas) { without_commas } else { answer }
+    if is_digit_text(&without_commas) {
+        without_commas
+    } else {
+        answer
+    }
 }
 
 /// `math_postprocess`: the first sentence that speaks of a final answer, else the first, normalised. Sentences end at
@@ -106,21 +156,31 @@ fn first_sentence(text: &str, phrases: &[&str]) -> String {
         let lower = sentence.to_lowercase();
         phrases.iter().any(|phrase| lower.contains(phrase))
     };
-    let sentence = text.split('.').find(says).or_else(|| text.split('.').next());
+    let sentence = text
+        .split('.')
+        .find(says)
+        .or_else(|| text.split('.').next());
     normalize_final_answer(sentence.unwrap_or_default())
 }
 
 /// What a pair of braces around a whole line encloses.
 fn without_double_braces(answer: &str) -> &str {
     let line = answer.strip_suffix('\n').unwrap_or(answer);
-    let inside = line.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    inside.filter(|inside| !inside.contains('\n')).unwrap_or(answer)
+    let inside = line
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'));
+    inside
+        .filter(|inside| !inside.contains('\n'))
+        .unwrap_or(answer)
 }
 
 /// `math_judement_preprocess`: the rest of the line after the first `ANSWER:` in any case, or the empty text.
 pub fn answer_line(text: &str) -> String {
     static ANSWER: LazyLock<Regex> = pattern!(r"(?i)ANSWER[\s\x1c-\x1f]*:[\s\x1c-\x1f]*([^\n]+)");
-    ANSWER.captures(text).map(|found| found[1].to_owned()).unwrap_or_default()
+    ANSWER
+        .captures(text)
+        .map(|found| found[1].to_owned())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -129,10 +189,13 @@ mod tests {
 
     #[test]
     fn answers_are_normalised() {
-        assert_eq!(normalize_final_answer(r"1{,}234,567 \text{ cm}"), "1234567cm");
-        assert_eq!(normalize_final_answer(r"\sqrt2+\frac34x"), r"\sqrt{2}+\frac{3}{4}x");
+        assert_eq!(normalize_final_answer(r"1{,}234,567 \text{ cm}"), "1234567");
+        assert_eq!(
+            normalize_final_answer(r"\sqrt2+\frac34x"),
+            r"\sqrt{2}+\frac{3}{4}x"
+        );
         assert_eq!(normalize_final_answer(r"\text{(A)}"), "A");
-        assert_eq!(normalize_final_answer("a\\left"), "a<ft");
+        assert_eq!(normalize_final_answer("a\\left"), "a<");
     }
 
     #[test]

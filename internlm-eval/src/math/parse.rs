@@ -1,6 +1,6 @@
-//! From tokens to the meaning of an answer.
+//! From tokens to the meaning of an answer: its structure. Expressions are read in [`factor`](super::factor).
 
-use super::rational::Rational;
+use super::answer::Answer;
 use super::token::{Token, tokens};
 
 /// Characters of an answer that is parsed at all.
@@ -8,110 +8,50 @@ const MAX_LENGTH: usize = 1000;
 /// Nesting of brackets, arguments and signs.
 const MAX_DEPTH: usize = 48;
 
-/// What an answer is.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Answer {
-    Scalar(Expr),
-    Text(String),
-    /// In brackets, with which ones: a tuple, a point or an interval.
-    List(char, Vec<Answer>, char),
-    /// In braces, or values side by side.
-    Set(Vec<Answer>),
-    /// Side by side, so that their order may matter.
-    Bare(Vec<Answer>),
-    Matrix(Vec<Vec<Answer>>),
-    Union(Vec<Answer>),
-    /// Terms and the operators between them.
-    Relation(Vec<Answer>, Vec<char>),
-}
-
-/// An expression.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Expr {
-    /// Digits; exact unless there are too many. Whether there is a decimal point.
-    Number(String, Option<Rational>, bool),
-    Pi,
-    Euler,
-    Imaginary,
-    Infinity,
-    Variable(String),
-    Negated(Box<Expr>),
-    Sum(Box<Expr>, Box<Expr>),
-    /// Both the sum and the difference.
-    PlusMinus(Box<Expr>, Box<Expr>),
-    Product(Box<Expr>, Box<Expr>),
-    Quotient(Box<Expr>, Box<Expr>),
-    Power(Box<Expr>, Box<Expr>),
-    Call(Function, Box<Expr>),
-    Logarithm(Box<Expr>, Box<Expr>),
-    Binomial(Box<Expr>, Box<Expr>),
-    Percent(Box<Expr>),
-}
-
-/// A function of one argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Function {
-    Sin,
-    Cos,
-    Tan,
-    Cot,
-    Sec,
-    Csc,
-    Arcsin,
-    Arccos,
-    Arctan,
-    Ln,
-    Exp,
-    Sqrt,
-    Abs,
-    Floor,
-    Ceil,
-    Factorial,
-}
-
 /// The meaning of a text, if it has one.
 pub(super) fn parse(text: &str) -> Option<Answer> {
     if text.len() > MAX_LENGTH {
         return None;
     }
     let tokens = tokens(text.trim().trim_end_matches('.'))?;
-    let mut parser = Parser { tokens, at: 0, depth: 0, bars: 0 };
+    let mut parser = Parser {
+        tokens,
+        at: 0,
+        depth: 0,
+        bars: 0,
+    };
     let answer = parser.answer()?;
     (parser.at == parser.tokens.len()).then_some(answer)
 }
 
-struct Parser {
-    tokens: Vec<Token>,
-    at: usize,
+pub(super) struct Parser {
+    pub(super) tokens: Vec<Token>,
+    pub(super) at: usize,
     depth: usize,
     /// Open absolute values, within which a bar closes.
-    bars: usize,
-}
-
-fn boxed(expr: Expr) -> Box<Expr> {
-    Box::new(expr)
+    pub(super) bars: usize,
 }
 
 impl Parser {
-    fn peek(&self) -> Option<&Token> {
+    pub(super) fn peek(&self) -> Option<&Token> {
         self.tokens.get(self.at)
     }
 
-    fn is(&self, symbol: char) -> bool {
+    pub(super) fn is(&self, symbol: char) -> bool {
         self.is_at(self.at, symbol)
     }
 
-    fn is_at(&self, at: usize, symbol: char) -> bool {
+    pub(super) fn is_at(&self, at: usize, symbol: char) -> bool {
         self.tokens.get(at) == Some(&Token::Symbol(symbol))
     }
 
-    fn eat(&mut self, symbol: char) -> bool {
+    pub(super) fn eat(&mut self, symbol: char) -> bool {
         let there = self.is(symbol);
         self.at += usize::from(there);
         there
     }
 
-    fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+    pub(super) fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         if self.depth == MAX_DEPTH {
             return None;
         }
@@ -128,7 +68,11 @@ impl Parser {
             elements.push(self.element()?);
         }
         let single = elements.len() == 1;
-        if single { elements.pop() } else { Some(Answer::Bare(elements)) }
+        if single {
+            elements.pop()
+        } else {
+            Some(Answer::Bare(elements))
+        }
     }
 
     /// Items between union signs.
@@ -138,7 +82,11 @@ impl Parser {
             items.push(self.item()?);
         }
         let single = items.len() == 1;
-        if single { items.pop() } else { Some(Answer::Union(items)) }
+        if single {
+            items.pop()
+        } else {
+            Some(Answer::Union(items))
+        }
     }
 
     fn item(&mut self) -> Option<Answer> {
@@ -147,12 +95,15 @@ impl Parser {
             words.push(word.clone());
             self.at += 1;
         }
-        let ended = matches!(self.peek(), None | Some(Token::Symbol(',' | ')' | ']' | '⟩' | '}' | '&' | '\n')));
+        let ended = matches!(
+            self.peek(),
+            None | Some(Token::Symbol(',' | ')' | ']' | '⟩' | '}' | '&' | '\n'))
+        );
         if !words.is_empty() && ended {
             return Some(Answer::Text(words.join(" ")));
         }
         if let Some(list) = self.bracketed() {
-            return Some(list);
+            return self.relation_from(list);
         }
         if self.peek() == Some(&Token::Command("begin".to_owned())) {
             return self.matrix();
@@ -223,9 +174,16 @@ impl Parser {
 
     /// Terms between equals signs and inequalities.
     fn relation(&mut self) -> Option<Answer> {
-        let mut terms = vec![Answer::Scalar(self.sum()?)];
+        let first = Answer::Scalar(self.sum()?);
+        self.relation_from(first)
+    }
+
+    fn relation_from(&mut self, first: Answer) -> Option<Answer> {
+        let mut terms = vec![first];
         let mut operators = Vec::new();
-        while let Some(&Token::Symbol(operator @ ('=' | '<' | '>' | '≤' | '≥' | '≠' | '∈'))) = self.peek() {
+        while let Some(&Token::Symbol(operator @ ('=' | '<' | '>' | '≤' | '≥' | '≠' | '∈'))) =
+            self.peek()
+        {
             self.at += 1;
             // The right side of an equation may be a tuple, a set or words.
             terms.push(self.deeper(|parser| match operator {
@@ -235,7 +193,11 @@ impl Parser {
             operators.push(operator);
         }
         let single = terms.len() == 1;
-        if single { terms.pop() } else { Some(Answer::Relation(terms, operators)) }
+        if single {
+            terms.pop()
+        } else {
+            Some(Answer::Relation(terms, operators))
+        }
     }
 
     fn element_without_relation(&mut self) -> Option<Answer> {
@@ -245,340 +207,48 @@ impl Parser {
             other => Some(other),
         }
     }
-
-    fn sum(&mut self) -> Option<Expr> {
-        let mut sum = self.product()?;
-        loop {
-            if self.eat('+') {
-                sum = Expr::Sum(boxed(sum), boxed(self.product()?));
-            } else if self.eat('-') {
-                sum = Expr::Sum(boxed(sum), boxed(Expr::Negated(boxed(self.product()?))));
-            } else if self.eat('±') {
-                sum = Expr::PlusMinus(boxed(sum), boxed(self.product()?));
-            } else {
-                return Some(sum);
-            }
-        }
-    }
-
-    /// Factors with or without signs between them; units after them are skipped.
-    fn product(&mut self) -> Option<Expr> {
-        let mut product = self.signed()?;
-        loop {
-            if self.is('/') && matches!(self.tokens.get(self.at + 1), Some(Token::Text(_))) {
-                self.at += 1;
-                self.skip_units()?;
-            } else if matches!(self.peek(), Some(Token::Text(_))) {
-                self.skip_units()?;
-            } else if self.eat('*') {
-                product = Expr::Product(boxed(product), boxed(self.signed()?));
-            } else if self.eat('/') {
-                product = Expr::Quotient(boxed(product), boxed(self.signed()?));
-            } else if self.begins_factor() {
-                product = Expr::Product(boxed(product), boxed(self.power()?));
-            } else {
-                return Some(product);
-            }
-        }
-    }
-
-    fn skip_units(&mut self) -> Option<()> {
-        self.at += 1;
-        if self.eat('^') {
-            self.argument(false)?;
-        }
-        Some(())
-    }
-
-    /// Whether a factor follows without a sign; a number must not follow a number.
-    fn begins_factor(&self) -> bool {
-        match self.peek() {
-            Some(Token::Letter(_)) => true,
-            Some(Token::Command(name)) => !matches!(name.as_str(), "rfloor" | "rceil" | "end"),
-            Some(Token::Symbol('(' | '{')) => true,
-            Some(Token::Symbol('|')) => self.bars == 0,
-            Some(Token::Number(_)) => {
-                let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
-                !matches!(before, Some(Token::Number(_)))
-            }
-            _ => false,
-        }
-    }
-
-    fn signed(&mut self) -> Option<Expr> {
-        if self.eat('-') {
-            return self.deeper(|parser| Some(Expr::Negated(boxed(parser.signed()?))));
-        }
-        if self.eat('+') {
-            return self.deeper(Self::signed);
-        }
-        if self.eat('±') {
-            let zero = Expr::Number("0".to_owned(), Some(Rational::integer(0)), false);
-            return self.deeper(|parser| Some(Expr::PlusMinus(boxed(zero), boxed(parser.signed()?))));
-        }
-        self.power()
-    }
-
-    fn power(&mut self) -> Option<Expr> {
-        let mut base = self.primary()?;
-        loop {
-            if self.eat('!') {
-                base = Expr::Call(Function::Factorial, boxed(base));
-            } else if self.eat('%') {
-                base = Expr::Percent(boxed(base));
-            } else if self.eat('°') || self.eat_degree_exponent() {
-                // An angle in degrees is the number of degrees.
-            } else if self.eat('^') {
-                let doubled = self.eat('*');
-                if doubled {
-                    return None;
-                }
-                base = Expr::Power(boxed(base), boxed(self.argument(true)?));
-            } else if self.is('*') && self.is_at(self.at + 1, '*') {
-                self.at += 2;
-                base = Expr::Power(boxed(base), boxed(self.argument(true)?));
-            } else {
-                return Some(base);
-            }
-        }
-    }
-
-    fn eat_degree_exponent(&mut self) -> bool {
-        let at = self.at;
-        let plain = self.is('^') && self.is_at(at + 1, '°');
-        let braced = self.is('^') && self.is_at(at + 1, '{') && self.is_at(at + 2, '°') && self.is_at(at + 3, '}');
-        self.at += if plain { 2 } else if braced { 4 } else { 0 };
-        plain || braced
-    }
-
-    fn primary(&mut self) -> Option<Expr> {
-        match self.peek()?.clone() {
-            Token::Number(digits) => {
-                self.at += 1;
-                let number = literal(&digits);
-                self.skip_subscript()?;
-                self.mixed(number)
-            }
-            Token::Letter(letter) => {
-                self.at += 1;
-                self.variable(letter.to_string())
-            }
-            Token::Symbol('(') => self.enclosed('(', ')'),
-            Token::Symbol('[') => self.enclosed('[', ']'),
-            Token::Symbol('{') => self.enclosed('{', '}'),
-            Token::Symbol('|') if self.bars == 0 => {
-                self.at += 1;
-                self.bars += 1;
-                let inside = self.deeper(Self::sum);
-                self.bars -= 1;
-                let inside = inside?;
-                self.eat('|').then(|| Expr::Call(Function::Abs, boxed(inside)))
-            }
-            Token::Command(name) => {
-                self.at += 1;
-                self.deeper(|parser| parser.command(&name))
-            }
-            _ => None,
-        }
-    }
-
-    /// A sum in brackets, within which bars open anew.
-    fn enclosed(&mut self, open: char, close: char) -> Option<Expr> {
-        self.eat(open);
-        let bars = std::mem::take(&mut self.bars);
-        let inside = self.deeper(Self::sum);
-        self.bars = bars;
-        let inside = inside?;
-        self.eat(close).then_some(inside)
-    }
-
-    /// A whole number and a fraction of whole numbers side by side are their sum.
-    fn mixed(&mut self, whole: Expr) -> Option<Expr> {
-        let is_whole = |expr: &Expr| matches!(expr, Expr::Number(_, Some(value), false) if value.as_integer().is_some());
-        if !is_whole(&whole) || self.peek() != Some(&Token::Command("frac".to_owned())) {
-            return Some(whole);
-        }
-        let start = self.at;
-        self.at += 1;
-        let fraction = self.deeper(|parser| parser.command("frac"))?;
-        match &fraction {
-            Expr::Quotient(a, b) if is_whole(a) && is_whole(b) => Some(Expr::Sum(boxed(whole), boxed(fraction))),
-            _ => {
-                self.at = start;
-                Some(whole)
-            }
-        }
-    }
-
-    fn variable(&mut self, mut name: String) -> Option<Expr> {
-        if self.is('_') {
-            let start = self.at;
-            self.skip_subscript()?;
-            name = format!("{name}{:?}", &self.tokens[start..self.at]);
-        }
-        Some(match name.as_str() {
-            "e" => Expr::Euler,
-            "i" => Expr::Imaginary,
-            _ => Expr::Variable(name),
-        })
-    }
-
-    fn skip_subscript(&mut self) -> Option<()> {
-        if self.eat('_') {
-            if matches!(self.peek(), Some(Token::Text(_))) {
-                self.at += 1;
-            } else {
-                self.argument(false)?;
-            }
-        }
-        Some(())
-    }
-
-    /// What a command takes: braces, a digit (or, where `whole`, a number), a letter or another command.
-    fn argument(&mut self, whole: bool) -> Option<Expr> {
-        match self.peek()?.clone() {
-            Token::Number(digits) if !whole && digits.len() > 1 && !digits.contains('.') => {
-                // TeX takes one digit; the rest stays.
-                let (first, rest) = digits.split_at(1);
-                self.tokens[self.at] = Token::Number(rest.to_owned());
-                Some(literal(first))
-            }
-            Token::Number(digits) => {
-                self.at += 1;
-                Some(literal(&digits))
-            }
-            Token::Symbol('{') => self.enclosed('{', '}'),
-            Token::Symbol('-') if whole => {
-                self.at += 1;
-                self.deeper(|parser| Some(Expr::Negated(boxed(parser.argument(true)?))))
-            }
-            _ => self.deeper(Self::primary),
-        }
-    }
-
-    fn command(&mut self, name: &str) -> Option<Expr> {
-        let function = match name {
-            "frac" => {
-                let numerator = self.argument(false)?;
-                return Some(Expr::Quotient(boxed(numerator), boxed(self.argument(false)?)));
-            }
-            "binom" | "dbinom" | "tbinom" => {
-                let n = self.argument(false)?;
-                return Some(Expr::Binomial(boxed(n), boxed(self.argument(false)?)));
-            }
-            "sqrt" => return self.root(),
-            "lfloor" => return self.between("rfloor", Function::Floor),
-            "lceil" => return self.between("rceil", Function::Ceil),
-            "pi" => return Some(Expr::Pi),
-            "infty" | "infinity" => return Some(Expr::Infinity),
-            "log" => {
-                let base = if self.eat('_') { self.argument(false)? } else { literal("10") };
-                return Some(Expr::Logarithm(boxed(base), boxed(self.function_argument()?)));
-            }
-            "sin" => Function::Sin,
-            "cos" => Function::Cos,
-            "tan" => Function::Tan,
-            "cot" => Function::Cot,
-            "sec" => Function::Sec,
-            "csc" => Function::Csc,
-            "arcsin" => Function::Arcsin,
-            "arccos" => Function::Arccos,
-            "arctan" => Function::Arctan,
-            "ln" => Function::Ln,
-            "exp" => Function::Exp,
-            "overline" | "vec" | "hat" | "bar" => return self.argument(false),
-            name if is_greek(name) => return self.variable(name.to_owned()),
-            _ => return None,
-        };
-        let exponent = if self.eat('^') { Some(self.argument(true)?) } else { None };
-        let argument = self.function_argument()?;
-        Some(match (exponent, function) {
-            // The inverse, not the reciprocal.
-            (Some(Expr::Negated(one)), Function::Sin) if *one == literal("1") => {
-                Expr::Call(Function::Arcsin, boxed(argument))
-            }
-            (Some(Expr::Negated(one)), Function::Cos) if *one == literal("1") => {
-                Expr::Call(Function::Arccos, boxed(argument))
-            }
-            (Some(Expr::Negated(one)), Function::Tan) if *one == literal("1") => {
-                Expr::Call(Function::Arctan, boxed(argument))
-            }
-            (Some(exponent), _) => Expr::Power(boxed(Expr::Call(function, boxed(argument))), boxed(exponent)),
-            (None, _) => Expr::Call(function, boxed(argument)),
-        })
-    }
-
-    fn root(&mut self) -> Option<Expr> {
-        let degree = if self.is('[') { Some(self.enclosed('[', ']')?) } else { None };
-        let radicand = self.argument(false)?;
-        Some(match degree {
-            None => Expr::Call(Function::Sqrt, boxed(radicand)),
-            Some(degree) => {
-                let inverse = Expr::Quotient(boxed(literal("1")), boxed(degree));
-                Expr::Power(boxed(radicand), boxed(inverse))
-            }
-        })
-    }
-
-    fn between(&mut self, end: &str, function: Function) -> Option<Expr> {
-        let inside = self.sum()?;
-        let closed = self.peek() == Some(&Token::Command(end.to_owned()));
-        self.at += 1;
-        closed.then(|| Expr::Call(function, boxed(inside)))
-    }
-
-    /// Brackets, or factors up to a sign or another function.
-    fn function_argument(&mut self) -> Option<Expr> {
-        if self.is('(') || self.is('{') || self.is('[') {
-            return self.power();
-        }
-        let mut product = self.signed()?;
-        loop {
-            let factor = match self.peek() {
-                Some(Token::Letter(_)) => true,
-                Some(Token::Command(name)) => name == "pi" || is_greek(name),
-                _ => false,
-            };
-            if !factor {
-                return Some(product);
-            }
-            product = Expr::Product(boxed(product), boxed(self.power()?));
-        }
-    }
-}
-
-fn literal(digits: &str) -> Expr {
-    Expr::Number(digits.to_owned(), Rational::decimal(digits), digits.contains('.'))
-}
-
-fn is_greek(name: &str) -> bool {
-    matches!(
-        name,
-        "alpha" | "beta" | "gamma" | "delta" | "epsilon" | "theta" | "lambda" | "mu" | "phi" | "varphi" | "rho" | "sigma"
-            | "tau" | "omega" | "psi" | "ell" | "Delta" | "Omega" | "Theta" | "Gamma" | "Phi" | "Psi" | "Lambda" | "Sigma"
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::math::answer::Expr;
 
     #[test]
     fn kinds_of_answers() {
         assert!(matches!(parse("[1, 2)"), Some(Answer::List('[', items, ')')) if items.len() == 2));
         assert!(matches!(parse(r"\{1\}"), Some(Answer::Set(items)) if items.len() == 1));
         assert!(matches!(parse("1, 2"), Some(Answer::Bare(_))));
-        assert!(matches!(parse(r"(0,1)\cup[2,\infty)"), Some(Answer::Union(_))));
+        assert!(matches!(
+            parse(r"(0,1)\cup[2,\infty)"),
+            Some(Answer::Union(_))
+        ));
         assert!(matches!(parse("x = (1,2)"), Some(Answer::Relation(..))));
         assert!(matches!(parse(r"\text{east}"), Some(Answer::Text(_))));
-        assert!(matches!(parse(r"5\text{ cm}^2"), Some(Answer::Scalar(Expr::Number(..)))));
+        assert!(matches!(
+            parse(r"5\text{ cm}^2"),
+            Some(Answer::Scalar(Expr::Number(..)))
+        ));
         let matrix = parse(r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}");
         assert!(matches!(matrix, Some(Answer::Matrix(rows)) if rows.len() == 2));
     }
 
     #[test]
     fn what_is_no_answer() {
-        for text in ["", "(", "1+", r"\frac{1}", "1 2", r"\unknown", "{", ")", "x^", "|x", r"\begin{pmatrix}1", "∈"] {
+        for text in [
+            "",
+            "(",
+            "1+",
+            r"\frac{1}",
+            "1 2",
+            r"\unknown",
+            "{",
+            ")",
+            "x^",
+            "|x",
+            r"\begin{pmatrix}1",
+            "∈",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse(&"(".repeat(900)), None);

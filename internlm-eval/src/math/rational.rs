@@ -12,7 +12,8 @@ impl Rational {
         if denominator == 0 {
             return None;
         }
-        let common = i128::try_from(gcd(numerator.unsigned_abs(), denominator.unsigned_abs())).ok()?;
+        let common =
+            i128::try_from(gcd(numerator.unsigned_abs(), denominator.unsigned_abs())).ok()?;
         let sign = denominator.signum();
         Some(Self {
             numerator: (numerator / common).checked_mul(sign)?,
@@ -21,7 +22,10 @@ impl Rational {
     }
 
     pub(super) fn integer(n: i128) -> Self {
-        Self { numerator: n, denominator: 1 }
+        Self {
+            numerator: n,
+            denominator: 1,
+        }
     }
 
     /// Reads `12`, `12.5` or `.5`.
@@ -35,11 +39,17 @@ impl Rational {
     pub(super) fn plus(self, other: Self) -> Option<Self> {
         let left = self.numerator.checked_mul(other.denominator)?;
         let right = other.numerator.checked_mul(self.denominator)?;
-        Self::new(left.checked_add(right)?, self.denominator.checked_mul(other.denominator)?)
+        Self::new(
+            left.checked_add(right)?,
+            self.denominator.checked_mul(other.denominator)?,
+        )
     }
 
     pub(super) fn negated(self) -> Option<Self> {
-        Some(Self { numerator: self.numerator.checked_neg()?, ..self })
+        Some(Self {
+            numerator: self.numerator.checked_neg()?,
+            ..self
+        })
     }
 
     pub(super) fn times(self, other: Self) -> Option<Self> {
@@ -57,8 +67,15 @@ impl Rational {
     pub(super) fn pow(self, exponent: Self) -> Option<Self> {
         let n = exponent.as_integer()?;
         let size = u32::try_from(n.unsigned_abs()).ok()?;
-        let power = Self::new(self.numerator.checked_pow(size)?, self.denominator.checked_pow(size)?)?;
-        if n < 0 { Self::integer(1).over(power) } else { Some(power) }
+        let power = Self::new(
+            self.numerator.checked_pow(size)?,
+            self.denominator.checked_pow(size)?,
+        )?;
+        if n < 0 {
+            Self::integer(1).over(power)
+        } else {
+            Some(power)
+        }
     }
 
     pub(super) fn as_integer(self) -> Option<i128> {

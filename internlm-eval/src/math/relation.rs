@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::answer::{Answer, Expr};
 use super::expression::{scalars_equal, value, variables};
-use super::parse::{Answer, Expr};
 
 /// Elements of a set that are compared each with each.
 const MAX_ELEMENTS: usize = 64;
@@ -14,25 +14,37 @@ pub(super) fn same(a: &Answer, b: &Answer) -> bool {
     match (&a, &b) {
         (Answer::Scalar(a), Answer::Scalar(b)) => scalars_equal(a, b),
         (Answer::Text(a), Answer::Text(b)) => letters(a) == letters(b),
+        // A letter may be a choice or a variable.
+        (Answer::Text(text), Answer::Scalar(Expr::Variable(name)))
+        | (Answer::Scalar(Expr::Variable(name)), Answer::Text(text)) => {
+            letters(text) == name.to_lowercase()
+        }
         (Answer::List(open_a, a, close_a), Answer::List(open_b, b, close_b)) => {
             open_a == open_b && close_a == close_b && in_order(a, b)
         }
-        (Answer::Set(a) | Answer::Bare(a), Answer::Set(b)) | (Answer::Set(a), Answer::Bare(b)) => in_any_order(a, b),
-        (Answer::Bare(a), Answer::Bare(b)) | (Answer::Union(a), Answer::Union(b)) => in_any_order(a, b),
-        (Answer::Bare(a), Answer::List('(', b, ')')) | (Answer::List('(', a, ')'), Answer::Bare(b)) => in_order(a, b),
+        (Answer::Set(a) | Answer::Bare(a), Answer::Set(b)) | (Answer::Set(a), Answer::Bare(b)) => {
+            in_any_order(a, b)
+        }
+        (Answer::Bare(a), Answer::Bare(b)) | (Answer::Union(a), Answer::Union(b)) => {
+            in_any_order(a, b)
+        }
+        (Answer::Bare(a), Answer::List('(', b, ')'))
+        | (Answer::List('(', a, ')'), Answer::Bare(b)) => in_order(a, b),
         (Answer::Set(elements), other) | (other, Answer::Set(elements)) => {
             matches!(elements.as_slice(), [element] if same(element, other))
         }
         (Answer::Matrix(a), Answer::Matrix(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| in_order(a, b))
         }
-        (Answer::Matrix(rows), Answer::List('(', items, ')')) | (Answer::List('(', items, ')'), Answer::Matrix(rows)) => {
+        (Answer::Matrix(rows), Answer::List('(', items, ')'))
+        | (Answer::List('(', items, ')'), Answer::Matrix(rows)) => {
             vector(rows).is_some_and(|vector| in_order(&vector, items))
         }
         (Answer::Relation(terms_a, operators_a), Answer::Relation(terms_b, operators_b)) => {
             relations_same((terms_a, operators_a), (terms_b, operators_b))
         }
-        (Answer::Relation(terms, operators), other) | (other, Answer::Relation(terms, operators)) => {
+        (Answer::Relation(terms, operators), other)
+        | (other, Answer::Relation(terms, operators)) => {
             meaning(terms, operators).is_some_and(|meaning| same(&meaning, other))
         }
         _ => false,
@@ -107,7 +119,10 @@ fn vector(rows: &[Vec<Answer>]) -> Option<Vec<Answer>> {
 
 /// What a relation says of its variable: a value for `x = 3`, a set for `x ∈ A`, an interval for an inequality.
 fn meaning(terms: &[Answer], operators: &[char]) -> Option<Answer> {
-    if operators.iter().all(|operator| matches!(operator, '=' | '∈')) {
+    if operators
+        .iter()
+        .all(|operator| matches!(operator, '=' | '∈'))
+    {
         return terms.last().cloned();
     }
     interval(terms, operators)
@@ -121,25 +136,53 @@ fn is_variable(answer: &Answer) -> bool {
 fn interval(terms: &[Answer], operators: &[char]) -> Option<Answer> {
     let infinite = |negative| {
         let infinity = Expr::Infinity;
-        Answer::Scalar(if negative { Expr::Negated(Box::new(infinity)) } else { infinity })
+        Answer::Scalar(if negative {
+            Expr::Negated(Box::new(infinity))
+        } else {
+            infinity
+        })
     };
-    let open = |operator| if operator == '≤' || operator == '≥' { '[' } else { '(' };
-    let close = |operator| if operator == '≤' || operator == '≥' { ']' } else { ')' };
+    let open = |operator| {
+        if operator == '≤' || operator == '≥' {
+            '['
+        } else {
+            '('
+        }
+    };
+    let close = |operator| {
+        if operator == '≤' || operator == '≥' {
+            ']'
+        } else {
+            ')'
+        }
+    };
     match (terms, operators) {
-        ([x, bound], &[operator @ ('<' | '≤')]) if is_variable(x) => {
-            Some(Answer::List('(', vec![infinite(true), bound.clone()], close(operator)))
-        }
-        ([x, bound], &[operator @ ('>' | '≥')]) if is_variable(x) => {
-            Some(Answer::List(open(operator), vec![bound.clone(), infinite(false)], ')'))
-        }
+        ([x, bound], &[operator @ ('<' | '≤')]) if is_variable(x) => Some(Answer::List(
+            '(',
+            vec![infinite(true), bound.clone()],
+            close(operator),
+        )),
+        ([x, bound], &[operator @ ('>' | '≥')]) if is_variable(x) => Some(Answer::List(
+            open(operator),
+            vec![bound.clone(), infinite(false)],
+            ')',
+        )),
         ([bound, x], &[operator]) if is_variable(x) => {
             interval(&[x.clone(), bound.clone()], &[flipped(operator)?])
         }
         ([low, x, high], &[first @ ('<' | '≤'), second @ ('<' | '≤')]) if is_variable(x) => {
-            Some(Answer::List(open(first), vec![low.clone(), high.clone()], close(second)))
+            Some(Answer::List(
+                open(first),
+                vec![low.clone(), high.clone()],
+                close(second),
+            ))
         }
         ([high, x, low], &[first @ ('>' | '≥'), second @ ('>' | '≥')]) if is_variable(x) => {
-            Some(Answer::List(open(second), vec![low.clone(), high.clone()], close(first)))
+            Some(Answer::List(
+                open(second),
+                vec![low.clone(), high.clone()],
+                close(first),
+            ))
         }
         _ => None,
     }
@@ -163,17 +206,26 @@ fn relations_same((terms_a, operators_a): Parts<'_>, (terms_b, operators_b): Par
         return true;
     }
     // The same read from right to left.
-    let turned: Option<Vec<char>> = operators_b.iter().rev().map(|&operator| flipped(operator)).collect();
+    let turned: Option<Vec<char>> = operators_b
+        .iter()
+        .rev()
+        .map(|&operator| flipped(operator))
+        .collect();
     let reversed: Vec<Answer> = terms_b.iter().rev().cloned().collect();
     if turned.is_some_and(|turned| operators_a == turned) && in_order(terms_a, &reversed) {
         return true;
     }
-    if let ([Answer::Scalar(la), Answer::Scalar(ra)], ['='], [Answer::Scalar(lb), Answer::Scalar(rb)], ['=']) =
-        (terms_a, operators_a, terms_b, operators_b)
+    if let (
+        [Answer::Scalar(la), Answer::Scalar(ra)],
+        ['='],
+        [Answer::Scalar(lb), Answer::Scalar(rb)],
+        ['='],
+    ) = (terms_a, operators_a, terms_b, operators_b)
     {
         // `x = 3` and `y = 3` say the same of an unnamed answer; other equations are the same up to a factor.
         let values = is_variable(&terms_a[0]) && is_variable(&terms_b[0]);
-        return values && scalars_equal(ra, rb) || proportional(&difference(la, ra), &difference(lb, rb));
+        return values && scalars_equal(ra, rb)
+            || proportional(&difference(la, ra), &difference(lb, rb));
     }
     match interval(terms_a, operators_a).zip(interval(terms_b, operators_b)) {
         Some((a, b)) => same(&a, &b),
@@ -182,7 +234,10 @@ fn relations_same((terms_a, operators_a): Parts<'_>, (terms_b, operators_b): Par
 }
 
 fn difference(left: &Expr, right: &Expr) -> Expr {
-    Expr::Sum(Box::new(left.clone()), Box::new(Expr::Negated(Box::new(right.clone()))))
+    Expr::Sum(
+        Box::new(left.clone()),
+        Box::new(Expr::Negated(Box::new(right.clone()))),
+    )
 }
 
 /// Whether one expression is a constant multiple of the other, but not 0.
@@ -241,7 +296,10 @@ mod tests {
         equal("60 km/h", "60");
         differ("0.33", r"\frac{1}{3}");
         differ("1", "2");
-        differ("100000000000000000000000000000000000000000001", "100000000000000000000000000000000000000000002");
+        differ(
+            "100000000000000000000000000000000000000000001",
+            "100000000000000000000000000000000000000000002",
+        );
         differ("", "0");
     }
 
@@ -278,11 +336,14 @@ mod tests {
         equal(r"\pm 3", "3, -3");
         equal(r"1\pm\sqrt{2}", r"1-\sqrt2, 1+\sqrt2");
         equal(r"\begin{pmatrix}1\\2\end{pmatrix}", "(1,2)");
-        equal(r"\begin{bmatrix}1&2\\3&4\end{bmatrix}", r"\begin{pmatrix}1&2\\3&\frac{8}{2}\end{pmatrix}");
+        equal(
+            r"\begin{bmatrix}1&2\\3&4\end{bmatrix}",
+            r"\begin{pmatrix}1&2\\3&\frac{8}{2}\end{pmatrix}",
+        );
         differ(r"\{1,1\}", r"\{1,2\}");
         equal(r"\text{East}", "east");
         differ("east", "west");
-        equal(r"\text{(A)}", "A)");
+        equal(r"\text{(A)}", "(A)");
     }
 
     #[test]

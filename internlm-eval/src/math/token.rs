@@ -17,17 +17,42 @@ pub(super) enum Token {
 
 /// Commands that only change how a formula looks.
 const LAYOUT: &[&str] = &[
-    "left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "quad", "qquad", "limits", "boxed",
-    "mathbf", "mathit", "bf", "it", "rm",
+    "left",
+    "right",
+    "big",
+    "Big",
+    "bigl",
+    "bigr",
+    "Bigl",
+    "Bigr",
+    "displaystyle",
+    "quad",
+    "qquad",
+    "limits",
+    "boxed",
+    "mathbf",
+    "mathit",
+    "bf",
+    "it",
+    "rm",
 ];
 
 /// Commands whose argument is words.
-const WORDS: &[&str] = &["text", "mathrm", "textbf", "textit", "mbox", "operatorname", "textrm", "mathsf"];
+const WORDS: &[&str] = &[
+    "text",
+    "mathrm",
+    "textbf",
+    "textit",
+    "mbox",
+    "operatorname",
+    "textrm",
+    "mathsf",
+];
 
 /// Plain words that mean commands.
 const PLAIN: &[&str] = &[
-    "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln", "exp", "pi", "infty",
-    "theta", "alpha", "beta",
+    "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "log", "ln",
+    "exp", "pi", "infty", "theta", "alpha", "beta",
 ];
 
 /// Letters that often stand side by side as factors.
@@ -95,8 +120,18 @@ fn number(chars: &[char], from: usize, thousands: bool) -> (String, usize) {
 
 /// The end of three digits after a separator of thousands: `,`, `{,}`, `,\!` or `\,`.
 fn group_of_three(chars: &[char], from: usize, thousands: bool) -> Option<usize> {
-    let separators: &[&str] = if thousands { &["{,}", ",\\!", "\\,", ","] } else { &["{,}", ",\\!", "\\,"] };
-    let fits = |separator: &str| chars[from..].iter().copied().take(separator.len()).eq(separator.chars());
+    let separators: &[&str] = if thousands {
+        &["{,}", ",\\!", "\\,", ","]
+    } else {
+        &["{,}", ",\\!", "\\,"]
+    };
+    let fits = |separator: &str| {
+        chars[from..]
+            .iter()
+            .copied()
+            .take(separator.len())
+            .eq(separator.chars())
+    };
     let separator = separators.iter().find(|separator| fits(separator))?;
     let start = from + separator.len();
     (run(chars, start, |c| c.is_ascii_digit()) == start + 3).then_some(start + 3)
@@ -109,14 +144,14 @@ fn word(word: &str, tokens: &mut Vec<Token>) {
         tokens.push(Token::Command(word.to_owned()));
     } else if matches!(lower.as_str(), "infinity" | "inf" | "oo") {
         tokens.push(Token::Command("infty".to_owned()));
+    } else if lower == "and" {
+        tokens.push(Token::Symbol(','));
     } else if word.len() <= 2 || word.len() == 3 && word.chars().all(|c| FACTORS.contains(c)) {
         match lower.as_str() {
             "or" => tokens.push(Token::Symbol(',')),
             "cm" | "mm" | "km" | "kg" | "ft" | "mi" | "no" => tokens.push(Token::Text(lower)),
             _ => tokens.extend(word.chars().map(Token::Letter)),
         }
-    } else if lower == "and" {
-        tokens.push(Token::Symbol(','));
     } else {
         tokens.push(Token::Text(lower));
     }
@@ -177,7 +212,11 @@ fn command(chars: &[char], at: usize, tokens: &mut Vec<Token>, depth: &mut usize
 
 /// The words in the braces after a command.
 fn words(chars: &[char], from: usize, tokens: &mut Vec<Token>) -> Option<usize> {
-    let open = from + chars[from..].iter().take_while(|c| c.is_whitespace()).count();
+    let open = from
+        + chars[from..]
+            .iter()
+            .take_while(|c| c.is_whitespace())
+            .count();
     if chars.get(open) != Some(&'{') {
         return Some(from);
     }
@@ -227,16 +266,31 @@ mod tests {
     fn thousands_and_tuples() {
         check("1,234.5", &[number("1234.5")]);
         check(r"1{,}234", &[number("1234")]);
-        check("(1,234)", &[Token::Symbol('('), number("1"), Token::Symbol(','), number("234"), Token::Symbol(')')]);
+        check(
+            "(1,234)",
+            &[
+                Token::Symbol('('),
+                number("1"),
+                Token::Symbol(','),
+                number("234"),
+                Token::Symbol(')'),
+            ],
+        );
         check("1,23", &[number("1"), Token::Symbol(','), number("23")]);
     }
 
     #[test]
     fn words_and_commands() {
-        check(r"\$5\text{ cm}", &[number("5"), Token::Text("cm".to_owned())]);
+        check(
+            r"\$5\text{ cm}",
+            &[number("5"), Token::Text("cm".to_owned())],
+        );
         check("xy", &[Token::Letter('x'), Token::Letter('y')]);
         check("East", &[Token::Text("east".to_owned())]);
-        check(r"\dfrac12", &[Token::Command("frac".to_owned()), number("12")]);
+        check(
+            r"\dfrac12",
+            &[Token::Command("frac".to_owned()), number("12")],
+        );
         assert_eq!(tokens(r"\text{x"), None);
     }
 }

@@ -107,7 +107,8 @@ impl Bleu {
             return Err(Error::metric("bleu", "a segment has no reference"));
         }
         let predicted = self.tokens(prediction);
-        let references: Vec<Vec<String>> = references.iter().map(|text| self.tokens(text)).collect();
+        let references: Vec<Vec<String>> =
+            references.iter().map(|text| self.tokens(text)).collect();
         let reference_len = references
             .iter()
             .map(Vec::len)
@@ -214,7 +215,10 @@ impl Bleu {
                     (true, Smoothing::None | Smoothing::AddK(_)) => 0.0,
                 };
         }
-        let logs: f64 = score.precisions[..order].iter().map(|precision| precision.ln()).sum();
+        let logs: f64 = score.precisions[..order]
+            .iter()
+            .map(|precision| precision.ln())
+            .sum();
         score.score = score.brevity_penalty * (logs / count(order)).exp();
         score
     }
@@ -234,7 +238,9 @@ mod tests {
 
     #[test]
     fn an_equal_text_scores_full_marks() {
-        let score = Bleu::default().corpus(&[("a b c d e", &["x", "a b c d e"])]).unwrap();
+        let score = Bleu::default()
+            .corpus(&[("a b c d e", &["x", "a b c d e"])])
+            .unwrap();
         assert!((score.score - 100.0).abs() < 1e-9, "{score:?}");
         assert_eq!(score.reference_len, 5);
     }
@@ -243,7 +249,10 @@ mod tests {
     fn nothing_in_common_scores_nothing() {
         let score = Bleu::default().corpus(&[("", &["x"])]).unwrap();
         assert_eq!((score.score, score.brevity_penalty), (0.0, 0.0));
-        let none = Bleu { smoothing: Smoothing::None, ..Bleu::default() };
+        let none = Bleu {
+            smoothing: Smoothing::None,
+            ..Bleu::default()
+        };
         assert_eq!(none.corpus(&[("a b c", &["a b c"])]).unwrap().score, 0.0);
         assert!(Bleu::default().corpus(&[("a", &[])]).is_err());
         assert!(Bleu::default().corpus(&[]).is_err());

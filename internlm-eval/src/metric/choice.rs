@@ -53,7 +53,10 @@ pub fn mutual_information(conditional: &[f64], unconditional: &[f64]) -> Result<
             "there are not as many scores without a context as with one",
         ));
     }
-    let gains = conditional.iter().zip(unconditional).map(|(with, without)| with - without);
+    let gains = conditional
+        .iter()
+        .zip(unconditional)
+        .map(|(with, without)| with - without);
     argmax(gains).ok_or_else(|| Error::metric("acc_mutual_info", "there are no choices"))
 }
 
@@ -69,7 +72,10 @@ pub fn true_share(loglikelihoods: &[f64], is_true: &[bool]) -> Result<f64> {
             "every choice needs a score and a label",
         ));
     }
-    let most = loglikelihoods.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let most = loglikelihoods
+        .iter()
+        .copied()
+        .fold(f64::NEG_INFINITY, f64::max);
     let weights = loglikelihoods.iter().map(|ll| (ll - most).exp());
     let (mut all, mut right) = (0.0, 0.0);
     for (weight, &is_true) in weights.zip(is_true) {
@@ -83,7 +89,10 @@ pub fn true_share(loglikelihoods: &[f64], is_true: &[bool]) -> Result<f64> {
 
 /// Probabilities in proportion to `exp` of log-likelihoods.
 pub fn softmax(loglikelihoods: &[f64]) -> Vec<f64> {
-    let most = loglikelihoods.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let most = loglikelihoods
+        .iter()
+        .copied()
+        .fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = loglikelihoods.iter().map(|ll| (ll - most).exp()).collect();
     let all: f64 = weights.iter().sum();
     weights.into_iter().map(|weight| weight / all).collect()
@@ -113,10 +122,13 @@ pub fn brier(items: &[(usize, Vec<f64>)]) -> Result<f64> {
                 "items differ in their number of classes",
             ));
         }
-        let errors = probabilities.iter().enumerate().map(|(class, probability)| {
-            let target = if class == *gold { 1.0 } else { 0.0 };
-            (probability - target).powi(2)
-        });
+        let errors = probabilities
+            .iter()
+            .enumerate()
+            .map(|(class, probability)| {
+                let target = if class == *gold { 1.0 } else { 0.0 };
+                (probability - target).powi(2)
+            });
         sum += errors.sum::<f64>();
     }
     Ok(sum / count(items.len()))
@@ -143,9 +155,20 @@ mod tests {
 
     #[test]
     fn lengths_are_counted_in_characters_or_bytes() {
-        let choice = |text, loglikelihood| Choice { text, loglikelihood };
-        let picked = picks(&[choice("ab", -2.1), choice("中文字", -3.3), choice("a", -1.9)]);
-        let want = Picks { plain: 2, per_character: 0, per_byte: 1 };
+        let choice = |text, loglikelihood| Choice {
+            text,
+            loglikelihood,
+        };
+        let picked = picks(&[
+            choice("ab", -2.1),
+            choice("中文字", -3.3),
+            choice("a", -1.9),
+        ]);
+        let want = Picks {
+            plain: 2,
+            per_character: 0,
+            per_byte: 1,
+        };
         assert_eq!(picked.unwrap(), want);
         assert!(picks(&[]).is_err());
     }

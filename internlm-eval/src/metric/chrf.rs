@@ -83,8 +83,12 @@ impl Chrf {
     }
 
     fn against(&self, predicted: &Segment, reference: &Segment) -> Statistics {
-        let characters = (1..=self.char_order)
-            .map(|n| compared(&counts(&predicted.characters, n), &counts(&reference.characters, n)));
+        let characters = (1..=self.char_order).map(|n| {
+            compared(
+                &counts(&predicted.characters, n),
+                &counts(&reference.characters, n),
+            )
+        });
         let words = (1..=self.word_order)
             .map(|n| compared(&counts(&predicted.words, n), &counts(&reference.words, n)));
         Statistics(characters.chain(words).collect())
@@ -115,7 +119,13 @@ impl Chrf {
     fn f_score(&self, orders: &[[usize; 3]]) -> f64 {
         const EPS: f64 = 1e-16;
         let factor = self.beta * self.beta;
-        let share = |matched, of| if of > 0 { count(matched) / count(of) } else { EPS };
+        let share = |matched, of| {
+            if of > 0 {
+                count(matched) / count(of)
+            } else {
+                EPS
+            }
+        };
         let (mut smoothed, mut precisions, mut recalls, mut effective) = (0.0, 0.0, 0.0, 0);
         for &[predicted, reference, matched] in orders {
             let (precision, recall) = (share(matched, predicted), share(matched, reference));
@@ -147,8 +157,16 @@ fn compared<T: Eq + Hash>(
     predicted: &HashMap<&[T], usize>,
     reference: &HashMap<&[T], usize>,
 ) -> [usize; 3] {
-    let total = if reference.is_empty() { 0 } else { predicted.values().sum() };
-    [total, reference.values().sum(), overlap(predicted, reference)]
+    let total = if reference.is_empty() {
+        0
+    } else {
+        predicted.values().sum()
+    };
+    [
+        total,
+        reference.values().sum(),
+        overlap(predicted, reference),
+    ]
 }
 
 struct Segment {
@@ -158,9 +176,17 @@ struct Segment {
 
 impl Segment {
     fn new(settings: &Chrf, text: &str) -> Self {
-        let lower = if settings.lowercase { text.to_lowercase() } else { text.to_owned() };
+        let lower = if settings.lowercase {
+            text.to_lowercase()
+        } else {
+            text.to_owned()
+        };
         let kept = |c: &char| settings.whitespace || !is_space(*c);
-        let words = if settings.word_order > 0 { words(&lower) } else { Vec::new() };
+        let words = if settings.word_order > 0 {
+            words(&lower)
+        } else {
+            Vec::new()
+        };
         Self {
             characters: lower.chars().filter(kept).collect(),
             words,
@@ -185,7 +211,12 @@ fn words(text: &str) -> Vec<String> {
         } else {
             [word, ""]
         };
-        words.extend(parts.iter().filter(|part| !part.is_empty()).map(|&part| part.to_owned()));
+        words.extend(
+            parts
+                .iter()
+                .filter(|part| !part.is_empty())
+                .map(|&part| part.to_owned()),
+        );
     }
     words
 }
@@ -196,7 +227,10 @@ mod tests {
 
     #[test]
     fn punctuation_is_cut_off_once() {
-        assert_eq!(words("(hi) «é» a ! \"q"), ["(hi", ")", "«é»", "a", "!", "\"", "q"]);
+        assert_eq!(
+            words("(hi) «é» a ! \"q"),
+            ["(hi", ")", "«é»", "a", "!", "\"", "q"]
+        );
     }
 
     #[test]
@@ -205,7 +239,10 @@ mod tests {
         assert!((plain.corpus(&[("abc", &["x", "abc"])]).unwrap() - 100.0).abs() < 1e-9);
         assert_eq!(plain.corpus(&[("", &["abc"])]).unwrap(), 0.0);
         assert!(plain.corpus(&[("a", &[])]).is_err());
-        let smoothed = Chrf { eps_smoothing: true, ..plain };
+        let smoothed = Chrf {
+            eps_smoothing: true,
+            ..plain
+        };
         assert!(smoothed.corpus(&[("ab", &["ab"])]).unwrap() < 100.0);
     }
 }

@@ -21,7 +21,10 @@ fn not_empty(metric: &'static str, items: &[Labels]) -> Result<()> {
 /// [`Error::Metric`] for no items.
 pub fn accuracy(items: &[Labels]) -> Result<f64> {
     not_empty("accuracy", items)?;
-    let right = items.iter().filter(|(gold, predicted)| gold == predicted).count();
+    let right = items
+        .iter()
+        .filter(|(gold, predicted)| gold == predicted)
+        .count();
     Ok(count(right) / count(items.len()))
 }
 
@@ -85,7 +88,10 @@ pub fn f1_binary(items: &[Labels]) -> Result<f64> {
 /// [`Error::Metric`] for no items.
 pub fn f1_macro(items: &[Labels]) -> Result<f64> {
     not_empty("f1_macro", items)?;
-    let mut classes: Vec<i64> = items.iter().flat_map(|&(gold, predicted)| [gold, predicted]).collect();
+    let mut classes: Vec<i64> = items
+        .iter()
+        .flat_map(|&(gold, predicted)| [gold, predicted])
+        .collect();
     classes.sort_unstable();
     classes.dedup();
     let sum: f64 = classes.iter().map(|&class| f1_of(items, class)).sum();

@@ -49,7 +49,11 @@ pub fn aggregate(how: Aggregate, members: &[(f64, f64)]) -> Result<f64> {
         }
         Aggregate::Sum => weighted(),
         Aggregate::HarmonicMean => {
-            let floor = if scores.iter().any(|&score| score <= 0.0) { 1.0 } else { 0.0 };
+            let floor = if scores.iter().any(|&score| score <= 0.0) {
+                1.0
+            } else {
+                0.0
+            };
             let inverses: f64 = scores.iter().map(|score| 1.0 / score.max(floor)).sum();
             count(scores.len()) / inverses
         }
@@ -75,7 +79,11 @@ mod tests {
         check(Aggregate::Sum, &members, 260.0);
         check(Aggregate::HarmonicMean, &members, 32.0);
         check(Aggregate::HarmonicMean, &[(0.0, 1.0), (1.0, 1.0)], 1.0);
-        check(Aggregate::WeightedAverage, &[(f64::NAN, 0.0), (2.0, 1.0)], 2.0);
+        check(
+            Aggregate::WeightedAverage,
+            &[(f64::NAN, 0.0), (2.0, 1.0)],
+            2.0,
+        );
         assert!(aggregate(Aggregate::NaiveAverage, &[]).is_err());
         assert!(aggregate(Aggregate::WeightedAverage, &[(1.0, 0.0)]).is_err());
     }

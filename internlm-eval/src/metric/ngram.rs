@@ -13,10 +13,7 @@ pub(super) fn counts<T: Eq + Hash>(tokens: &[T], n: usize) -> HashMap<&[T], usiz
 }
 
 /// How many n-grams two texts share, with their multiplicity.
-pub(super) fn overlap<T: Eq + Hash>(
-    a: &HashMap<&[T], usize>,
-    b: &HashMap<&[T], usize>,
-) -> usize {
+pub(super) fn overlap<T: Eq + Hash>(a: &HashMap<&[T], usize>, b: &HashMap<&[T], usize>) -> usize {
     a.iter()
         .map(|(ngram, n)| n.min(b.get(ngram).unwrap_or(&0)))
         .sum()
@@ -29,7 +26,11 @@ pub(super) fn common_subsequence<T: Eq>(a: &[T], b: &[T]) -> usize {
         let mut diagonal = 0;
         for (j, y) in b.iter().enumerate() {
             let above = row[j + 1];
-            row[j + 1] = if x == y { diagonal + 1 } else { above.max(row[j]) };
+            row[j + 1] = if x == y {
+                diagonal + 1
+            } else {
+                above.max(row[j])
+            };
             diagonal = above;
         }
     }

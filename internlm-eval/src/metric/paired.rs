@@ -25,7 +25,11 @@ pub struct Comparison {
 /// # Errors
 /// [`Error::Metric`] for no items or runs of different lengths.
 pub fn mcnemar(first: &[bool], second: &[bool]) -> Result<Comparison> {
-    let numbers = |run: &[bool]| run.iter().map(|&right| f64::from(u8::from(right))).collect::<Vec<_>>();
+    let numbers = |run: &[bool]| {
+        run.iter()
+            .map(|&right| f64::from(u8::from(right)))
+            .collect::<Vec<_>>()
+    };
     let differences = differences(&numbers(first), &numbers(second))?;
     let gained = differences.iter().filter(|&&d| d > 0.0).count();
     let lost = differences.iter().filter(|&&d| d < 0.0).count();
@@ -46,7 +50,11 @@ pub fn permutation(first: &[f64], second: &[f64], draws: usize) -> Result<Compar
     let as_large = |sum: f64| sum.abs() >= observed - 1e-12 * scale;
     let signed = |bits: u64| -> f64 {
         let flipped = |i: usize| bits >> i & 1 == 1;
-        moving.iter().enumerate().map(|(i, d)| if flipped(i) { -d } else { *d }).sum()
+        moving
+            .iter()
+            .enumerate()
+            .map(|(i, d)| if flipped(i) { -d } else { *d })
+            .sum()
     };
     let p_value = if moving.len() <= EXACT_ITEMS {
         let all = 1_u64 << moving.len();
@@ -54,7 +62,9 @@ pub fn permutation(first: &[f64], second: &[f64], draws: usize) -> Result<Compar
         count(hits) / count(usize::try_from(all).unwrap_or(usize::MAX))
     } else {
         let mut generator = Generator::new(0);
-        let hits = (0..draws).filter(|_| as_large(random_signs(&moving, &mut generator))).count();
+        let hits = (0..draws)
+            .filter(|_| as_large(random_signs(&moving, &mut generator)))
+            .count();
         count(hits + 1) / count(draws + 1)
     };
     Ok(comparison(&differences, p_value))
@@ -82,7 +92,10 @@ pub fn bootstrap_interval(
     level: f64,
 ) -> Result<(f64, f64)> {
     if !(0.0..1.0).contains(&level) {
-        return Err(Error::metric("interval", "the level is not between 0 and 1"));
+        return Err(Error::metric(
+            "interval",
+            "the level is not between 0 and 1",
+        ));
     }
     let differences = differences(first, second)?;
     let mut values = standard_error::replicates(differences.len(), draws, |indices| {
@@ -108,7 +121,10 @@ fn quantile(sorted: &[f64], at: f64) -> f64 {
 
 fn differences(first: &[f64], second: &[f64]) -> Result<Vec<f64>> {
     if first.len() != second.len() || first.is_empty() {
-        return Err(Error::metric("paired test", "the runs do not cover the same items"));
+        return Err(Error::metric(
+            "paired test",
+            "the runs do not cover the same items",
+        ));
     }
     Ok(first.iter().zip(second).map(|(a, b)| b - a).collect())
 }

@@ -40,13 +40,18 @@ pub fn mg_pass_at_k(n: usize, c: usize, k: usize) -> Result<f64> {
     if k == 0 {
         return Err(Error::metric("mg_pass_at_k", "k is 0"));
     }
-    let sum: f64 = (k.div_ceil(2) + 1..=k).map(|least| at_least(n, c, k, least)).sum();
+    let sum: f64 = (k.div_ceil(2) + 1..=k)
+        .map(|least| at_least(n, c, k, least))
+        .sum();
     Ok(2.0 * sum / count(k))
 }
 
 fn checked(n: usize, c: usize) -> Result<()> {
     if c > n {
-        return Err(Error::metric("pass_at_k", "more answers are right than there are"));
+        return Err(Error::metric(
+            "pass_at_k",
+            "more answers are right than there are",
+        ));
     }
     Ok(())
 }
@@ -96,7 +101,10 @@ mod tests {
     fn one_right_of_k_is_pass_at_k() {
         for c in 0..=10 {
             for k in 1..=10 {
-                let (a, b) = (pass_at_k(10, c, k).unwrap(), g_pass_at_k(10, c, k, 0.0).unwrap());
+                let (a, b) = (
+                    pass_at_k(10, c, k).unwrap(),
+                    g_pass_at_k(10, c, k, 0.0).unwrap(),
+                );
                 assert!((a - b).abs() < 1e-12, "{c} {k}");
             }
         }

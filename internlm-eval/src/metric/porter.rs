@@ -9,7 +9,15 @@ pub(super) fn stem(word: &str) -> String {
     if word.len() <= 2 || !word.is_ascii() {
         return word.to_owned();
     }
-    let steps = [plural, past, final_y, double_suffix, derived_suffix, residual_suffix, final_e];
+    let steps = [
+        plural,
+        past,
+        final_y,
+        double_suffix,
+        derived_suffix,
+        residual_suffix,
+        final_e,
+    ];
     let stem = steps.iter().fold(word.to_owned(), |stem, step| step(stem));
     double_l(stem)
 }
@@ -49,7 +57,10 @@ fn consonants(word: &str) -> Vec<bool> {
 
 /// The number of places where a consonant follows a vowel: m in Porter's paper.
 fn measure(stem: &str) -> usize {
-    consonants(stem).windows(2).filter(|pair| !pair[0] && pair[1]).count()
+    consonants(stem)
+        .windows(2)
+        .filter(|pair| !pair[0] && pair[1])
+        .count()
 }
 
 fn has_vowel(stem: &str) -> bool {
@@ -100,7 +111,11 @@ fn past(word: String) -> String {
         return format!("{stem}{}", if word.len() == 4 { "ie" } else { "i" });
     }
     if let Some(stem) = word.strip_suffix("eed") {
-        return if measure(stem) > 0 { format!("{stem}ee") } else { word };
+        return if measure(stem) > 0 {
+            format!("{stem}ee")
+        } else {
+            word
+        };
     }
     let stem = ["ed", "ing"]
         .iter()
@@ -109,11 +124,18 @@ fn past(word: String) -> String {
     let Some(stem) = stem else {
         return word;
     };
-    if ["at", "bl", "iz"].iter().any(|ending| stem.ends_with(ending)) {
+    if ["at", "bl", "iz"]
+        .iter()
+        .any(|ending| stem.ends_with(ending))
+    {
         return format!("{stem}e");
     }
     if ends_in_double_consonant(stem) {
-        let kept = if stem.ends_with(['l', 's', 'z']) { stem.len() } else { stem.len() - 1 };
+        let kept = if stem.ends_with(['l', 's', 'z']) {
+            stem.len()
+        } else {
+            stem.len() - 1
+        };
         return stem[..kept].to_owned();
     }
     if measure(stem) == 1 && ends_short(stem) {
@@ -185,8 +207,8 @@ fn derived_suffix(word: String) -> String {
 /// Step 4.
 fn residual_suffix(word: String) -> String {
     const SUFFIXES: [&str; 19] = [
-        "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ion", "ou",
-        "ism", "ate", "iti", "ous", "ive", "ize",
+        "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ion",
+        "ou", "ism", "ate", "iti", "ous", "ive", "ize",
     ];
     let rules = SUFFIXES.map(|suffix| (suffix, ""));
     apply(word, &rules, |suffix, stem| {
@@ -197,7 +219,9 @@ fn residual_suffix(word: String) -> String {
 /// Step 5a.
 fn final_e(word: String) -> String {
     match word.strip_suffix('e') {
-        Some(stem) if measure(stem) > 1 || measure(stem) == 1 && !ends_short(stem) => stem.to_owned(),
+        Some(stem) if measure(stem) > 1 || measure(stem) == 1 && !ends_short(stem) => {
+            stem.to_owned()
+        }
         _ => word,
     }
 }

@@ -50,8 +50,16 @@ pub struct Score {
 impl Score {
     fn new(precision: f64, recall: f64) -> Self {
         let sum = precision + recall;
-        let f1 = if sum > 0.0 { 2.0 * precision * recall / sum } else { 0.0 };
-        Self { precision, recall, f1 }
+        let f1 = if sum > 0.0 {
+            2.0 * precision * recall / sum
+        } else {
+            0.0
+        };
+        Self {
+            precision,
+            recall,
+            f1,
+        }
     }
 
     fn of_counts(hits: usize, predicted: usize, reference: usize) -> Self {
@@ -68,7 +76,13 @@ pub fn tokenize(text: &str, stem: bool) -> Vec<String> {
     text.to_lowercase()
         .split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit())
         .filter(|word| !word.is_empty())
-        .map(|word| if stem && word.len() > 3 { porter::stem(word) } else { word.to_owned() })
+        .map(|word| {
+            if stem && word.len() > 3 {
+                porter::stem(word)
+            } else {
+                word.to_owned()
+            }
+        })
         .collect()
 }
 
@@ -93,8 +107,12 @@ pub fn score(kind: Kind, prediction: &str, reference: &str, stem: bool) -> Score
 
 /// The best score by F1 over several references, the first of equals.
 pub fn best(kind: Kind, prediction: &str, references: &[&str], stem: bool) -> Score {
-    let scores = references.iter().map(|reference| score(kind, prediction, reference, stem));
-    scores.reduce(|best, score| if score.f1 > best.f1 { score } else { best }).unwrap_or_default()
+    let scores = references
+        .iter()
+        .map(|reference| score(kind, prediction, reference, stem));
+    scores
+        .reduce(|best, score| if score.f1 > best.f1 { score } else { best })
+        .unwrap_or_default()
 }
 
 fn line_sum(prediction: &str, reference: &str, stem: bool) -> Score {
@@ -105,7 +123,9 @@ fn line_sum(prediction: &str, reference: &str, stem: bool) -> Score {
             *ids.entry(word).or_insert(next)
         };
         let lines = text.split('\n').filter(|line| !line.is_empty());
-        lines.map(|line| tokenize(line, stem).into_iter().map(&mut id).collect()).collect()
+        lines
+            .map(|line| tokenize(line, stem).into_iter().map(&mut id).collect())
+            .collect()
     };
     let (predicted, gold) = (lines(prediction), lines(reference));
     let mut left_predicted = multiplicity(&predicted, ids.len());
@@ -113,7 +133,10 @@ fn line_sum(prediction: &str, reference: &str, stem: bool) -> Score {
     let mut hits = 0;
     for line in &gold {
         // Words of this line that take part in its longest common subsequence with some predicted line.
-        let union: BTreeSet<usize> = predicted.iter().flat_map(|other| alignment(line, other)).collect();
+        let union: BTreeSet<usize> = predicted
+            .iter()
+            .flat_map(|other| alignment(line, other))
+            .collect();
         for word in union.into_iter().map(|index| line[index]) {
             // A word counts no more often than it occurs.
             if left_predicted[word] > 0 && left_gold[word] > 0 {

@@ -22,11 +22,13 @@ fn without_articles(text: &str) -> String {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let in_word = is_word(first);
-        let end = rest
-            .find(|c| is_word(c) != in_word)
-            .unwrap_or(rest.len());
+        let end = rest.find(|c| is_word(c) != in_word).unwrap_or(rest.len());
         let (part, tail) = rest.split_at(end);
-        out.push_str(if matches!(part, "a" | "an" | "the") { " " } else { part });
+        out.push_str(if matches!(part, "a" | "an" | "the") {
+            " "
+        } else {
+            part
+        });
         rest = tail;
     }
     out
@@ -35,14 +37,18 @@ fn without_articles(text: &str) -> String {
 /// 1 if the prediction equals one of the references after [`normalize`], else 0.
 pub fn exact_match(prediction: &str, references: &[&str]) -> f64 {
     let prediction = normalize(prediction);
-    let hit = references.iter().any(|reference| normalize(reference) == prediction);
+    let hit = references
+        .iter()
+        .any(|reference| normalize(reference) == prediction);
     f64::from(u8::from(hit))
 }
 
 /// The best F1 over the references, of words counted with their multiplicity. Two empty texts score 1 (SQuAD 2).
 pub fn f1(prediction: &str, references: &[&str]) -> f64 {
     let prediction = normalize(prediction);
-    let scores = references.iter().map(|reference| f1_of(&prediction, &normalize(reference)));
+    let scores = references
+        .iter()
+        .map(|reference| f1_of(&prediction, &normalize(reference)));
     scores.fold(0.0, f64::max)
 }
 

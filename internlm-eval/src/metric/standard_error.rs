@@ -57,11 +57,16 @@ pub fn replicates(
     statistic: impl Fn(&[usize]) -> f64 + Sync,
 ) -> Result<Vec<f64>> {
     if items < 2 || draws < 2 {
-        return Err(Error::metric("stderr", "there are fewer than two items or draws"));
+        return Err(Error::metric(
+            "stderr",
+            "there are fewer than two items or draws",
+        ));
     }
     let mut values = vec![0.0; draws];
     let chunks: Vec<(usize, &mut [f64])> = values.chunks_mut(CHUNK).enumerate().collect();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks.len());
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(chunks.len());
     let mut shares: Vec<Vec<(usize, &mut [f64])>> = (0..threads).map(|_| Vec::new()).collect();
     for (index, chunk) in chunks.into_iter().enumerate() {
         shares[index % threads].push(chunk);
@@ -93,7 +98,9 @@ pub fn pooled(members: &[(f64, usize)]) -> Result<f64> {
     if items <= members.len() {
         return Err(Error::metric("stderr", "the members have too few items"));
     }
-    let squares = members.iter().map(|&(error, n)| (count(n) - 1.0) * error * error * count(n));
+    let squares = members
+        .iter()
+        .map(|&(error, n)| (count(n) - 1.0) * error * error * count(n));
     let variance = squares.sum::<f64>() / count(items - members.len());
     Ok((variance / count(items)).sqrt())
 }
@@ -139,7 +146,8 @@ impl Generator {
     #[cfg(feature = "langdetect")]
     pub(crate) fn normal(&mut self) -> f64 {
         // 53 bits, above 0 and at most 1.
-        let mut uniform = || count(usize::try_from(self.next() >> 11).unwrap_or_default() + 1) / 2_f64.powi(53);
+        let mut uniform =
+            || count(usize::try_from(self.next() >> 11).unwrap_or_default() + 1) / 2_f64.powi(53);
         let (a, b) = (uniform(), uniform());
         (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
     }

@@ -54,7 +54,10 @@ pub fn statistics(tokenizer: Tercom, prediction: &str, references: &[&str]) -> R
     };
     let predicted = words(prediction);
     let references: Vec<Vec<u32>> = references.iter().map(|text| words(text)).collect();
-    let edits = references.iter().map(|reference| edits(&predicted, reference)).min();
+    let edits = references
+        .iter()
+        .map(|reference| edits(&predicted, reference))
+        .min();
     let Some(edits) = edits else {
         return Err(Error::metric("ter", "a segment has no reference"));
     };
@@ -117,11 +120,17 @@ fn best_shift(words: &[u32], reference: &[u32], candidates: &mut usize) -> Optio
     let (before, trace) = edit_distance(words, reference);
     let alignment = Alignment::new(&trace);
     // Ranked by edits saved, then by length, then by the earliest source and target.
-    type Rank = (i64, usize, std::cmp::Reverse<usize>, std::cmp::Reverse<usize>);
+    type Rank = (
+        i64,
+        usize,
+        std::cmp::Reverse<usize>,
+        std::cmp::Reverse<usize>,
+    );
     let mut best: Option<(Rank, Vec<u32>)> = None;
     for (start, start_reference, length) in equal_runs(words, reference) {
         let wrong = alignment.word_errors[start..start + length].contains(&true)
-            && alignment.reference_errors[start_reference..start_reference + length].contains(&true);
+            && alignment.reference_errors[start_reference..start_reference + length]
+                .contains(&true);
         let aligned = alignment.to_word[start_reference];
         let within = aligned.is_some_and(|to| (start..start + length).contains(&to));
         if !wrong || within {
@@ -142,7 +151,12 @@ fn best_shift(words: &[u32], reference: &[u32], candidates: &mut usize) -> Optio
             }
             let shifted = shift(words, start, length, target);
             let saved = signed(before) - signed(edit_distance(&shifted, reference).0);
-            let rank = (saved, length, std::cmp::Reverse(start), std::cmp::Reverse(target));
+            let rank = (
+                saved,
+                length,
+                std::cmp::Reverse(start),
+                std::cmp::Reverse(target),
+            );
             *candidates += 1;
             if best.as_ref().is_none_or(|(most, _)| rank > *most) {
                 best = Some((rank, shifted));
@@ -152,7 +166,8 @@ fn best_shift(words: &[u32], reference: &[u32], candidates: &mut usize) -> Optio
             break;
         }
     }
-    best.filter(|((saved, ..), _)| *saved > 0).map(|(_, shifted)| shifted)
+    best.filter(|((saved, ..), _)| *saved > 0)
+        .map(|(_, shifted)| shifted)
 }
 
 fn signed(n: usize) -> i64 {
@@ -182,7 +197,9 @@ impl Alignment {
             }
             if edit != Edit::Delete {
                 alignment.reference_errors.push(wrong);
-                alignment.to_word.push(alignment.word_errors.len().checked_sub(1));
+                alignment
+                    .to_word
+                    .push(alignment.word_errors.len().checked_sub(1));
             }
         }
         alignment
@@ -196,7 +213,10 @@ fn equal_runs(words: &[u32], reference: &[u32]) -> impl Iterator<Item = (usize, 
         let last = reference.len().min(start + MAX_SHIFT_DISTANCE + 1);
         (first..last.max(first)).flat_map(move |start_reference| {
             let pairs = words[start..].iter().zip(&reference[start_reference..]);
-            let length = pairs.take(MAX_SHIFT_SIZE).take_while(|(a, b)| a == b).count();
+            let length = pairs
+                .take(MAX_SHIFT_SIZE)
+                .take_while(|(a, b)| a == b)
+                .count();
             (1..=length).map(move |length| (start, start_reference, length))
         })
     })
@@ -205,11 +225,25 @@ fn equal_runs(words: &[u32], reference: &[u32]) -> impl Iterator<Item = (usize, 
 fn shift(words: &[u32], start: usize, length: usize, target: usize) -> Vec<u32> {
     let run = &words[start..start + length];
     let parts: [&[u32]; 4] = if target < start {
-        [&words[..target], run, &words[target..start], &words[start + length..]]
+        [
+            &words[..target],
+            run,
+            &words[target..start],
+            &words[start + length..],
+        ]
     } else {
         // A target within the run counts from the run's end.
-        let end = if target > start + length { target } else { (length + target).min(words.len()) };
-        [&words[..start], &words[start + length..end], run, &words[end..]]
+        let end = if target > start + length {
+            target
+        } else {
+            (length + target).min(words.len())
+        };
+        [
+            &words[..start],
+            &words[start + length..end],
+            run,
+            &words[end..],
+        ]
     };
     parts.concat()
 }
@@ -222,7 +256,11 @@ fn edit_distance(words: &[u32], reference: &[u32]) -> (usize, Vec<Edit>) {
     for (j, cell) in costs[..width].iter_mut().enumerate() {
         *cell = (u32::try_from(j).unwrap_or(INFINITE), Edit::Insert);
     }
-    let ratio = if words.is_empty() { 1.0 } else { count(reference.len()) / count(words.len()) };
+    let ratio = if words.is_empty() {
+        1.0
+    } else {
+        count(reference.len()) / count(words.len())
+    };
     // Texts of very different lengths need a wider band for rows to meet.
     let beam = if count(BEAM_WIDTH) < ratio / 2.0 {
         floor((ratio / 2.0 + count(BEAM_WIDTH)).ceil())
@@ -231,7 +269,11 @@ fn edit_distance(words: &[u32], reference: &[u32]) -> (usize, Vec<Edit>) {
     };
     for i in 1..=words.len() {
         let diagonal = floor(count(i) * ratio);
-        let last = if i == words.len() { width } else { width.min(diagonal + beam) };
+        let last = if i == words.len() {
+            width
+        } else {
+            width.min(diagonal + beam)
+        };
         for j in diagonal.saturating_sub(beam)..last {
             let above = costs[(i - 1) * width + j].0 + 1;
             if j == 0 {
@@ -241,7 +283,11 @@ fn edit_distance(words: &[u32], reference: &[u32]) -> (usize, Vec<Edit>) {
             let equal = words[i - 1] == reference[j - 1];
             let diagonal = costs[(i - 1) * width + j - 1].0;
             let ways = [
-                if equal { (diagonal, Edit::Keep) } else { (diagonal + 1, Edit::Substitute) },
+                if equal {
+                    (diagonal, Edit::Keep)
+                } else {
+                    (diagonal + 1, Edit::Substitute)
+                },
                 (above, Edit::Delete),
                 (costs[i * width + j - 1].0 + 1, Edit::Insert),
             ];
@@ -306,7 +352,10 @@ mod tests {
     #[test]
     fn long_texts_stay_bounded() {
         let words = "x y z w v ".repeat(60);
-        let score = corpus(Tercom::default(), &[(&words, &["z x v y ".repeat(60).as_str()])]);
+        let score = corpus(
+            Tercom::default(),
+            &[(&words, &["z x v y ".repeat(60).as_str()])],
+        );
         assert!(score.unwrap() > 0.0);
     }
 }

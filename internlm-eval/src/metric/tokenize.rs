@@ -54,7 +54,10 @@ impl Tokenizer {
 }
 
 fn v13a(text: &str) -> String {
-    let mut line = text.replace("<skipped>", "").replace("-\n", "").replace('\n', " ");
+    let mut line = text
+        .replace("<skipped>", "")
+        .replace("-\n", "")
+        .replace('\n', " ");
     if line.contains('&') {
         line = entities(&line);
     }
@@ -85,9 +88,11 @@ static ANY_SYMBOL: LazyLock<Regex> = pattern!(r"(\p{S})");
 
 /// Chains the replacements; a match consumes its neighbour, which is why these are not conditions on neighbours.
 fn replaced(text: &str, rules: &[(&Regex, &str)]) -> String {
-    rules.iter().fold(text.to_owned(), |text, (pattern, replacement)| {
-        pattern.replace_all(&text, *replacement).into_owned()
-    })
+    rules
+        .iter()
+        .fold(text.to_owned(), |text, (pattern, replacement)| {
+            pattern.replace_all(&text, *replacement).into_owned()
+        })
 }
 
 /// What 13a and zh have in common.
@@ -169,7 +174,11 @@ impl Tercom {
     /// The tokens of a segment.
     pub fn tokens(self, text: &str) -> Vec<String> {
         let text = rstrip(text);
-        let mut text = if self.case_sensitive { text.to_owned() } else { text.to_lowercase() };
+        let mut text = if self.case_sensitive {
+            text.to_owned()
+        } else {
+            text.to_lowercase()
+        };
         if self.normalized {
             text = normalized(&text);
             if self.asian_support {
@@ -235,10 +244,22 @@ mod tests {
 
     #[test]
     fn tokens_are_sacrebleu_s() {
-        check(Tokenizer::V13a, "It's $5.00 (50% off), eh?\n", "It's $ 5.00 ( 50 % off ) , eh ?");
-        check(Tokenizer::V13a, "a&amp;b &lt;skipped&gt; 1-2 x-\ny", "a & b < skipped > 1 - 2 xy");
+        check(
+            Tokenizer::V13a,
+            "It's $5.00 (50% off), eh?\n",
+            "It's $ 5.00 ( 50 % off ) , eh ?",
+        );
+        check(
+            Tokenizer::V13a,
+            "a&amp;b &lt;skipped&gt; 1-2 x-\ny",
+            "a & b < skipped > 1 - 2 xy",
+        );
         check(Tokenizer::International, "«Hé», 3,5€.", "« Hé » , 3,5 € .");
-        check(Tokenizer::Chinese, "他说：“GPT-4很好”。", "他 说 ： “ GPT-4 很 好 ” 。");
+        check(
+            Tokenizer::Chinese,
+            "他说：“GPT-4很好”。",
+            "他 说 ： “ GPT-4 很 好 ” 。",
+        );
         check(Tokenizer::Character, "a b", "a b");
         check(Tokenizer::None, " a,b  c ", "a,b c");
         assert!(Tokenizer::parse("ja-mecab").is_err());
@@ -246,8 +267,16 @@ mod tests {
 
     #[test]
     fn tercom_tokens_are_sacrebleu_s() {
-        let all = Tercom { normalized: true, no_punctuation: true, asian_support: true, case_sensitive: false };
-        assert_eq!(all.tokens("Bob's 中文，好. (x)"), ["bob", "'s", "中", "文", "好", "x"]);
+        let all = Tercom {
+            normalized: true,
+            no_punctuation: true,
+            asian_support: true,
+            case_sensitive: false,
+        };
+        assert_eq!(
+            all.tokens("Bob's 中文，好. (x)"),
+            ["bob", "'s", "中", "文", "好", "x"]
+        );
         assert_eq!(Tercom::default().tokens("A. b"), ["a.", "b"]);
     }
 }

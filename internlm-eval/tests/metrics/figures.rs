@@ -15,7 +15,9 @@ fn number(value: &Value) -> usize {
 
 #[test]
 fn rouge_is_that_of_rouge_score() {
-    let Some(goldens) = json("metrics.json") else { return };
+    let Some(goldens) = json("metrics.json") else {
+        return;
+    };
     let cases = items(&goldens["rouge_score"]);
     assert!(cases.iter().any(|case| case["use_stemmer"] == true));
     for case in cases {
@@ -32,7 +34,10 @@ fn rouge_is_that_of_rouge_score() {
 }
 
 fn pairs(cases: &Value) -> Vec<(&str, [&str; 1])> {
-    items(cases).iter().map(|case| (text(&case["pred"]), [text(&case["ref"])])).collect()
+    items(cases)
+        .iter()
+        .map(|case| (text(&case["pred"]), [text(&case["ref"])]))
+        .collect()
 }
 
 #[track_caller]
@@ -56,49 +61,120 @@ fn check_bleu(settings: Bleu, pairs: &[(&str, [&str; 1])], want: &Value) {
 
 #[test]
 fn bleu_chrf_and_ter_are_those_of_sacrebleu() {
-    let Some(goldens) = json("metrics.json") else { return };
+    let Some(goldens) = json("metrics.json") else {
+        return;
+    };
     let golden = &goldens["sacrebleu"];
     let english = pairs(&golden["sentence"]);
     let chinese = pairs(&goldens["jieba_rouge"]["cases"]);
-    let with = |tokenizer| Bleu { tokenizer, ..Bleu::default() };
-    let smoothed = |smoothing| Bleu { smoothing, ..Bleu::default() };
+    let with = |tokenizer| Bleu {
+        tokenizer,
+        ..Bleu::default()
+    };
+    let smoothed = |smoothing| Bleu {
+        smoothing,
+        ..Bleu::default()
+    };
     check_bleu(Bleu::default(), &english, &golden["corpus_13a"]);
-    check_bleu(with(Tokenizer::International), &english, &golden["corpus_intl"]);
-    check_bleu(Bleu { lowercase: true, ..Bleu::default() }, &english, &golden["corpus_lower"]);
+    check_bleu(
+        with(Tokenizer::International),
+        &english,
+        &golden["corpus_intl"],
+    );
+    check_bleu(
+        Bleu {
+            lowercase: true,
+            ..Bleu::default()
+        },
+        &english,
+        &golden["corpus_lower"],
+    );
     check_bleu(with(Tokenizer::Character), &chinese, &golden["corpus_char"]);
     check_bleu(with(Tokenizer::Chinese), &chinese, &golden["corpus_zh"]);
-    let plain = Bleu { smoothing: Smoothing::None, ..with(Tokenizer::None) };
+    let plain = Bleu {
+        smoothing: Smoothing::None,
+        ..with(Tokenizer::None)
+    };
     check_bleu(plain, &english, &golden["corpus_none_nosmooth"]);
-    check_bleu(smoothed(Smoothing::Floor(0.1)), &english, &golden["corpus_floor"]);
-    check_bleu(smoothed(Smoothing::AddK(1.0)), &english, &golden["corpus_addk"]);
-    check_bleu(with(Tokenizer::International), &english, &golden["corpus_force_t5"]);
+    check_bleu(
+        smoothed(Smoothing::Floor(0.1)),
+        &english,
+        &golden["corpus_floor"],
+    );
+    check_bleu(
+        smoothed(Smoothing::AddK(1.0)),
+        &english,
+        &golden["corpus_addk"],
+    );
+    check_bleu(
+        with(Tokenizer::International),
+        &english,
+        &golden["corpus_force_t5"],
+    );
 
     let segments: Vec<(&str, &[&str])> = english.iter().map(|(p, r)| (*p, &r[..])).collect();
-    near(Chrf::default().corpus(&segments).unwrap(), &golden["chrf"], "chrf");
-    near(Chrf::plus_plus().corpus(&segments).unwrap(), &golden["chrfpp"], "chrf++");
-    near(ter::corpus(Tercom::default(), &segments).unwrap(), &golden["ter"], "ter");
+    near(
+        Chrf::default().corpus(&segments).unwrap(),
+        &golden["chrf"],
+        "chrf",
+    );
+    near(
+        Chrf::plus_plus().corpus(&segments).unwrap(),
+        &golden["chrfpp"],
+        "chrf++",
+    );
+    near(
+        ter::corpus(Tercom::default(), &segments).unwrap(),
+        &golden["ter"],
+        "ter",
+    );
     let chinese: Vec<(&str, &[&str])> = chinese.iter().map(|(p, r)| (*p, &r[..])).collect();
-    near(Chrf::default().corpus(&chinese).unwrap(), &golden["chrf_zh"], "chrf of Chinese");
+    near(
+        Chrf::default().corpus(&chinese).unwrap(),
+        &golden["chrf_zh"],
+        "chrf of Chinese",
+    );
 
     for case in items(&golden["sentence"]) {
         let (prediction, reference) = (text(&case["pred"]), text(&case["ref"]));
         let one = [(prediction, &[reference][..])];
         let what = case.to_string();
-        near(Bleu::sentence().corpus(&one).unwrap().score, &case["sentence_bleu_exp"], &what);
-        near(Chrf::default().corpus(&one).unwrap(), &case["sentence_chrf"], &what);
-        near(Chrf::plus_plus().corpus(&one).unwrap(), &case["sentence_chrfpp"], &what);
-        assert_eq!(Tokenizer::V13a.tokens(prediction).join(" "), text(&case["tok_13a"]));
+        near(
+            Bleu::sentence().corpus(&one).unwrap().score,
+            &case["sentence_bleu_exp"],
+            &what,
+        );
+        near(
+            Chrf::default().corpus(&one).unwrap(),
+            &case["sentence_chrf"],
+            &what,
+        );
+        near(
+            Chrf::plus_plus().corpus(&one).unwrap(),
+            &case["sentence_chrfpp"],
+            &what,
+        );
+        assert_eq!(
+            Tokenizer::V13a.tokens(prediction).join(" "),
+            text(&case["tok_13a"])
+        );
     }
 }
 
 #[test]
 fn squad_is_its_script() {
-    let Some(goldens) = json("metrics.json") else { return };
+    let Some(goldens) = json("metrics.json") else {
+        return;
+    };
     let cases = items(&goldens["squad"]["cases"]);
     for case in cases {
         let references: Vec<&str> = items(&case["refs"]).iter().map(text).collect();
         let prediction = text(&case["pred"]);
-        near(squad::exact_match(prediction, &references), &case["em"], prediction);
+        near(
+            squad::exact_match(prediction, &references),
+            &case["em"],
+            prediction,
+        );
         near(squad::f1(prediction, &references), &case["f1"], prediction);
         assert_eq!(squad::normalize(prediction), text(&case["normalized"]));
     }
@@ -110,7 +186,10 @@ fn squad_is_its_script() {
         let references: Vec<&str> = items(&case["refs"]).iter().map(text).collect();
         let got = compare::open_compass_exact_match(text(&case["pred"]), &references);
         assert_eq!(Value::from(got), detail["correct"], "{case}");
-        assert_eq!(general.extract(text(&case["pred"])).unwrap(), detail["pred"]);
+        assert_eq!(
+            general.extract(text(&case["pred"])).unwrap(),
+            detail["pred"]
+        );
         right += f64::from(u8::from(got));
     }
     near(100.0 * right / 10.0, &golden["score"], "EMEvaluator");
@@ -118,7 +197,9 @@ fn squad_is_its_script() {
 
 #[test]
 fn trivia_qa_is_open_compass_s() {
-    let Some(goldens) = json("metrics.json") else { return };
+    let Some(goldens) = json("metrics.json") else {
+        return;
+    };
     let golden = &goldens["oc_TriviaQAEvaluator"];
     let postprocess = Extractor::parse("triviaqa").unwrap();
     let details = items(&golden["details"]);
@@ -127,7 +208,10 @@ fn trivia_qa_is_open_compass_s() {
         let references: Vec<&str> = items(references).iter().map(text).collect();
         let got = compare::open_compass_trivia_qa(text(prediction), &references);
         assert_eq!(Value::from(got), detail["correct"], "{prediction}");
-        assert_eq!(postprocess.extract(text(prediction)).unwrap(), detail["pred"]);
+        assert_eq!(
+            postprocess.extract(text(prediction)).unwrap(),
+            detail["pred"]
+        );
     }
 }
 
@@ -136,7 +220,9 @@ fn trivia_qa_is_open_compass_s() {
 fn chinese_rouge_is_that_of_rouge_chinese() {
     use internlm_eval::metric::chinese_rouge;
 
-    let Some(goldens) = json("metrics.json") else { return };
+    let Some(goldens) = json("metrics.json") else {
+        return;
+    };
     let golden = &goldens["jieba_rouge"];
     let mut pairs = Vec::new();
     for case in items(&golden["cases"]) {
@@ -144,7 +230,11 @@ fn chinese_rouge_is_that_of_rouge_chinese() {
         let words = chinese_rouge::words(prediction);
         assert_eq!(Value::from(words), case["jieba_pred_full"], "{prediction}");
         let score = chinese_rouge::score(prediction, reference);
-        let parts = [("rouge-1", score.rouge1), ("rouge-2", score.rouge2), ("rouge-l", score.rouge_l)];
+        let parts = [
+            ("rouge-1", score.rouge1),
+            ("rouge-2", score.rouge2),
+            ("rouge-l", score.rouge_l),
+        ];
         for (name, part) in parts {
             let (want, what) = (&case["scores"][name], format!("{name} of {case}"));
             near(part.precision, &want["p"], &what);
@@ -162,11 +252,17 @@ fn chinese_rouge_is_that_of_rouge_chinese() {
 
 #[test]
 fn pass_at_k_is_that_of_human_eval_and_open_compass() {
-    let Some(goldens) = json("metrics.json") else { return };
+    let Some(goldens) = json("metrics.json") else {
+        return;
+    };
     let arguments = |case: &Value| [&case["n"], &case["c"], &case["k"]].map(number);
     for case in items(&goldens["pass_at_k"]) {
         let [n, c, k] = arguments(case);
-        near(pass_at_k::pass_at_k(n, c, k).unwrap(), &case["value"], &case.to_string());
+        near(
+            pass_at_k::pass_at_k(n, c, k).unwrap(),
+            &case["value"],
+            &case.to_string(),
+        );
     }
     for case in items(&goldens["g_pass_at_k"]) {
         let [n, c, k] = arguments(case);
@@ -175,35 +271,85 @@ fn pass_at_k_is_that_of_human_eval_and_open_compass() {
     }
     for case in items(&goldens["mg_pass_at_k"]) {
         let [n, c, k] = arguments(case);
-        near(pass_at_k::mg_pass_at_k(n, c, k).unwrap(), &case["value"], &case.to_string());
+        near(
+            pass_at_k::mg_pass_at_k(n, c, k).unwrap(),
+            &case["value"],
+            &case.to_string(),
+        );
     }
 }
 
 #[test]
 fn labels_and_means() {
-    let Some(goldens) = json("metrics.json") else { return };
+    let Some(goldens) = json("metrics.json") else {
+        return;
+    };
     let golden = &goldens["classification"];
-    let labels = |value: &Value| -> Vec<i64> { items(value).iter().map(|label| label.as_i64().unwrap()).collect() };
-    let pairs: Vec<(i64, i64)> = labels(&golden["gold"]).into_iter().zip(labels(&golden["pred"])).collect();
-    near(classification::accuracy(&pairs).unwrap(), &golden["accuracy"], "accuracy");
-    near(classification::matthews_correlation(&pairs).unwrap(), &golden["mcc"], "mcc");
-    near(classification::f1_binary(&pairs).unwrap(), &golden["f1_binary"], "f1");
-    near(classification::f1_macro(&pairs).unwrap(), &golden["f1_macro"], "f1_macro");
+    let labels = |value: &Value| -> Vec<i64> {
+        items(value)
+            .iter()
+            .map(|label| label.as_i64().unwrap())
+            .collect()
+    };
+    let pairs: Vec<(i64, i64)> = labels(&golden["gold"])
+        .into_iter()
+        .zip(labels(&golden["pred"]))
+        .collect();
+    near(
+        classification::accuracy(&pairs).unwrap(),
+        &golden["accuracy"],
+        "accuracy",
+    );
+    near(
+        classification::matthews_correlation(&pairs).unwrap(),
+        &golden["mcc"],
+        "mcc",
+    );
+    near(
+        classification::f1_binary(&pairs).unwrap(),
+        &golden["f1_binary"],
+        "f1",
+    );
+    near(
+        classification::f1_macro(&pairs).unwrap(),
+        &golden["f1_macro"],
+        "f1_macro",
+    );
     let golden = &goldens["mean_stderr"];
-    let values: Vec<f64> = items(&golden["values"]).iter().map(|value| value.as_f64().unwrap()).collect();
+    let values: Vec<f64> = items(&golden["values"])
+        .iter()
+        .map(|value| value.as_f64().unwrap())
+        .collect();
     near(mean(&values).unwrap(), &golden["mean"], "mean");
-    near(standard_error::of_mean(&values).unwrap(), &golden["stderr"], "stderr");
+    near(
+        standard_error::of_mean(&values).unwrap(),
+        &golden["stderr"],
+        "stderr",
+    );
 }
 
 /// sacrebleu 2.6.0 over two references each.
 #[test]
 fn several_references() {
     let segments: [(&str, &[&str]); 2] = [
-        ("The cat sat on the mat.", &["The cat is sitting on the mat.", "A cat sat on a mat."]),
-        ("the quick brown fox", &["the quick brown fox jumps over the lazy dog", "a quick fox"]),
+        (
+            "The cat sat on the mat.",
+            &["The cat is sitting on the mat.", "A cat sat on a mat."],
+        ),
+        (
+            "the quick brown fox",
+            &["the quick brown fox jumps over the lazy dog", "a quick fox"],
+        ),
     ];
-    let near = |got: f64, want: f64| assert!((got - want).abs() <= TOLERANCE, "{got} instead of {want}");
-    near(Bleu::default().corpus(&segments).unwrap().score, 73.111_044_570_902_51);
-    near(Chrf::default().corpus(&segments).unwrap(), 49.770_185_255_097_644);
+    let near =
+        |got: f64, want: f64| assert!((got - want).abs() <= TOLERANCE, "{got} instead of {want}");
+    near(
+        Bleu::default().corpus(&segments).unwrap().score,
+        73.111_044_570_902_51,
+    );
+    near(
+        Chrf::default().corpus(&segments).unwrap(),
+        49.770_185_255_097_644,
+    );
     near(ter::corpus(Tercom::default(), &segments).unwrap(), 32.0);
 }

@@ -11,11 +11,15 @@ use crate::shared::{items, json, text};
 fn apply(function: &str, input: &Value) -> Result<Value, Error> {
     let argument = |index: usize| text(&items(input)[index]);
     if let Ok(comparison) = Comparison::parse(function) {
-        return Ok(comparison.equal(Some(argument(0)), Some(argument(1))).into());
+        return Ok(comparison
+            .equal(Some(argument(0)), Some(argument(1)))
+            .into());
     }
     // Two functions take their setting with every input.
     let (name, subject) = match function {
-        "match_answer_pattern" | "xml_tag_postprocessor" => (format!("{function}:{}", argument(1)), argument(0)),
+        "match_answer_pattern" | "xml_tag_postprocessor" => {
+            (format!("{function}:{}", argument(1)), argument(0))
+        }
         "agieval.parse_math_answer" => (format!("{function}:{}", argument(0)), argument(1)),
         "agieval.parse_qa_multiple_answer" => (format!("{function}:{}", argument(1)), argument(0)),
         _ => (function.to_owned(), text(input)),
@@ -25,7 +29,9 @@ fn apply(function: &str, input: &Value) -> Result<Value, Error> {
 
 #[test]
 fn every_function_answers_as_open_compass() {
-    let Some(goldens) = json("postprocess.json") else { return };
+    let Some(goldens) = json("postprocess.json") else {
+        return;
+    };
     let functions = goldens["functions"].as_object().unwrap();
     assert_eq!(functions.len(), 36);
     let mut wrong = Vec::new();
@@ -44,5 +50,10 @@ fn every_function_answers_as_open_compass() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

@@ -15,7 +15,11 @@ fn shared(path: &str) -> Option<PathBuf> {
         return Some(path);
     }
     let ci = std::env::var("CI").is_ok_and(|v| v == "true");
-    assert!(!ci, "{} is absent and CI=true; set INTERNLM_SHARED", path.display());
+    assert!(
+        !ci,
+        "{} is absent and CI=true; set INTERNLM_SHARED",
+        path.display()
+    );
     println!("skipped: {} is absent; set INTERNLM_SHARED", path.display());
     None
 }
@@ -29,7 +33,11 @@ pub(crate) fn json(name: &str) -> Option<Value> {
 /// A golden as a JSON value per line.
 pub(crate) fn json_lines(name: &str) -> Option<Vec<Value>> {
     let text = std::fs::read_to_string(shared(&format!("goldens/eval/{name}"))?).unwrap();
-    Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    Some(
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
+    )
 }
 
 /// Both sides compute in f64.
@@ -37,16 +45,25 @@ pub(crate) const TOLERANCE: f64 = 1e-9;
 
 #[track_caller]
 pub(crate) fn near(got: f64, want: &Value, what: &str) {
-    let want = want.as_f64().unwrap_or_else(|| panic!("{what}: {want} is no number"));
-    assert!((got - want).abs() <= TOLERANCE, "{what}: {got} instead of {want}");
+    let want = want
+        .as_f64()
+        .unwrap_or_else(|| panic!("{what}: {want} is no number"));
+    assert!(
+        (got - want).abs() <= TOLERANCE,
+        "{what}: {got} instead of {want}"
+    );
 }
 
 #[track_caller]
 pub(crate) fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no text"))
 }
 
 #[track_caller]
 pub(crate) fn items(value: &Value) -> &[Value] {
-    value.as_array().unwrap_or_else(|| panic!("{value} is no list"))
+    value
+        .as_array()
+        .unwrap_or_else(|| panic!("{value} is no list"))
 }
