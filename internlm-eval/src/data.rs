@@ -141,7 +141,9 @@ fn read_file(
 #[cfg(feature = "gzip")]
 fn unpacked<'a>(file: &Path, reader: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
     Ok(if has_extension(file, "gz") {
-        Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(reader)))
+        Box::new(flate2::read::MultiGzDecoder::new(io::BufReader::new(
+            reader,
+        )))
     } else {
         Box::new(reader)
     })

@@ -36,9 +36,7 @@ impl Random {
         state[0] = 19_650_218;
         for i in 1..N {
             let before = state[i - 1] ^ (state[i - 1] >> 30);
-            state[i] = before
-                .wrapping_mul(1_812_433_253)
-                .wrapping_add(i as u32);
+            state[i] = before.wrapping_mul(1_812_433_253).wrapping_add(i as u32);
         }
         let (mut i, mut j) = (1, 0);
         for _ in 0..N.max(key.len()) {
@@ -189,13 +187,24 @@ mod tests {
         let drawn = [random.random(), random.random(), random.random()];
         assert_eq!(
             drawn,
-            [0.966_453_535_692_138_8, 0.440_732_599_175_352_7, 0.007_491_470_058_587_191]
+            [
+                0.966_453_535_692_138_8,
+                0.440_732_599_175_352_7,
+                0.007_491_470_058_587_191
+            ]
         );
         let mut random = Random::new(1234);
         let bits = [1, 5, 31, 32, 33, 64].map(|k| random.getrandbits(k));
         assert_eq!(
             bits,
-            [1, 24, 946_466_063, 501_869_158, 32_175_636, 17_386_697_504_169_769_072]
+            [
+                1,
+                24,
+                946_466_063,
+                501_869_158,
+                32_175_636,
+                17_386_697_504_169_769_072
+            ]
         );
         assert_eq!(Random::new(0).random(), 0.844_421_851_525_048_1);
         assert_eq!(Random::new((1 << 40) + 5).random(), 0.504_380_297_041_844_3);
@@ -207,7 +216,10 @@ mod tests {
     fn samples_in_both_ways() {
         let mut random = Random::new(1234);
         assert_eq!(random.sample(7473, 5).unwrap(), [6374, 3610, 957, 61, 742]);
-        assert_eq!(random.sample(7473, 5).unwrap(), [7462, 6610, 4769, 286, 5501]);
+        assert_eq!(
+            random.sample(7473, 5).unwrap(),
+            [7462, 6610, 4769, 286, 5501]
+        );
         let mut random = Random::new(1234);
         assert_eq!(random.sample(10, 6).unwrap(), [7, 1, 0, 9, 4, 6]);
         assert_eq!(random.sample(21, 3).unwrap(), [2, 3, 11]);
@@ -230,7 +242,10 @@ mod tests {
         assert_eq!(items, [10, 1, 9, 3, 11, 6, 8, 5, 7, 2, 4, 0]);
         let thousand: Vec<u32> = (0..1000).collect();
         assert_eq!(random.choice(&thousand), Some(&623));
-        assert_eq!([(); 8].map(|()| random.randbelow(7)), [0, 4, 3, 4, 2, 4, 6, 4]);
+        assert_eq!(
+            [(); 8].map(|()| random.randbelow(7)),
+            [0, 4, 3, 4, 2, 4, 6, 4]
+        );
         assert_eq!(random.random(), 0.886_508_239_472_782_8);
         assert_eq!(random.choice::<u32>(&[]), None);
     }

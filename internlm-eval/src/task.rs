@@ -86,9 +86,7 @@ impl Task {
         let pool_split = spec
             .fewshot
             .as_ref()
-            .filter(|fewshot| {
-                shots > 0 && fewshot.examples.is_empty() && fewshot.bundled.is_none()
-            })
+            .filter(|fewshot| shots > 0 && fewshot.examples.is_empty() && fewshot.bundled.is_none())
             .map(|fewshot| fewshot.split.clone().unwrap_or_else(|| split.to_owned()));
         let evaluated = match &spec.needle {
             Some(needle) => needle.rows(folder, &name)?,
@@ -96,7 +94,9 @@ impl Task {
         };
         hash.update(evaluated.hash.as_bytes());
         let pool = match &pool_split {
-            Some(pool) if pool == split => evaluated.rows.iter().map(|(_, row)| row.clone()).collect(),
+            Some(pool) if pool == split => {
+                evaluated.rows.iter().map(|(_, row)| row.clone()).collect()
+            }
             Some(pool) => {
                 let pool = loader.split(pool, pool_limit(spec, shots))?;
                 hash.update(pool.hash.as_bytes());
@@ -113,7 +113,12 @@ impl Task {
         })?;
         let mut groups = Vec::new();
         for (number, group) in spec.groups.iter().enumerate() {
-            groups.push(spec.rendered(group, &format!("groups[{number}]"), subset.as_ref(), &templates)?);
+            groups.push(spec.rendered(
+                group,
+                &format!("groups[{number}]"),
+                subset.as_ref(),
+                &templates,
+            )?);
         }
         let identity = Identity {
             rules: spec.rules.as_str().to_owned(),
@@ -176,7 +181,11 @@ impl Task {
             None => Ok(item.gold.clone()),
             Some(expression) => {
                 let prompter = self.prompter();
-                prompter.json("metric.labels", expression, &prompter.bind(item.index, &item.row, false))
+                prompter.json(
+                    "metric.labels",
+                    expression,
+                    &prompter.bind(item.index, &item.row, false),
+                )
             }
         }
     }
@@ -188,7 +197,11 @@ impl Task {
             Some(text) => {
                 let prompter = self.prompter();
                 prompter
-                    .text("metric.counted", text, &prompter.bind(item.index, &item.row, false))
+                    .text(
+                        "metric.counted",
+                        text,
+                        &prompter.bind(item.index, &item.row, false),
+                    )
                     .map(Some)
             }
         }
@@ -199,7 +212,11 @@ impl Task {
         let mut row = item.row.clone();
         row.insert("answer".to_owned(), Json::from(answer));
         let prompter = self.prompter();
-        prompter.text("metric.program", program, &prompter.bind(item.index, &row, false))
+        prompter.text(
+            "metric.program",
+            program,
+            &prompter.bind(item.index, &row, false),
+        )
     }
 
     /// Under which names a metric stands in samples and reports.
@@ -212,7 +229,12 @@ impl Task {
         }
         self.filters
             .iter()
-            .filter(|filter| metric.filter.as_ref().is_none_or(|wanted| *wanted == filter.name))
+            .filter(|filter| {
+                metric
+                    .filter
+                    .as_ref()
+                    .is_none_or(|wanted| *wanted == filter.name)
+            })
             .map(|filter| self.key(metric, &filter.name))
             .collect()
     }
@@ -259,7 +281,9 @@ impl Benchmark for Task {
             self.pool
                 .iter()
                 .enumerate()
-                .map(|(at, row)| prompter.text("fewshot.query", query, &prompter.bind(at, row, true)))
+                .map(|(at, row)| {
+                    prompter.text("fewshot.query", query, &prompter.bind(at, row, true))
+                })
                 .collect()
         };
         let mut shots = Shots::new(
@@ -320,9 +344,7 @@ impl Benchmark for Task {
 
 fn shots_of(spec: &TaskSpec, options: &TaskOptions) -> usize {
     match &spec.fewshot {
-        Some(fewshot) if fewshot.sampler != Sampler::Zero => {
-            options.shots.unwrap_or(fewshot.shots)
-        }
+        Some(fewshot) if fewshot.sampler != Sampler::Zero => options.shots.unwrap_or(fewshot.shots),
         _ => 0,
     }
 }

@@ -123,17 +123,26 @@ fn describe(error: &Error) -> String {
 }
 
 /// Methods of Python that neither the engine nor its Python companion has.
-fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+fn method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    name: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     if name == "index" && args.len() == 1 {
         let found = match value.kind() {
-            ValueKind::Seq | ValueKind::Iterable => value
-                .try_iter()?
-                .position(|member| member == args[0]),
+            ValueKind::Seq | ValueKind::Iterable => {
+                value.try_iter()?.position(|member| member == args[0])
+            }
             ValueKind::String => {
                 let (text, part) = (value.as_str().unwrap_or(""), args[0].as_str().unwrap_or(""));
                 text.find(part).map(|at| text[..at].chars().count())
             }
-            _ => return minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
+            _ => {
+                return minijinja_contrib::pycompat::unknown_method_callback(
+                    state, value, name, args,
+                );
+            }
         };
         return found.map(Value::from).ok_or_else(|| {
             Error::new(
@@ -171,7 +180,10 @@ mod tests {
 
     #[track_caller]
     fn check(template: &str, want: &str) {
-        assert_eq!(Templates::new().text(template, &names()).as_deref(), Ok(want));
+        assert_eq!(
+            Templates::new().text(template, &names()).as_deref(),
+            Ok(want)
+        );
     }
 
     #[test]
@@ -180,7 +192,10 @@ mod tests {
         check("{{ s|capitalize }}", "Abc. de");
         check("{{ none }} {{ yes }} {{ n }}", "None True 3");
         check("{{ choices.label.index(key) }}", "1");
-        check("{{ s|regex_replace('([a-z])([A-Z])', '\\\\2\\\\1') }}", "BaC. Ed");
+        check(
+            "{{ s|regex_replace('([a-z])([A-Z])', '\\\\2\\\\1') }}",
+            "BaC. Ed",
+        );
         check("{{ s.split(' ')[:-1]|join(' ') }}|{{ s[1:3] }}", "aBC.|BC");
         check("{% if missing is defined %}a{% else %}b{% endif %}", "b");
     }
@@ -190,8 +205,14 @@ mod tests {
         let templates = Templates::new();
         let value = templates.value("choices.text", &names()).unwrap();
         assert_eq!(value.len(), Some(2));
-        assert_eq!(templates.value("choices.label.index(key)", &names()), Ok(Value::from(1)));
-        assert_eq!(templates.value("key|int(default=7) - 1", &names()).ok(), Some(Value::from(6)));
+        assert_eq!(
+            templates.value("choices.label.index(key)", &names()),
+            Ok(Value::from(1))
+        );
+        assert_eq!(
+            templates.value("key|int(default=7) - 1", &names()).ok(),
+            Some(Value::from(6))
+        );
     }
 
     #[test]
@@ -200,12 +221,15 @@ mod tests {
         let undefined = templates.text("{{ missing }}", &names()).unwrap_err();
         assert!(undefined.contains("undefined"), "{undefined}");
         assert!(templates.value("missing", &names()).is_err());
-        let endless = "{% for i in range(9999) %}{% for j in range(9999) %}{{ j }}{% endfor %}{% endfor %}";
+        let endless =
+            "{% for i in range(9999) %}{% for j in range(9999) %}{{ j }}{% endfor %}{% endfor %}";
         let endless = templates.text(endless, &names()).unwrap_err();
         assert!(endless.contains("does not end"), "{endless}");
         assert!(templates.check_text("{{ a").is_err());
         assert!(templates.check_value("a b").is_err());
-        let absent = templates.value("choices.label.index('Z')", &names()).unwrap_err();
+        let absent = templates
+            .value("choices.label.index('Z')", &names())
+            .unwrap_err();
         assert!(absent.contains("not in"), "{absent}");
     }
 }

@@ -32,13 +32,28 @@ fn refused(name: &str, bytes: &[u8], line: usize, want: &str) {
 
 #[test]
 fn broken_files() {
-    refused("a.jsonl", b"{\"a\": 1}\n{\"a\": \n", 2, "not JSON at column");
-    refused("a.jsonl", b"{\"a\": 1}\n\n[1]\n", 3, "an object was expected");
+    refused(
+        "a.jsonl",
+        b"{\"a\": 1}\n{\"a\": \n",
+        2,
+        "not JSON at column",
+    );
+    refused(
+        "a.jsonl",
+        b"{\"a\": 1}\n\n[1]\n",
+        3,
+        "an object was expected",
+    );
     refused("a.jsonl", b"\n \n", 0, "no rows");
     refused("a.json", b"{\"a\": 1}", 1, "an array of rows");
     refused("a.json", b"[\n{\"a\": 1},\n{]\n", 3, "not JSON");
     refused("a.json", b"[1]", 1, "row 0");
-    refused("a.csv", b"a,b\n1,2\n1,2,3\n", 3, "3 fields, 2 were expected (a, b)");
+    refused(
+        "a.csv",
+        b"a,b\n1,2\n1,2,3\n",
+        3,
+        "3 fields, 2 were expected (a, b)",
+    );
     refused("a.csv", b"a,b\n", 0, "no rows");
     refused("a.csv", b"", 0, "no rows");
     refused("a.xyz", b"a", 0, "format is not known");
@@ -51,14 +66,23 @@ fn other_encodings() {
     refused("a.csv", b"q,a\nx,\xb4\xf0\xb0\xb8\n", 2, "it may be GBK");
     refused("a.jsonl", b"\xff\xfe{\0}\0", 1, "UTF-16");
     refused("a.jsonl", b"{\0\"\0\xe9\0", 1, "UTF-16");
-    refused("a.jsonl", b"{\"a\": \"caf\xe9 \"}\n", 1, "not UTF-8: byte 11 is 0xe9");
+    refused(
+        "a.jsonl",
+        b"{\"a\": \"caf\xe9 \"}\n",
+        1,
+        "not UTF-8: byte 11 is 0xe9",
+    );
     let marked = read("a.csv", b"\xef\xbb\xbfq,a\nx,1\n").unwrap();
     assert_eq!(marked.rows[0]["q"], "x");
 }
 
 #[test]
 fn only_a_newline_ends_a_line() {
-    let read = read("a.jsonl", "{\"a\": \"x\u{2028}y\u{85}z\"}\r\n{\"a\": \"\"}".as_bytes()).unwrap();
+    let read = read(
+        "a.jsonl",
+        "{\"a\": \"x\u{2028}y\u{85}z\"}\r\n{\"a\": \"\"}".as_bytes(),
+    )
+    .unwrap();
     assert_eq!(read.rows.len(), 2);
     assert_eq!(read.rows[0]["a"], "x\u{2028}y\u{85}z");
 }
@@ -102,23 +126,48 @@ data.file = "t.jsonl"
 fn refused_task(toml: &str, key: &str, want: &str) {
     let error = TaskSpec::from_toml(toml, Path::new("t.toml")).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("t.toml") && text.contains(key) && text.contains(want), "{text}");
+    assert!(
+        text.contains("t.toml") && text.contains(key) && text.contains(want),
+        "{text}"
+    );
 }
 
 #[test]
 fn task_files() {
-    refused_task(&format!("{TASK}\nchoises = 1"), "line 9", "unknown field `choises`");
-    refused_task(&format!("{TASK}\n[fewshot]\nshotz = 1"), "fewshot", "unknown field `shotz`");
-    refused_task("name = 'x'\nmode = 'guess'\n", "mode", "unknown variant `guess`");
+    refused_task(
+        &format!("{TASK}\nchoises = 1"),
+        "line 9",
+        "unknown field `choises`",
+    );
+    refused_task(
+        &format!("{TASK}\n[fewshot]\nshotz = 1"),
+        "fewshot",
+        "unknown field `shotz`",
+    );
+    refused_task(
+        "name = 'x'\nmode = 'guess'\n",
+        "mode",
+        "unknown variant `guess`",
+    );
     refused_task("name = 'x'\nmode = ", "line 2", "");
     refused_task("name = 'x'\nmode = 'generate'", "`prompt`", "needs it");
     refused_task(&TASK.replace("\"c\"", "\"c c\""), "`choices`", "");
     refused_task(&TASK.replace("{{ q }}", "{{ q"), "`prompt`", "");
-    refused_task(&format!("{TASK}\nmetric = [{{ name = 'bleu' }}]"), "metric[0].kind", "does not give");
-    refused_task(&format!("{TASK}\nmetric = [{{ name = 'best' }}]"), "metric[0].name", "`best`");
+    refused_task(
+        &format!("{TASK}\nmetric = [{{ name = 'bleu' }}]"),
+        "metric[0].kind",
+        "does not give",
+    );
+    refused_task(
+        &format!("{TASK}\nmetric = [{{ name = 'best' }}]"),
+        "metric[0].name",
+        "`best`",
+    );
     let generate = "name = 'x'\nmode = 'generate'\nprompt = 'a'\n";
     refused_task(
-        &format!("{generate}filter = [{{ name = 'f', steps = [{{ regex = {{ pattern = '(' }} }}] }}]"),
+        &format!(
+            "{generate}filter = [{{ name = 'f', steps = [{{ regex = {{ pattern = '(' }} }}] }}]"
+        ),
         "filter[0].steps",
         "",
     );
@@ -132,7 +181,11 @@ fn task_files() {
         "metric[0].k",
         "from 1 to the 1 samples",
     );
-    refused_task(&format!("{generate}[[prepare]]\ntext = 'a'"), "prepare[0].set", "");
+    refused_task(
+        &format!("{generate}[[prepare]]\ntext = 'a'"),
+        "prepare[0].set",
+        "",
+    );
 }
 
 fn run(toml: &str, rows: &str) -> internlm_eval::Result<usize> {
@@ -145,23 +198,48 @@ fn run(toml: &str, rows: &str) -> internlm_eval::Result<usize> {
 
 #[test]
 fn rows_that_do_not_fit() {
-    assert_eq!(run(TASK, "{\"q\": \"a\", \"c\": [\"x\", \"xy\"], \"g\": 0}").unwrap(), 1);
-    let missing = run(TASK, "{\"q\": \"a\", \"c\": [\"x\"], \"g\": 0}\n{\"c\": [\"x\"], \"g\": 0}");
+    assert_eq!(
+        run(TASK, "{\"q\": \"a\", \"c\": [\"x\", \"xy\"], \"g\": 0}").unwrap(),
+        1
+    );
+    let missing = run(
+        TASK,
+        "{\"q\": \"a\", \"c\": [\"x\"], \"g\": 0}\n{\"c\": [\"x\"], \"g\": 0}",
+    );
     let text = missing.unwrap_err().to_string();
-    assert!(text.contains("`prompt`, row 1") && text.contains("undefined"), "{text}");
-    let empty = run(TASK, "{\"q\": \"a\", \"c\": [], \"g\": 0}").unwrap_err().to_string();
+    assert!(
+        text.contains("`prompt`, row 1") && text.contains("undefined"),
+        "{text}"
+    );
+    let empty = run(TASK, "{\"q\": \"a\", \"c\": [], \"g\": 0}")
+        .unwrap_err()
+        .to_string();
     assert!(empty.contains("no choices"), "{empty}");
-    let number = run(TASK, "{\"q\": \"a\", \"c\": [1], \"g\": 0}").unwrap_err().to_string();
+    let number = run(TASK, "{\"q\": \"a\", \"c\": [1], \"g\": 0}")
+        .unwrap_err()
+        .to_string();
     assert!(number.contains("is not a text"), "{number}");
     let endless = TASK.replace(
         "{{ q }}",
         "{% for i in range(9999) %}{% for j in range(9999) %}{{ j }}{% endfor %}{% endfor %}",
     );
-    let text = run(&endless, "{\"q\": \"a\", \"c\": [\"x\"], \"g\": 0}").unwrap_err().to_string();
+    let text = run(&endless, "{\"q\": \"a\", \"c\": [\"x\"], \"g\": 0}")
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("does not end"), "{text}");
     let shots = format!("{TASK}\n[fewshot]\nshots = 3\nleave_self_out = true");
     let few = run(&shots, "{\"q\": \"a\", \"c\": [\"x\"], \"g\": 0}").unwrap_err();
-    assert!(matches!(few, Error::Shots { wanted: 4, pool: 1, .. }), "{few:?}");
+    assert!(
+        matches!(
+            few,
+            Error::Shots {
+                wanted: 4,
+                pool: 1,
+                ..
+            }
+        ),
+        "{few:?}"
+    );
 }
 
 #[test]
@@ -171,12 +249,26 @@ fn columns_and_splits() {
     let options = TaskOptions::default();
     let load = || task::load("gsm8k", None, folder.path(), &options).unwrap_err();
     let text = load().to_string();
-    assert!(text.contains("no file for the split `test`") && text.contains("test.jsonl"), "{text}");
-    std::fs::write(folder.path().join("gsm8k/train.jsonl"), "{\"question\": 1, \"answer\": 1}").unwrap();
+    assert!(
+        text.contains("no file for the split `test`") && text.contains("test.jsonl"),
+        "{text}"
+    );
+    std::fs::write(
+        folder.path().join("gsm8k/train.jsonl"),
+        "{\"question\": 1, \"answer\": 1}",
+    )
+    .unwrap();
     let text = load().to_string();
     assert!(text.contains("there are files for `train`"), "{text}");
-    std::fs::write(folder.path().join("gsm8k/test.jsonl"), "{\"question\": 1, \"reply\": 1}").unwrap();
+    std::fs::write(
+        folder.path().join("gsm8k/test.jsonl"),
+        "{\"question\": 1, \"reply\": 1}",
+    )
+    .unwrap();
     let text = load().to_string();
-    assert!(text.contains("test.jsonl") && text.contains("`answer`"), "{text}");
+    assert!(
+        text.contains("test.jsonl") && text.contains("`answer`"),
+        "{text}"
+    );
     assert!(text.contains("question, reply"), "{text}");
 }

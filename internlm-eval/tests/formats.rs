@@ -39,7 +39,9 @@ fn parquet() {
     }";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("test-00000-of-00001.parquet");
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .build();
     let mut writer = SerializedFileWriter::new(
         std::fs::File::create(&file).unwrap(),
         Arc::new(parse_message_type(schema).unwrap()),
@@ -47,12 +49,23 @@ fn parquet() {
     )
     .unwrap();
     let mut group = writer.next_row_group().unwrap();
-    let texts = |texts: &[&str]| texts.iter().map(|text| ByteArray::from(*text)).collect::<Vec<_>>();
+    let texts = |texts: &[&str]| {
+        texts
+            .iter()
+            .map(|text| ByteArray::from(*text))
+            .collect::<Vec<_>>()
+    };
     let mut column = group.next_column().unwrap().unwrap();
-    column.typed::<ByteArrayType>().write_batch(&texts(&["一", "two"]), None, None).unwrap();
+    column
+        .typed::<ByteArrayType>()
+        .write_batch(&texts(&["一", "two"]), None, None)
+        .unwrap();
     column.close().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    column.typed::<Int64Type>().write_batch(&[1, 0], None, None).unwrap();
+    column
+        .typed::<Int64Type>()
+        .write_batch(&[1, 0], None, None)
+        .unwrap();
     column.close().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
     column

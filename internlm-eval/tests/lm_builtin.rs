@@ -46,7 +46,11 @@ fn letter(gold: &Value) -> Value {
 fn upper(text: &Value) -> Value {
     let text = text.as_str().unwrap();
     let first = text.chars().next().unwrap();
-    json!(format!("{}{}", first.to_uppercase(), &text[first.len_utf8()..]))
+    json!(format!(
+        "{}{}",
+        first.to_uppercase(),
+        &text[first.len_utf8()..]
+    ))
 }
 
 #[rustfmt::skip]
@@ -95,7 +99,7 @@ const CASES: &[Case] = &[
         right: |item| item.row["code"].as_str().unwrap().to_owned() },
     Case { task: "agieval_math", hub: "hails/agieval-math/test.jsonl", shots: 0,
         convert: |row| json!({"query": row["query"], "answer": row["answer"]}),
-        right: |item| format!(" ${}$", item.gold.as_str().unwrap()) },
+        right: |item| format!(" {}", item.gold.as_str().unwrap()) },
     Case { task: "ifeval", hub: "google/IFEval/train.jsonl", convert: nulls, right: CHOICE, shots: 0 },
     Case { task: "triviaqa", hub: "mandarjoshi/trivia_qa/rc.nocontext/validation.jsonl", shots: 0,
         convert: |row| json!({"question": row["question"], "answer": {"value": row["answer"], "aliases": row["aliases"]}}),
@@ -114,7 +118,13 @@ fn nulls(row: &Row) -> Value {
     let mut row = row.clone();
     for arguments in row["kwargs"].as_array_mut().unwrap() {
         let arguments = arguments.as_object_mut().unwrap();
-        for name in ["num_words", "keywords", "relation", "let_frequency", "end_phrase"] {
+        for name in [
+            "num_words",
+            "keywords",
+            "relation",
+            "let_frequency",
+            "end_phrase",
+        ] {
             arguments.entry(name).or_insert(Value::Null);
         }
     }
@@ -166,7 +176,11 @@ impl CodeExecutor for Passes {
 /// Judges the answer of a model that knows everything.
 fn judged(task: &Task, case: &Case, item: &Item) -> Sample {
     let golds: Vec<usize> = match &item.gold {
-        Value::Array(golds) => golds.iter().filter_map(Value::as_u64).map(|at| at as usize).collect(),
+        Value::Array(golds) => golds
+            .iter()
+            .filter_map(Value::as_u64)
+            .map(|at| at as usize)
+            .collect(),
         Value::String(letter) if letter.len() == 1 => {
             "ABCDE".find(letter.as_str()).into_iter().collect()
         }
@@ -192,7 +206,10 @@ fn check(case: &Case) {
     let local = load(case.task, &folder, case.shots);
     let items = local.items(None).unwrap();
     assert!(items.len() >= 20, "{}: {} items", case.task, items.len());
-    let samples: Vec<Sample> = items.iter().map(|item| judged(&local, case, item)).collect();
+    let samples: Vec<Sample> = items
+        .iter()
+        .map(|item| judged(&local, case, item))
+        .collect();
     for score in local.scores(&samples) {
         assert_eq!(score.n, items.len(), "{}", case.task);
         // Nothing follows all instructions of IFEval; the goldens of the checkers are tested elsewhere. A longer wrong
@@ -251,7 +268,13 @@ fn groups_and_subsets() {
     let mmlu = loaded("mmlu");
     assert_eq!((mmlu.tasks.len(), mmlu.missing.len()), (20, 37));
     let stem = loaded("mmlu_stem");
-    assert!(stem.tasks.len() < 20 && stem.tasks.iter().all(|task| task.name().starts_with("mmlu_")));
+    assert!(
+        stem.tasks.len() < 20
+            && stem
+                .tasks
+                .iter()
+                .all(|task| task.name().starts_with("mmlu_"))
+    );
     assert_eq!(loaded("bbh").tasks.len(), 27);
     assert_eq!(loaded("agieval").tasks.len(), 17);
     assert_eq!(loaded("minerva_math").tasks.len(), 7);
@@ -277,7 +300,10 @@ fn bbh_prompts_are_the_authors() {
         let (_, text) = text.split_once("-----\n").unwrap();
         let item = &task.items(None).unwrap()[0];
         let input = item.row["input"].as_str().unwrap();
-        let mut want = format!("{}\n\nQ: {input}\nA: Let's think step by step.\n", text.trim());
+        let mut want = format!(
+            "{}\n\nQ: {input}\nA: Let's think step by step.\n",
+            text.trim()
+        );
         if id == "sports_understanding" {
             // The peer has a new line here where the authors have a blank.
             want = want.replace("step by step. ", "step by step.\n");
@@ -337,7 +363,11 @@ fn needles() {
         let prompt = prompt(item);
         assert_eq!(prompt.matches("baker of Trondheim is smoked").count(), 1);
         let length = item.row["length"].as_u64().unwrap() as usize;
-        assert!((4 * length..5 * length + 400).contains(&prompt.len()), "{length}: {}", prompt.len());
+        assert!(
+            (4 * length..5 * length + 400).contains(&prompt.len()),
+            "{length}: {}",
+            prompt.len()
+        );
         let deep = item.row["depth"].as_u64().unwrap() >= 50;
         let answer = if deep { "Smoked cardamom!" } else { "Salt." };
         samples.push(task.judge(item, &[said(answer)], None).unwrap());
@@ -358,7 +388,9 @@ fn preferences_and_tool_calls() {
     let task = &loaded.tasks[0];
     let items = task.items(None).unwrap();
     assert!(items.len() >= 20);
-    let sample = task.judge(&items[0], &[scored(-2.0, false), scored(-3.0, false)], None).unwrap();
+    let sample = task
+        .judge(&items[0], &[scored(-2.0, false), scored(-3.0, false)], None)
+        .unwrap();
     assert_eq!(sample.correct, Some(true));
 
     let folder = common::fixtures("");
@@ -375,5 +407,8 @@ fn preferences_and_tool_calls() {
     assert_eq!(messages.len(), 2);
     let right = "{\"name\": \"Search.place\", \"args\": {\"place\": \"Berlin\"}}";
     let sample = task.judge(&items[0], &[said(right)], None).unwrap();
-    assert!(sample.metrics.values().all(|value| value == &json!(1.0)), "{sample:?}");
+    assert!(
+        sample.metrics.values().all(|value| value == &json!(1.0)),
+        "{sample:?}"
+    );
 }

@@ -66,7 +66,10 @@ fn check_sample(sample: &Sample, want: &Value) {
     assert_eq!(sample.gold, want["gold"], "{want}");
     assert_eq!(sample.prediction, want["pred"], "{want}");
     for (metric, value) in want["metrics"].as_object().unwrap() {
-        let (got, value) = (sample.metrics[metric].as_f64().unwrap(), value.as_f64().unwrap());
+        let (got, value) = (
+            sample.metrics[metric].as_f64().unwrap(),
+            value.as_f64().unwrap(),
+        );
         assert!((got - value).abs() < 1e-6, "{metric}: {got}, not {value}");
     }
     let gold = want["gold"].as_u64();
@@ -88,8 +91,15 @@ fn check_scores(task: &Task, samples: &[Sample], golden: &[Value]) {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
         assert!((score.value - mean).abs() < 1e-6, "{score:?}");
-        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        assert!((score.stderr.unwrap() - (variance / n).sqrt()).abs() < 1e-6, "{score:?}");
+        let variance = values
+            .iter()
+            .map(|value| (value - mean).powi(2))
+            .sum::<f64>()
+            / (n - 1.0);
+        assert!(
+            (score.stderr.unwrap() - (variance / n).sqrt()).abs() < 1e-6,
+            "{score:?}"
+        );
     }
 }
 
@@ -185,7 +195,12 @@ fn rolling_units() {
     let (mut ll, mut words, mut bytes) = (0.0, 0.0, 0.0);
     let mut samples = Vec::new();
     for (item, row) in items.iter().zip(&rows) {
-        assert_eq!(item.requests, [Request::Rolling { text: row["text"].as_str().unwrap().into() }]);
+        assert_eq!(
+            item.requests,
+            [Request::Rolling {
+                text: row["text"].as_str().unwrap().into()
+            }]
+        );
         let response: Response = scored(row["ll"].as_f64().unwrap(), false);
         let sample = task.judge(item, &[response], None).unwrap();
         assert_eq!(sample.metrics["word_perplexity"][1], row["words"]);
@@ -202,7 +217,10 @@ fn rolling_units() {
     ];
     for (score, (name, value)) in task.scores(&samples).iter().zip(want) {
         assert_eq!(score.metric, name);
-        assert!((score.value / value - 1.0).abs() < 1e-6, "{score:?}, not {value}");
+        assert!(
+            (score.value / value - 1.0).abs() < 1e-6,
+            "{score:?}, not {value}"
+        );
         assert!(!score.higher_is_better);
     }
 }

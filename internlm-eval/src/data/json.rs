@@ -8,7 +8,11 @@ use crate::error::{Error, Result};
 use crate::item::Row;
 
 /// An object a line. Blank lines are passed over.
-pub(super) fn lines(text: &mut Lines<'_>, options: &ReadOptions, keep: &mut Keep<'_>) -> Result<()> {
+pub(super) fn lines(
+    text: &mut Lines<'_>,
+    options: &ReadOptions,
+    keep: &mut Keep<'_>,
+) -> Result<()> {
     while let Some(line) = text.next()? {
         if line.trim().is_empty() {
             continue;
@@ -24,7 +28,11 @@ pub(super) fn lines(text: &mut Lines<'_>, options: &ReadOptions, keep: &mut Keep
 }
 
 /// One array of objects, or the array that the keys lead to.
-pub(super) fn array(text: &mut Lines<'_>, options: &ReadOptions, keep: &mut Keep<'_>) -> Result<()> {
+pub(super) fn array(
+    text: &mut Lines<'_>,
+    options: &ReadOptions,
+    keep: &mut Keep<'_>,
+) -> Result<()> {
     let file = text.file().to_owned();
     let all = text.rest()?;
     let broken = |line: usize, what: String| Error::BrokenLine {
@@ -32,16 +40,21 @@ pub(super) fn array(text: &mut Lines<'_>, options: &ReadOptions, keep: &mut Keep
         line,
         what,
     };
-    let mut value: Value = serde_json::from_str(&all)
-        .map_err(|error| broken(error.line(), what_is_wrong(&error)))?;
+    let mut value: Value =
+        serde_json::from_str(&all).map_err(|error| broken(error.line(), what_is_wrong(&error)))?;
     for key in &options.records {
         value = match value {
             // A copy that is the array alone.
             Value::Array(_) => break,
-            Value::Object(mut object) => object.remove(key).ok_or_else(|| {
-                broken(1, format!("there is no key `{key}` with the rows"))
-            })?,
-            _ => return Err(broken(1, format!("an object with the key `{key}` was expected"))),
+            Value::Object(mut object) => object
+                .remove(key)
+                .ok_or_else(|| broken(1, format!("there is no key `{key}` with the rows")))?,
+            _ => {
+                return Err(broken(
+                    1,
+                    format!("an object with the key `{key}` was expected"),
+                ));
+            }
         };
     }
     let values = match value {

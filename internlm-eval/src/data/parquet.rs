@@ -11,7 +11,6 @@ use sha2::Sha256;
 use super::{Hashed, Keep, io_error};
 use crate::error::{Error, Result};
 
-
 /// Row groups are read one at a time. The file is read a second time for its hash: a Parquet file is not read from
 /// front to end.
 pub(super) fn rows(file: &Path, hash: &mut Sha256, keep: &mut Keep<'_>) -> Result<()> {
@@ -22,7 +21,9 @@ pub(super) fn rows(file: &Path, hash: &mut Sha256, keep: &mut Keep<'_>) -> Resul
     };
     let opened = File::open(file).map_err(|source| io_error(file, source))?;
     let reader = SerializedFileReader::new(opened).map_err(|error| broken(0, &error))?;
-    let rows = reader.get_row_iter(None).map_err(|error| broken(0, &error))?;
+    let rows = reader
+        .get_row_iter(None)
+        .map_err(|error| broken(0, &error))?;
     for (index, row) in rows.enumerate() {
         let row = row.map_err(|error| broken(index + 1, &error))?;
         let Value::Object(row) = row.to_json_value() else {
@@ -40,4 +41,3 @@ pub(super) fn rows(file: &Path, hash: &mut Sha256, keep: &mut Keep<'_>) -> Resul
     io::copy(&mut whole, &mut io::sink()).map_err(|source| io_error(file, source))?;
     Ok(())
 }
-

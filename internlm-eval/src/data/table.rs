@@ -37,10 +37,10 @@ pub(super) fn rows(
             Err(error) => break Err(error),
         }
         if std::mem::take(&mut first)
-            && options
-                .heads
-                .iter()
-                .any(|head| head.iter().all(|name| record.iter().any(|field| field == name)))
+            && options.heads.iter().any(|head| {
+                head.iter()
+                    .all(|name| record.iter().any(|field| field == name))
+            })
         {
             header = None;
         }

@@ -75,5 +75,7 @@ fn is_title(line: &str) -> bool {
 }
 
 fn row(column: &str, text: String) -> Row {
-    [(column.to_owned(), Value::from(text))].into_iter().collect()
+    [(column.to_owned(), Value::from(text))]
+        .into_iter()
+        .collect()
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use super::Task;
 use super::options::TaskOptions;
 use super::spec::{GroupSpec, Rules, TaskSpec};
-use super::Task;
 use crate::error::{Error, Result};
 use crate::item::Row;
 use crate::template::Templates;
@@ -140,7 +140,10 @@ pub fn load(
     let mut near = Vec::new();
     for rules in order {
         let of_rules = || -> Result<Vec<&(Entry, Arc<TaskSpec>)>> {
-            Ok(specs()?.iter().filter(|(entry, _)| entry.rules == rules).collect())
+            Ok(specs()?
+                .iter()
+                .filter(|(entry, _)| entry.rules == rules)
+                .collect())
         };
         let mut members = Vec::new();
         for (_, spec) in of_rules()? {
@@ -280,7 +283,10 @@ mod tests {
         for (entry, spec) in specs {
             assert_eq!(entry.rules, spec.rules, "{}", entry.name);
             for (_, name, _) in expanded(spec).unwrap() {
-                assert!(names.insert((entry.rules.as_str(), name.clone())), "{name} twice");
+                assert!(
+                    names.insert((entry.rules.as_str(), name.clone())),
+                    "{name} twice"
+                );
             }
         }
     }
@@ -288,10 +294,20 @@ mod tests {
     #[test]
     fn the_tables_have_every_file() {
         for (folder, table) in [("lm-eval", LM_EVAL), ("internlm", INTERNLM)] {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tasks").join(folder);
+            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tasks")
+                .join(folder);
             let mut files: Vec<String> = std::fs::read_dir(path)
                 .unwrap()
-                .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into())
+                .map(|entry| {
+                    entry
+                        .unwrap()
+                        .path()
+                        .file_stem()
+                        .unwrap()
+                        .to_string_lossy()
+                        .into()
+                })
                 .collect();
             files.sort();
             let listed: Vec<&str> = table.iter().map(|(name, _)| *name).collect();

@@ -65,7 +65,10 @@ impl TaskSpec {
         text("name", &self.name)?;
         text("description", &self.description)?;
         text("prompt", &self.prompt)?;
-        for (key, template) in [("target", &self.target), ("answer_prefix", &self.answer_prefix)] {
+        for (key, template) in [
+            ("target", &self.target),
+            ("answer_prefix", &self.answer_prefix),
+        ] {
             if let Some(template) = template {
                 text(key, template)?;
             }
@@ -91,7 +94,11 @@ impl TaskSpec {
         }
         check_steps(&templates, "prepare", &self.prepare)?;
         for (number, layout) in self.data.layouts.iter().enumerate() {
-            check_steps(&templates, &format!("data.layout[{number}].prepare"), &layout.prepare)?;
+            check_steps(
+                &templates,
+                &format!("data.layout[{number}].prepare"),
+                &layout.prepare,
+            )?;
         }
         if let Some(fewshot) = &self.fewshot {
             for (key, template) in [
@@ -110,7 +117,10 @@ impl TaskSpec {
         }
         for (number, subset) in self.subsets.iter().enumerate() {
             if !subset.get("id").is_some_and(|id| id.is_string()) {
-                return Err((format!("subset[{number}]"), "the text `id` is missing".to_owned()));
+                return Err((
+                    format!("subset[{number}]"),
+                    "the text `id` is missing".to_owned(),
+                ));
             }
         }
         Filter::all(&self.filters)
@@ -155,7 +165,10 @@ impl TaskSpec {
             };
             if !kind.fits(self.mode) {
                 let mode = self.mode.as_str();
-                return Err((key("kind"), format!("the mode `{mode}` does not give what it needs")));
+                return Err((
+                    key("kind"),
+                    format!("the mode `{mode}` does not give what it needs"),
+                ));
             }
             for (at, pattern) in metric.regexes_to_ignore.iter().enumerate() {
                 Pattern::new(pattern).map_err(|error| {
@@ -232,11 +245,13 @@ impl TaskSpec {
         if let Some(subset) = subset {
             names.insert("subset".to_owned(), crate::template::of(subset));
         }
-        templates.text(template, &names).map_err(|what| Error::TaskFile {
-            file: self.name.clone().into(),
-            key: key.to_owned(),
-            what,
-        })
+        templates
+            .text(template, &names)
+            .map_err(|what| Error::TaskFile {
+                file: self.name.clone().into(),
+                key: key.to_owned(),
+                what,
+            })
     }
 
     pub(super) fn name_of(&self, subset: Option<&Row>, templates: &Templates) -> Result<String> {
@@ -248,7 +263,9 @@ fn check_steps(templates: &Templates, front: &str, steps: &[Step]) -> Result<(),
     for (number, step) in steps.iter().enumerate() {
         let key = |member: &str| format!("{front}[{number}].{member}");
         if let Some(text) = &step.text {
-            templates.check_text(text).map_err(|what| (key("text"), what))?;
+            templates
+                .check_text(text)
+                .map_err(|what| (key("text"), what))?;
         }
         for (member, expression) in [
             ("value", &step.value),
@@ -263,7 +280,10 @@ fn check_steps(templates: &Templates, front: &str, steps: &[Step]) -> Result<(),
             }
         }
         if step.set.is_none() && step.skip_if.is_none() {
-            return Err((key("set"), "a step sets a column or leaves rows out".to_owned()));
+            return Err((
+                key("set"),
+                "a step sets a column or leaves rows out".to_owned(),
+            ));
         }
         if step.text.is_some() && step.value.is_some() {
             return Err((key("value"), "there is `text` already".to_owned()));

@@ -141,13 +141,29 @@ mod tests {
 
     #[test]
     fn steps_by_name() {
-        check(json!(["remove_whitespace", "take_first"]), &["  a ", "b"], &["a"]);
+        check(
+            json!(["remove_whitespace", "take_first"]),
+            &["  a ", "b"],
+            &["a"],
+        );
         check(json!(["majority_vote"]), &["x", "y", "y", "x"], &["x"]);
-        check(json!([{"take_first_k": 2}, "uppercase"]), &["x", "y", "z"], &["X", "Y"]);
-        check(json!([{"map": {"table": {"a": "1"}, "default": "0"}}]), &["a", "b"], &["1", "0"]);
+        check(
+            json!([{"take_first_k": 2}, "uppercase"]),
+            &["x", "y", "z"],
+            &["X", "Y"],
+        );
+        check(
+            json!([{"map": {"table": {"a": "1"}, "default": "0"}}]),
+            &["a", "b"],
+            &["1", "0"],
+        );
         let last = json!([{"regex": {"regex_pattern": "[0-9]+", "group_select": -1}}]);
         check(last, &["1 2 3", "no"], &["3", "[invalid]"]);
-        check(json!([{"extract": "first-capital"}]), &["the answer: B"], &["B"]);
+        check(
+            json!([{"extract": "first-capital"}]),
+            &["the answer: B"],
+            &["B"],
+        );
     }
 
     #[test]

@@ -77,7 +77,10 @@ mod tests {
         assert_eq!(summed.len(), 1);
         assert!((summed[0].value - 0.575).abs() < 1e-12);
         // ((29*0.01*30 + 9*0.0025*10) / 38 / 40) ** 0.5
-        assert!((summed[0].stderr.unwrap() - 0.076_627_4).abs() < 1e-6, "{summed:?}");
+        assert!(
+            (summed[0].stderr.unwrap() - 0.076_627_4).abs() < 1e-6,
+            "{summed:?}"
+        );
         group.weight = GroupWeight::Equal;
         assert!((scores(&group, &[&a, &b])[0].value - 0.65).abs() < 1e-12);
     }

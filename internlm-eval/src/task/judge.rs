@@ -64,9 +64,9 @@ fn loglikelihoods(task: &Task, item: &Item, responses: &[Response]) -> Result<Ve
     responses
         .iter()
         .map(|response| {
-            response
-                .loglikelihood()
-                .ok_or_else(|| bad_responses(task, item, "log-likelihoods were expected".to_owned()))
+            response.loglikelihood().ok_or_else(|| {
+                bad_responses(task, item, "log-likelihoods were expected".to_owned())
+            })
         })
         .collect()
 }
@@ -99,12 +99,7 @@ fn sample(
 }
 
 /// A sample whose yes or no is that of the task's main metric.
-fn finished(
-    task: &Task,
-    item: &Item,
-    prediction: Json,
-    metrics: BTreeMap<String, Json>,
-) -> Sample {
+fn finished(task: &Task, item: &Item, prediction: Json, metrics: BTreeMap<String, Json>) -> Sample {
     let correct = metrics
         .get(&task.main_metric())
         .and_then(Json::as_f64)

@@ -37,7 +37,11 @@ impl Loader<'_> {
             &ReadOptions {
                 format: data.format,
                 header: data.header.clone(),
-                heads: data.layouts.iter().map(|layout| layout.columns.clone()).collect(),
+                heads: data
+                    .layouts
+                    .iter()
+                    .map(|layout| layout.columns.clone())
+                    .collect(),
                 records: data.records.clone(),
                 fields: data.fields.clone(),
                 text: data.text,
@@ -80,7 +84,10 @@ impl Loader<'_> {
             return Err(Error::BrokenLine {
                 file: found.files[0].clone(),
                 line: lines.rows.len(),
-                what: format!("there are {} rows, but fewer lines here", dataset.rows.len()),
+                what: format!(
+                    "there are {} rows, but fewer lines here",
+                    dataset.rows.len()
+                ),
             });
         }
         for (row, mut line) in dataset.rows.iter_mut().zip(lines.rows) {
@@ -122,7 +129,8 @@ impl Loader<'_> {
             Some(number) => {
                 let steps = &self.spec.data.layouts[number].prepare;
                 let front = format!("data.layout[{number}].");
-                let done = prepare(self.templates, steps, self.subset, row).map_err(failed(front))?;
+                let done =
+                    prepare(self.templates, steps, self.subset, row).map_err(failed(front))?;
                 let Some(row) = done else {
                     return Ok(None);
                 };
@@ -175,7 +183,10 @@ impl Loader<'_> {
         }
         let mut others = Vec::new();
         for other in self.spec.data.files.keys().filter(|other| *other != split) {
-            if !data::find(self.folder, &self.patterns(other)?)?.files.is_empty() {
+            if !data::find(self.folder, &self.patterns(other)?)?
+                .files
+                .is_empty()
+            {
                 others.push(format!("`{other}`"));
             }
         }

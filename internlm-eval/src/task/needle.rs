@@ -188,8 +188,16 @@ fn hidden(hay: &str, fact: &str, depth: usize) -> String {
             .map_or(0, |(at, character)| at + character.len_utf8())
     };
     let (before, after) = hay.split_at(border);
-    let space = if before.is_empty() || before.ends_with('\n') { "" } else { " " };
-    let next = if after.is_empty() || after.starts_with(char::is_whitespace) { "" } else { " " };
+    let space = if before.is_empty() || before.ends_with('\n') {
+        ""
+    } else {
+        " "
+    };
+    let next = if after.is_empty() || after.starts_with(char::is_whitespace) {
+        ""
+    } else {
+        " "
+    };
     format!("{before}{space}{fact}{next}{after}")
 }
 
@@ -201,7 +209,10 @@ mod tests {
     fn the_needle_goes_after_a_sentence() {
         let hay = "One is here. Two is there. Three is gone.";
         assert_eq!(hidden(hay, "X.", 0), format!("X. {hay}"));
-        assert_eq!(hidden(hay, "X.", 50), "One is here. X. Two is there. Three is gone.");
+        assert_eq!(
+            hidden(hay, "X.", 50),
+            "One is here. X. Two is there. Three is gone."
+        );
         assert_eq!(hidden(hay, "X.", 100), format!("{hay} X."));
     }
 

@@ -49,7 +49,9 @@ pub(super) fn prepare(
             }
         }
         if let Some(condition) = &step.skip_if {
-            let skip = templates.value(condition, &seen).map_err(failed("skip_if"))?;
+            let skip = templates
+                .value(condition, &seen)
+                .map_err(failed("skip_if"))?;
             if skip.is_true() {
                 return Ok(None);
             }

@@ -142,7 +142,10 @@ impl Prompter<'_> {
                 .as_u64()
                 .and_then(|at| choices.get(at as usize).cloned())
                 .ok_or_else(|| {
-                    self.bad_row(row, format!("the answer is choice {number} of {}", choices.len()))
+                    self.bad_row(
+                        row,
+                        format!("the answer is choice {number} of {}", choices.len()),
+                    )
                 }),
             (Json::String(text), _) => Ok(text.clone()),
             (Json::Null, _) => Ok(String::new()),
@@ -160,7 +163,10 @@ impl Prompter<'_> {
                 let contexts = self.texts("contexts", contexts, row)?;
                 let gold = self.gold(row)?.and_then(|gold| gold.as_u64()).unwrap_or(0);
                 contexts.get(gold as usize).cloned().ok_or_else(|| {
-                    self.bad_row(row, format!("the answer is context {gold} of {}", contexts.len()))
+                    self.bad_row(
+                        row,
+                        format!("the answer is context {gold} of {}", contexts.len()),
+                    )
                 })?
             }
             (_, Some(prompt)) => self.text("fewshot.prompt", prompt, row)?,

@@ -16,10 +16,18 @@ pub(super) struct Shots<'a> {
 
 enum Choice<'a> {
     None,
-    FirstN { leave_self_out: bool },
+    FirstN {
+        leave_self_out: bool,
+    },
     Fixed(&'a [usize]),
-    Random { generator: Random, leave_self_out: bool },
-    Bm25 { index: Bm25, leave_self_out: bool },
+    Random {
+        generator: Random,
+        leave_self_out: bool,
+    },
+    Bm25 {
+        index: Bm25,
+        leave_self_out: bool,
+    },
 }
 
 impl<'a> Shots<'a> {
@@ -83,7 +91,9 @@ impl<'a> Shots<'a> {
             Choice::Random {
                 generator,
                 leave_self_out: false,
-            } => generator.sample(pool.len(), count).ok_or_else(|| short(count))?,
+            } => generator
+                .sample(pool.len(), count)
+                .ok_or_else(|| short(count))?,
             Choice::Random { generator, .. } => {
                 let drawn = generator
                     .sample(pool.len(), count + 1)

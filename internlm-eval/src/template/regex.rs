@@ -72,7 +72,12 @@ mod tests {
         check("12.\n", "\\.\\Z", "", "12.\n");
         check("a$b]c[", "[$\\[\\]]", "_", "a_b_c_");
         check("ab", "(a)(b)", "\\2\\g<1>$1\\n", "ba$1\n");
-        check("so the answer is (B).", "(?<=the answer is )(.*)(?=.)", "_", "so the answer is _.");
+        check(
+            "so the answer is (B).",
+            "(?<=the answer is )(.*)(?=.)",
+            "_",
+            "so the answer is _.",
+        );
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! What the tests of this crate share.
 #![allow(dead_code, reason = "each test file uses a part")]
-#![allow(
-    clippy::print_stderr,
-    reason = "a test that is skipped says why"
-)]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 
 use std::path::{Path, PathBuf};
 
@@ -23,14 +20,23 @@ pub(crate) fn shared(path: &str) -> Option<PathBuf> {
         return Some(found);
     }
     let ci = std::env::var("CI").is_ok_and(|value| value == "true");
-    assert!(!ci, "{} is absent and CI=true; set INTERNLM_SHARED", found.display());
-    eprintln!("skipped: {} is absent; set INTERNLM_SHARED", found.display());
+    assert!(
+        !ci,
+        "{} is absent and CI=true; set INTERNLM_SHARED",
+        found.display()
+    );
+    eprintln!(
+        "skipped: {} is absent; set INTERNLM_SHARED",
+        found.display()
+    );
     None
 }
 
 /// A folder of the fixtures in the repository.
 pub(crate) fn fixtures(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(path)
 }
 
 /// The lines of a JSONL file.

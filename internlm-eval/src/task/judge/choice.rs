@@ -38,8 +38,7 @@ pub(super) fn judge(task: &Task, item: &Item, responses: &[Response]) -> Result<
         .collect();
     let picks = picks(&choices)?;
     let golds = golds(&item.gold, &texts);
-    let right =
-        |picked: usize| -> Json { json!(if golds.contains(&picked) { 1.0 } else { 0.0 }) };
+    let right = |picked: usize| -> Json { json!(if golds.contains(&picked) { 1.0 } else { 0.0 }) };
     let predicted = picks.plain;
     let mut note = None;
     if golds.is_empty() {

@@ -51,7 +51,8 @@ pub(super) fn judge(
             }
             match metric.kind() {
                 Some(MetricKind::PassAtK) => {
-                    let failure = code::judge(task, item, metric, &filtered, executor, &mut metrics)?;
+                    let failure =
+                        code::judge(task, item, metric, &filtered, executor, &mut metrics)?;
                     note = note.or(failure);
                 }
                 Some(kind) => {
@@ -70,7 +71,10 @@ pub(super) fn judge(
     }
     if task.spec.needle.is_some() {
         for name in ["length", "depth"] {
-            metrics.insert(name.to_owned(), item.row.get(name).cloned().unwrap_or_default());
+            metrics.insert(
+                name.to_owned(),
+                item.row.get(name).cloned().unwrap_or_default(),
+            );
         }
     }
     let prediction = match predictions.len() {
@@ -103,9 +107,9 @@ fn value(
         | MetricKind::InstLevelStrictAcc
         | MetricKind::PromptLevelLooseAcc
         | MetricKind::InstLevelLooseAcc => Some(instructions::judge(item, kind, answer)?),
-        MetricKind::ToolFormat | MetricKind::ToolName | MetricKind::ToolArguments => {
-            Some(json!(tool::score(kind, answer, &task.labels(metric, item)?)))
-        }
+        MetricKind::ToolFormat | MetricKind::ToolName | MetricKind::ToolArguments => Some(json!(
+            tool::score(kind, answer, &task.labels(metric, item)?)
+        )),
         _ => {
             let golds = match &metric.labels {
                 Some(_) => texts(&task.labels(metric, item)?),
@@ -144,7 +148,9 @@ impl MetricSpec {
     pub(in crate::task) fn exact_match(&self) -> Result<ExactMatch> {
         let patterns = self.regexes_to_ignore.iter();
         Ok(ExactMatch {
-            regexes_to_ignore: patterns.map(|pattern| Pattern::new(pattern)).collect::<Result<_>>()?,
+            regexes_to_ignore: patterns
+                .map(|pattern| Pattern::new(pattern))
+                .collect::<Result<_>>()?,
             ignore_case: self.ignore_case,
             ignore_punctuation: self.ignore_punctuation,
             ignore_numbers: self.ignore_numbers,

@@ -54,7 +54,10 @@ fn figure(metric: &MetricSpec, kind: MetricKind, parts: &[&Json]) -> Result<(f64
                 let sum: f64 = at.iter().map(|at| lls[*at]).sum();
                 (-sum / at.len() as f64).exp()
             };
-            Ok((perplexity::per_item(&lls)?, bootstrap(lls.len(), DRAWS, drawn).ok()))
+            Ok((
+                perplexity::per_item(&lls)?,
+                bootstrap(lls.len(), DRAWS, drawn).ok(),
+            ))
         }
         MetricKind::WordPerplexity | MetricKind::BytePerplexity => {
             Ok((perplexity::per_unit(&units(parts))?, None))
@@ -68,7 +71,13 @@ fn figure(metric: &MetricSpec, kind: MetricKind, parts: &[&Json]) -> Result<(f64
                 .iter()
                 .filter_map(|part| part.as_array())
                 .flatten()
-                .map(|followed| if followed == &Json::Bool(true) { 1.0 } else { 0.0 })
+                .map(|followed| {
+                    if followed == &Json::Bool(true) {
+                        1.0
+                    } else {
+                        0.0
+                    }
+                })
                 .collect();
             Ok((mean(&all)?, None))
         }
@@ -99,7 +108,12 @@ fn labelled(
 ) -> Result<(f64, Option<f64>)> {
     let pairs: Vec<classification::Labels> = parts
         .iter()
-        .map(|part| (part[0].as_i64().unwrap_or(-1), part[1].as_i64().unwrap_or(-1)))
+        .map(|part| {
+            (
+                part[0].as_i64().unwrap_or(-1),
+                part[1].as_i64().unwrap_or(-1),
+            )
+        })
         .collect();
     let drawn = |at: &[usize]| {
         let chosen: Vec<classification::Labels> = at.iter().map(|at| pairs[*at]).collect();
@@ -114,7 +128,8 @@ fn cells(key: &str, samples: &[Sample]) -> Vec<Score> {
     for sample in samples {
         let number = |name: &str| sample.metrics.get(name).and_then(Json::as_u64);
         let value = sample.metrics.get(key).and_then(Json::as_f64);
-        if let (Some(length), Some(depth), Some(value)) = (number("length"), number("depth"), value) {
+        if let (Some(length), Some(depth), Some(value)) = (number("length"), number("depth"), value)
+        {
             cells.entry((length, depth)).or_default().push(value);
         }
     }

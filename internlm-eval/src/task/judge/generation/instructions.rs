@@ -10,7 +10,13 @@ use crate::task::metric::MetricKind;
 /// Whether all instructions of the row are followed, or which are.
 pub(super) fn judge(item: &Item, kind: MetricKind, answer: &str) -> Result<Json> {
     let followed = ifeval::check(&instructions(item)?, answer)?;
-    let all = |followed: &[bool]| json!(if followed.iter().all(|followed| *followed) { 1.0 } else { 0.0 });
+    let all = |followed: &[bool]| {
+        json!(if followed.iter().all(|followed| *followed) {
+            1.0
+        } else {
+            0.0
+        })
+    };
     Ok(match kind {
         MetricKind::PromptLevelStrictAcc => all(&followed.strict),
         MetricKind::PromptLevelLooseAcc => all(&followed.loose),
@@ -22,7 +28,10 @@ pub(super) fn judge(item: &Item, kind: MetricKind, answer: &str) -> Result<Json>
 fn instructions(item: &Item) -> Result<Vec<Instruction>> {
     let list = |column: &str| item.row.get(column).and_then(Json::as_array);
     let (Some(ids), Some(arguments)) = (list("instruction_id_list"), list("kwargs")) else {
-        return Err(unfit("", "the row has no lists `instruction_id_list` and `kwargs`"));
+        return Err(unfit(
+            "",
+            "the row has no lists `instruction_id_list` and `kwargs`",
+        ));
     };
     if ids.len() != arguments.len() {
         return Err(unfit("", "there are not as many `kwargs` as instructions"));

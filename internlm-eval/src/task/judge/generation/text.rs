@@ -68,7 +68,9 @@ pub(super) fn judge(
         MetricKind::Bleu | MetricKind::Chrf => json!([answer, references]),
         MetricKind::Needle => {
             let said = answer.to_lowercase();
-            let found = references.iter().filter(|key| said.contains(&key.to_lowercase()));
+            let found = references
+                .iter()
+                .filter(|key| said.contains(&key.to_lowercase()));
             json!(found.count() as f64 / references.len().max(1) as f64)
         }
         _ => return Ok(None),
@@ -130,7 +132,10 @@ pub(in crate::task::judge) fn bleu(
         let chosen = at.iter().map(|at| &statistics[*at]);
         bleu.score(chosen).map_or(f64::NAN, |score| score.score)
     };
-    Ok((value, bootstrap(statistics.len(), DRAWS_OF_CORPUS_METRICS, drawn).ok()))
+    Ok((
+        value,
+        bootstrap(statistics.len(), DRAWS_OF_CORPUS_METRICS, drawn).ok(),
+    ))
 }
 
 /// Corpus chrF of pairs `[answer, references]`, with its standard error.
@@ -145,7 +150,10 @@ pub(in crate::task::judge) fn chrf(parts: &[&Json]) -> Result<(f64, Option<f64>)
         let chosen = at.iter().map(|at| &statistics[*at]);
         chrf.score(chosen).unwrap_or(f64::NAN)
     };
-    Ok((value, bootstrap(statistics.len(), DRAWS_OF_CORPUS_METRICS, drawn).ok()))
+    Ok((
+        value,
+        bootstrap(statistics.len(), DRAWS_OF_CORPUS_METRICS, drawn).ok(),
+    ))
 }
 
 fn references(part: &Json) -> Vec<&str> {
@@ -200,12 +208,27 @@ mod tests {
     #[test]
     fn kinds() {
         check(MetricKind::ExactMatch, "a", &["b", "a"], 1.0);
-        check(MetricKind::Contains, "it is Onion soup", &["onion", "Onion"], 1.0);
+        check(
+            MetricKind::Contains,
+            "it is Onion soup",
+            &["onion", "Onion"],
+            1.0,
+        );
         check(MetricKind::Contains, "x", &[""], 0.0);
         check(MetricKind::NumericMatch, "it is 1,000.", &["1000"], 1.0);
-        check(MetricKind::F1, "the Denver Broncos!", &["Broncos"], 2.0 / 3.0);
+        check(
+            MetricKind::F1,
+            "the Denver Broncos!",
+            &["Broncos"],
+            2.0 / 3.0,
+        );
         check(MetricKind::Rouge1, "a b", &["a c"], 0.5);
         check(MetricKind::AgievalMath, "so $x = 3$", &["3"], 1.0);
-        check(MetricKind::Needle, "Red and BLUE", &["red", "green", "blue"], 2.0 / 3.0);
+        check(
+            MetricKind::Needle,
+            "Red and BLUE",
+            &["red", "green", "blue"],
+            2.0 / 3.0,
+        );
     }
 }

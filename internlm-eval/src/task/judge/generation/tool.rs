@@ -123,17 +123,35 @@ mod tests {
     #[track_caller]
     fn check(answer: &str, want: [f64; 3]) {
         let wanted = json!({"action": "Search.place", "args": {"place": "Berlin", "count": 3}});
-        let kinds = [MetricKind::ToolFormat, MetricKind::ToolName, MetricKind::ToolArguments];
-        assert_eq!(kinds.map(|kind| score(kind, answer, &wanted)), want, "{answer}");
+        let kinds = [
+            MetricKind::ToolFormat,
+            MetricKind::ToolName,
+            MetricKind::ToolArguments,
+        ];
+        assert_eq!(
+            kinds.map(|kind| score(kind, answer, &wanted)),
+            want,
+            "{answer}"
+        );
     }
 
     #[test]
     fn forms_of_calls() {
-        let json = "{\"name\": \"Search.place\", \"args\": {\"place\": \"Berlin\", \"count\": 3.0}}";
+        let json =
+            "{\"name\": \"Search.place\", \"args\": {\"place\": \"Berlin\", \"count\": 3.0}}";
         check(json, [1.0, 1.0, 1.0]);
-        check(&format!("Sure: {{x}} ```json\n{json}\n```"), [1.0, 1.0, 1.0]);
-        check("goal: find\n\nname: Search.place\n\nargs: {\"place\": \"Berlin\"}", [1.0, 1.0, 2.0 / 3.0]);
-        check("name: Other\nargs: {\"place\": \"Berlin\", \"count\": 3}", [1.0, 0.0, 0.0]);
+        check(
+            &format!("Sure: {{x}} ```json\n{json}\n```"),
+            [1.0, 1.0, 1.0],
+        );
+        check(
+            "goal: find\n\nname: Search.place\n\nargs: {\"place\": \"Berlin\"}",
+            [1.0, 1.0, 2.0 / 3.0],
+        );
+        check(
+            "name: Other\nargs: {\"place\": \"Berlin\", \"count\": 3}",
+            [1.0, 0.0, 0.0],
+        );
         check("name: Search.place\nargs: {broken", [0.0, 0.0, 0.0]);
         check("Berlin", [0.0, 0.0, 0.0]);
     }
