@@ -1,6 +1,37 @@
 //! Benchmarks as data.
 //!
-//! A [`TaskSpec`] is a TOML file; with a folder of data it is a [`Task`], which is a [`Benchmark`].
+//! A [`TaskSpec`] is a TOML file; with a folder of data it is a [`Task`], which is a [`Benchmark`]. Adding a benchmark
+//! needs no Rust:
+//!
+//! ```
+//! use internlm_eval::{Benchmark, Request, Task, TaskOptions, TaskSpec};
+//!
+//! let toml = r#"
+//! name = "capitals"
+//! mode = "multiple_choice"
+//! prompt = "Question: What is the capital of {{ country }}?\nAnswer:"
+//! choices = "cities"
+//! gold = "right"
+//! data.file = "capitals.jsonl"
+//! fewshot = { shots = 1, leave_self_out = true }
+//! metric = [{ name = "acc" }, { name = "acc_norm" }]
+//! "#;
+//! let folder = tempfile::tempdir()?;
+//! let rows = r#"{"country": "France", "cities": ["Paris", "Lyon"], "right": 0}
+//! {"country": "Italy", "cities": ["Milan", "Rome"], "right": 1}"#;
+//! std::fs::write(folder.path().join("capitals.jsonl"), rows)?;
+//!
+//! let spec = TaskSpec::from_toml(toml, "capitals.toml".as_ref())?;
+//! let task = Task::new(&spec, None, folder.path(), &TaskOptions::default())?;
+//! let items = task.items(None)?;
+//! let Request::Loglikelihood { context, continuation } = &items[0].requests[0] else { unreachable!() };
+//! let italy = "Question: What is the capital of Italy?\nAnswer: Rome";
+//! assert_eq!(*context, format!("{italy}\n\nQuestion: What is the capital of France?\nAnswer:"));
+//! assert_eq!(continuation, " Paris");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Built-in files are in the crate's folder `tasks`; [`load`] finds them by name.
 
 mod bm25;
 pub mod builtin;

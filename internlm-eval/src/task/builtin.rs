@@ -80,9 +80,12 @@ fn entries() -> impl Iterator<Item = Entry> {
     of(Rules::LmEval, LM_EVAL).chain(of(Rules::Internlm, INTERNLM))
 }
 
+/// A built-in file and what it says.
+type Parsed = (Entry, Arc<TaskSpec>);
+
 /// All built-in task files, parsed once.
-fn specs() -> Result<&'static [(Entry, Arc<TaskSpec>)]> {
-    static SPECS: OnceLock<Result<Vec<(Entry, Arc<TaskSpec>)>>> = OnceLock::new();
+fn specs() -> Result<&'static [Parsed]> {
+    static SPECS: OnceLock<Result<Vec<Parsed>>> = OnceLock::new();
     let parsed = SPECS.get_or_init(|| {
         entries()
             .map(|entry| {
@@ -139,7 +142,7 @@ pub fn load(
     };
     let mut near = Vec::new();
     for rules in order {
-        let of_rules = || -> Result<Vec<&(Entry, Arc<TaskSpec>)>> {
+        let of_rules = || -> Result<Vec<&Parsed>> {
             Ok(specs()?
                 .iter()
                 .filter(|(entry, _)| entry.rules == rules)
@@ -221,8 +224,11 @@ fn load_members(
     }
 }
 
-/// Subset, name and groups of each task of a file.
-fn expanded(spec: &TaskSpec) -> Result<Vec<(Option<String>, String, Vec<String>)>> {
+/// A task of a file: its subset, its name and its groups.
+type Member = (Option<String>, String, Vec<String>);
+
+/// The tasks of a file.
+fn expanded(spec: &TaskSpec) -> Result<Vec<Member>> {
     let templates = Templates::new();
     let of = |subset: Option<&Row>| {
         let groups = spec
