@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Load on a server of OpenAI's completions, from a process of its own: tokens a second and waiting times.
 
-usage: load.py URL MODEL [--clients 1,4,16,32] [--requests N] [--max-tokens N] [--json]
+usage: load.py URL MODEL [--clients 1,4,16,32] [--requests N] [--max-tokens N] [--vocabulary N] [--seed N] [--json]
 
-Each client asks, hears the whole stream, and asks again. Prompts are 32 to 512 words, the same sequence in
-every run; all begin differently, so that no prefix is shared. Every answer has exactly --max-tokens tokens
-(ignore_eos). Standard library only.
+Each client asks, hears the whole stream, and asks again. Prompts are 32 to 512 token ids below --vocabulary,
+drawn from --seed and the level: another seed, and no prefix has been seen before. Every answer has exactly
+--max-tokens tokens (ignore_eos). Standard library only.
 """
 import argparse
 import asyncio
@@ -15,14 +15,12 @@ import statistics
 import time
 from urllib.parse import urlsplit
 
-WORDS = "the of and to in is was for on as with by at from his that it an were are which this be he".split()
 
-
-def prompts(count):
-    draw = random.Random(1)
-    for number in range(count):
+def prompts(count, vocabulary, seed):
+    draw = random.Random(seed)
+    for _ in range(count):
         length = draw.choice([32, 64, 128, 256, 512])
-        yield f"{number} " + " ".join(draw.choice(WORDS) for _ in range(length))
+        yield [draw.randrange(300, vocabulary) for _ in range(length)]
 
 
 async def ask(url, body):
@@ -45,17 +43,17 @@ async def ask(url, body):
 
 
 async def level(url, arguments, clients):
-    waiting = iter(list(prompts(max(arguments.requests, 2 * clients))))
-    done, words = [], 0
+    waiting = prompts(max(arguments.requests, 2 * clients), arguments.vocabulary, f"{arguments.seed} {clients}")
+    done, read = [], 0
 
     async def client():
-        nonlocal words
+        nonlocal read
         for prompt in waiting:
             body = {
                 "model": arguments.model, "prompt": prompt, "max_tokens": arguments.max_tokens,
                 "temperature": 0, "ignore_eos": True, "stream": True, "cache_prompt": False,
             }
-            words += len(prompt.split())
+            read += len(prompt)
             done.append(await ask(url, body))
 
     begin = time.monotonic()
@@ -66,7 +64,7 @@ async def level(url, arguments, clients):
         "clients": clients,
         "requests": len(done),
         "generated_tokens_per_s": len(done) * arguments.max_tokens / seconds,
-        "prompt_words_per_s": words / seconds,
+        "all_tokens_per_s": (read + len(done) * arguments.max_tokens) / seconds,
         "first_token_p50_s": statistics.median(first),
         "first_token_p99_s": first[min(len(first) - 1, int(0.99 * len(first)))],
     }
@@ -79,17 +77,19 @@ def main():
     parser.add_argument("--clients", default="1,4,16,32")
     parser.add_argument("--requests", type=int, default=16)
     parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--vocabulary", type=int, default=32000)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if not arguments.json:
-        print("| clients | requests | tokens/s written | words/s read | first token p50 s | p99 s |")
+        print("| clients | requests | tokens/s written | tokens/s in all | first token p50 s | p99 s |")
         print("| --- | --- | --- | --- | --- | --- |")
     for clients in map(int, arguments.clients.split(",")):
         got = asyncio.run(level(urlsplit(arguments.url), arguments, clients))
         if arguments.json:
             print(json.dumps(got), flush=True)
             continue
-        rates = f"{got['generated_tokens_per_s']:.1f} | {got['prompt_words_per_s']:.0f}"
+        rates = f"{got['generated_tokens_per_s']:.1f} | {got['all_tokens_per_s']:.0f}"
         first = f"{got['first_token_p50_s']:.2f} | {got['first_token_p99_s']:.2f}"
         print(f"| {clients} | {got['requests']} | {rates} | {first} |", flush=True)
 

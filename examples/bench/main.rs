@@ -2,6 +2,7 @@
 
 mod measure;
 mod shapes;
+mod tokenizer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +13,9 @@ use comfy_table::{Table, presets};
 use internlm_examples::model::{self, ModelArgs, Precision, RuntimeArgs};
 use internlm_examples::output::Output;
 use internlm_examples::{Error, Result, program, progress};
-use internlm_model::{CausalLm, QuantizationConfig};
+use internlm_model::{CausalLm, PagedCache, QuantizationConfig, TextModel};
+use internlm_serve::config::CacheBudget;
+use internlm_serve::{Engine, EngineConfig};
 use serde::Serialize;
 
 use measure::Plan;
@@ -23,10 +26,10 @@ const W4_GROUP: usize = 128;
 
 /// Measure prompt processing and generation.
 ///
-/// Each repetition reads a prompt of random tokens after --context tokens, then generates after
-/// --context tokens: one forced random token a step and sequence, and the most likely next one is
-/// looked up. Rates are tokens of all sequences by wall clock; the median of the repetitions
-/// counts. A short pass before the first repetition is not counted.
+/// Each repetition reads prompts of random tokens after --context tokens, then generates greedily
+/// after --context tokens, by the engine that serves: --batch requests at once. Rates are tokens of
+/// all sequences by wall clock; the median of the repetitions counts. Reading the contexts is not
+/// counted, nor is each sequence's first token.
 #[derive(Parser)]
 struct Arguments {
     /// A folder in Hugging Face layout, a .gguf file, or a hub id
@@ -114,14 +117,13 @@ fn run(arguments: Arguments) -> Result<()> {
         reps: usize::from(arguments.reps),
         seed: arguments.seed,
     };
-    let rates = measure::measure(&model, &plan)?;
     let dtype = arguments.runtime.dtype;
     let stored = if arguments.shape.is_some() {
         "f32"
     } else {
         "stored"
     };
-    let report = Report {
+    let mut report = Report {
         model: name,
         weights: match (arguments.weights, model.is_packed()) {
             (Weights::W4, _) => "w4",
@@ -141,14 +143,20 @@ fn run(arguments: Arguments) -> Result<()> {
         gen_tokens: plan.gen_tokens,
         batch: plan.batch,
         context: plan.context,
-        pp_tokens_per_s: measure::median(&rates.prompt),
-        tg_tokens_per_s: measure::median(&rates.generation),
-        pp_reps: rates.prompt,
-        tg_reps: rates.generation,
+        pp_tokens_per_s: None,
+        tg_tokens_per_s: None,
+        pp_reps: Vec::new(),
+        tg_reps: Vec::new(),
         load_s,
-        peak_rss_bytes: measure::peak_rss_bytes(),
+        peak_rss_bytes: None,
         weight_bytes: model.weight_bytes(),
     };
+    let vocab_size = model.config().vocab_size;
+    let rates = measure::measure(&engine(model, &plan)?, vocab_size, &plan)?;
+    report.pp_tokens_per_s = measure::median(&rates.prompt);
+    report.tg_tokens_per_s = measure::median(&rates.generation);
+    (report.pp_reps, report.tg_reps) = (rates.prompt, rates.generation);
+    report.peak_rss_bytes = measure::peak_rss_bytes();
     Output::new(arguments.json).record(&report, table)
 }
 
@@ -171,6 +179,24 @@ fn load(arguments: &Arguments) -> Result<(String, CausalLm)> {
     };
     let model = model::load(&model.dir()?, runtime.load_config()?)?;
     Ok((model.name().to_owned(), model))
+}
+
+/// An engine with room for what the plan holds at a time: contexts, and what is new of one repetition.
+fn engine(model: CausalLm, plan: &Plan) -> Result<Engine> {
+    let (tokens, longest) = (plan.longest(), model.config().context_length());
+    if tokens > longest {
+        return Err(Error::Input(format!(
+            "{tokens} tokens were asked for, the model's context holds {longest}"
+        )));
+    }
+    let blocks = plan.batch * tokens.div_ceil(PagedCache::BLOCK_SIZE);
+    let bytes = PagedCache::bytes_per_block(model.config(), model.kv_dtype()?);
+    let config = EngineConfig::default()
+        .with_max_batch(plan.batch)
+        .with_max_waiting(plan.batch)
+        .with_cache(CacheBudget::Bytes(blocks * bytes));
+    let model = TextModel::new(model, tokenizer::of_one_token()?)?;
+    Ok(Engine::new(model, config)?)
 }
 
 fn table(report: &Report) -> String {

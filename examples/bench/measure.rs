@@ -1,15 +1,11 @@
-//! The two measurements.
+//! The two measurements, on the engine that serves.
 
 use std::time::Instant;
 
-use internlm_examples::{Error, Result, progress};
-use internlm_model::batch::Logits;
-use internlm_model::candle::{Device, Storage};
-use internlm_model::sampler::argmax;
-use internlm_model::{Batch, CausalLm, Context, ContiguousCache};
-
-/// Rows of a pass while a prompt is read.
-const CHUNK: usize = 256;
+use internlm_core::chat_model::Input;
+use internlm_core::{ChatRequest, SamplingParams};
+use internlm_examples::{Result, progress};
+use internlm_serve::{Engine, Response};
 
 pub(crate) struct Plan {
     pub(crate) prompt_tokens: usize,
@@ -20,6 +16,14 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
 }
 
+impl Plan {
+    /// Most tokens of one sequence; one more than is generated, for the first one is not counted.
+    pub(crate) fn longest(&self) -> usize {
+        let new = self.prompt_tokens.max(self.gen_tokens.saturating_add(2));
+        self.context.saturating_add(new)
+    }
+}
+
 /// Tokens per second of each repetition.
 #[derive(Default)]
 pub(crate) struct Rates {
@@ -27,73 +31,39 @@ pub(crate) struct Rates {
     pub(crate) generation: Vec<f64>,
 }
 
-pub(crate) fn measure(model: &CausalLm, plan: &Plan) -> Result<Rates> {
-    let longest = model.config().context_length();
-    let tokens = plan
-        .context
-        .saturating_add(plan.prompt_tokens.max(plan.gen_tokens));
-    if tokens > longest {
-        return Err(Error::Input(format!(
-            "{tokens} tokens were asked for, the model's context holds {longest}"
-        )));
-    }
-    let mut cache = model.new_cache()?;
+pub(crate) fn measure(engine: &Engine, vocab_size: usize, plan: &Plan) -> Result<Rates> {
     let mut random = Random(plan.seed);
-    let vocab_size = model.config().vocab_size;
     let bar = progress::bar(plan.reps as u64, "repetitions");
-
-    let rewind = |cache: &mut ContiguousCache| {
-        (0..plan.batch).for_each(|slot| cache.truncate(slot, plan.context));
+    // What every sequence has in the cache already: found again by its tokens, block by block.
+    let contexts: Vec<_> = (0..plan.batch)
+        .map(|_| random.ids(plan.context, vocab_size))
+        .collect();
+    let mut prompts = |new: usize| -> Vec<Vec<u32>> {
+        let prompt = |context: &Vec<u32>| {
+            let mut ids = context.clone();
+            ids.extend(random.ids(new, vocab_size));
+            ids
+        };
+        contexts.iter().map(prompt).collect()
     };
-    for slot in 0..plan.batch {
-        read(
-            model,
-            &mut cache,
-            slot,
-            0,
-            &random.ids(plan.context, vocab_size),
-            false,
-        )?;
-    }
-    // Warms the caches of the processor and the pages of the key-value cache.
-    read(
-        model,
-        &mut cache,
-        0,
-        plan.context,
-        &random.ids(plan.prompt_tokens.min(CHUNK), vocab_size),
-        true,
-    )?;
-    rewind(&mut cache);
-    generate(
-        model,
-        &mut cache,
-        plan,
-        &random.ids(plan.batch * plan.gen_tokens.min(2), vocab_size),
-    )?;
-    rewind(&mut cache);
+    // Computes the contexts, and warms the caches of the processor and the pages of keys and values.
+    generate(engine, &prompts(1), 1)?;
 
     let mut rates = Rates::default();
     for _ in 0..plan.reps {
         if plan.prompt_tokens > 0 {
-            let prompts: Vec<_> = (0..plan.batch)
-                .map(|_| random.ids(plan.prompt_tokens, vocab_size))
-                .collect();
+            let prompts = prompts(plan.prompt_tokens);
             let begin = Instant::now();
-            for (slot, prompt) in prompts.iter().enumerate() {
-                read(model, &mut cache, slot, plan.context, prompt, true)?;
+            for response in submit(engine, &prompts, 1)? {
+                response.complete()?;
             }
             rates
                 .prompt
                 .push(rate(plan.batch * plan.prompt_tokens, begin));
-            rewind(&mut cache);
         }
         if plan.gen_tokens > 0 {
-            let forced = random.ids(plan.batch * plan.gen_tokens, vocab_size);
-            let begin = Instant::now();
-            generate(model, &mut cache, plan, &forced)?;
-            rates.generation.push(rate(forced.len(), begin));
-            rewind(&mut cache);
+            let (tokens, begin) = generate(engine, &prompts(1), plan.gen_tokens)?;
+            rates.generation.push(rate(tokens, begin));
         }
         bar.inc(1);
     }
@@ -101,61 +71,28 @@ pub(crate) fn measure(model: &CausalLm, plan: &Plan) -> Result<Rates> {
     Ok(rates)
 }
 
-/// Reads tokens into a slot, in passes of [`CHUNK`] rows; with `logits` those of the last token are
-/// computed too.
-fn read(
-    model: &CausalLm,
-    cache: &mut ContiguousCache,
-    slot: usize,
-    start: usize,
-    ids: &[u32],
-    logits: bool,
-) -> Result<()> {
-    let end = start + ids.len();
-    let mut position = start;
-    for chunk in ids.chunks(CHUNK) {
-        let last = position + chunk.len() == end;
-        let wanted = if logits && last {
-            Logits::Last
-        } else {
-            Logits::None
-        };
-        let mut batch = Batch::new();
-        batch.push(slot, chunk, position, end, wanted)?;
-        look(model, &batch, cache)?;
-        position += chunk.len();
-    }
-    Ok(())
+fn submit(engine: &Engine, prompts: &[Vec<u32>], new: usize) -> Result<Vec<Response>> {
+    let sampling = SamplingParams::greedy()
+        .with_max_new_tokens(new)
+        .with_ignore_eos(true);
+    let submit = |ids: &Vec<u32>| {
+        let request = ChatRequest::new(Input::Ids(ids.clone()));
+        engine.submit(request.with_sampling(sampling.clone()))
+    };
+    Ok(prompts.iter().map(submit).collect::<Result<_, _>>()?)
 }
 
-/// One step for every `plan.batch` forced tokens.
-fn generate(
-    model: &CausalLm,
-    cache: &mut ContiguousCache,
-    plan: &Plan,
-    forced: &[u32],
-) -> Result<()> {
-    for (step, ids) in forced.chunks(plan.batch).enumerate() {
-        let mut batch = Batch::new();
-        for (slot, &id) in ids.iter().enumerate() {
-            batch.push(slot, &[id], plan.context + step, plan.context, Logits::Last)?;
-        }
-        look(model, &batch, cache)?;
+/// Tokens that were generated after every sequence had begun, and when that was.
+fn generate(engine: &Engine, prompts: &[Vec<u32>], new: usize) -> Result<(usize, Instant)> {
+    let mut responses = submit(engine, prompts, new + 1)?;
+    for response in &mut responses {
+        response.next().transpose()?;
     }
-    Ok(())
-}
-
-/// A pass, and the most likely token of each row, which also waits for devices that run ahead.
-fn look(model: &CausalLm, batch: &Batch, cache: &mut ContiguousCache) -> Result<()> {
-    let logits = model.forward(batch, &mut Context::new(cache))?;
-    let logits = logits.to_device(&Device::Cpu)?.flatten_all()?;
-    let (storage, _) = logits.storage_and_layout();
-    if let Storage::Cpu(storage) = &*storage {
-        for row in storage.as_slice::<f32>()?.chunks(model.config().vocab_size) {
-            std::hint::black_box(argmax(row));
-        }
+    let begin = Instant::now();
+    for response in responses {
+        response.complete()?;
     }
-    Ok(())
+    Ok((prompts.len() * new, begin))
 }
 
 fn rate(tokens: usize, begin: Instant) -> f64 {

@@ -77,11 +77,11 @@ pub(super) fn body(
         ),
     };
     sampling::fields(sampling, dialect, route, context_length, &mut body)?;
-    if let Some(format) = response_format(&request.response_format)? {
+    if let Some((field, format)) = response_format(&request.response_format, dialect)? {
         if route == Route::Completions && dialect != Dialect::Vllm {
             return refuse("response_format", "the server has it for messages only");
         }
-        body.insert("response_format".into(), format);
+        body.insert(field.into(), format);
     }
     if request.keep_special_tokens {
         if body.contains_key("tools") {
@@ -102,17 +102,28 @@ pub(super) fn body(
     Ok((route, body.into()))
 }
 
-fn response_format(format: &ResponseFormat) -> Result<Option<Value>> {
-    match format {
-        ResponseFormat::Text => Ok(None),
-        ResponseFormat::JsonObject => Ok(Some(json!({"type": "json_object"}))),
-        ResponseFormat::JsonSchema(schema) => {
+/// The form of the answer, and the field that the server has for it.
+fn response_format(
+    format: &ResponseFormat,
+    dialect: Dialect,
+) -> Result<Option<(&'static str, Value)>> {
+    let json = |format| Ok(Some(("response_format", format)));
+    let structured = |form| Ok(Some(("structured_outputs", form)));
+    match (format, dialect) {
+        (ResponseFormat::Text, _) => Ok(None),
+        (ResponseFormat::JsonObject, _) => json(json!({"type": "json_object"})),
+        (ResponseFormat::JsonSchema(schema), _) => {
             let schema = json!({"name": "answer", "schema": schema, "strict": true});
-            Ok(Some(json!({"type": "json_schema", "json_schema": schema})))
+            json(json!({"type": "json_schema", "json_schema": schema}))
         }
-        ResponseFormat::Regex(_) | ResponseFormat::Lark(_) => refuse(
+        (ResponseFormat::Regex(regex), Dialect::Vllm) => structured(json!({"regex": regex})),
+        (ResponseFormat::Lark(grammar), Dialect::Vllm) => structured(json!({"grammar": grammar})),
+        (ResponseFormat::Regex(regex), Dialect::LmDeploy) => {
+            json(json!({"type": "regex_schema", "regex_schema": regex}))
+        }
+        (ResponseFormat::Regex(_) | ResponseFormat::Lark(_), _) => refuse(
             "response_format",
-            "servers have no common word for regular expressions and grammars; use a JSON schema",
+            "the server has no word for it; use a JSON schema",
         ),
     }
 }

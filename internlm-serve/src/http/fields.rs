@@ -9,7 +9,7 @@ use serde_json::Number;
 
 use super::body;
 use super::error::ApiError;
-use super::form::{Format, OtherForms};
+use super::form::{Format, OtherForms, Structured};
 use super::state::Server;
 use crate::request::Request;
 
@@ -151,6 +151,7 @@ pub(super) struct Common {
     return_tokens_as_token_ids: Option<bool>,
     return_token_ids: Option<bool>,
     response_format: Option<Format>,
+    structured_outputs: Option<Structured>,
 }
 
 impl Common {
@@ -274,8 +275,15 @@ impl Common {
         chat: ChatRequest,
         n: usize,
     ) -> Result<Request, ApiError> {
-        let form = self.response_format.as_ref();
-        let form = form.map_or(ResponseFormat::Text, Format::response_format);
+        let form = match (&self.response_format, &self.structured_outputs) {
+            (None, None) => ResponseFormat::Text,
+            (Some(format), None) => format.response_format(),
+            (None, Some(structured)) => structured.response_format()?,
+            (Some(_), Some(_)) => {
+                let message = "An answer has one form: `response_format` or `structured_outputs`.";
+                return Err(ApiError::field("structured_outputs", message.to_owned()));
+            }
+        };
         let chat = chat.with_response_format(form);
         let keep = self.skip_special_tokens == Some(false);
         let mut request = Request::new(chat.with_keep_special_tokens(keep)).with_n(n);

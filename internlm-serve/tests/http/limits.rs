@@ -388,7 +388,6 @@ fn a_request_has_a_deadline() {
 fn forms_in_words_of_other_servers_are_refused_by_name() {
     let server = Server::start();
     for field in [
-        "structured_outputs",
         "guided_json",
         "guided_regex",
         "guided_choice",
@@ -404,6 +403,40 @@ fn forms_in_words_of_other_servers_are_refused_by_name() {
         fields[field] = json!(null);
         server.complete(fields).ok();
     }
+}
+
+/// vLLM's word for forms that OpenAI has none for.
+#[cfg(feature = "guided")]
+#[test]
+fn structured_outputs_are_followed() {
+    let server = Server::start();
+    let ask = |form: serde_json::Value| {
+        let reply = server
+            .complete(json!({"prompt": "a", "max_tokens": 40, "structured_outputs": form}))
+            .ok();
+        reply["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(ask(json!({"regex": "yes[0-9]{2}"}))[..3], *"yes");
+    assert_eq!(ask(json!({"grammar": "start: \"ab\" \"c\""})), "abc");
+    let choices = ["north \"1\"", "south\\"];
+    assert!(choices.contains(&ask(json!({"choice": choices})).as_str()));
+    assert_eq!(ask(json!({"json": {"const": 7}})).trim(), "7");
+    for form in [
+        json!({}),
+        json!({"regex": "a", "choice": ["b"]}),
+        json!({"choice": []}),
+        json!({"choice": [""]}),
+        json!({"structural_tag": "x"}),
+        json!({"regex": "("}),
+        json!({"grammar": "start: ("}),
+    ] {
+        let fields = json!({"prompt": "a", "max_tokens": 1, "structured_outputs": form});
+        let reply = server.complete(fields);
+        assert_eq!(reply.status, 400, "{form}");
+    }
+    let both = json!({"prompt": "a", "structured_outputs": {"regex": "a"},
+        "response_format": {"type": "json_object"}});
+    server.complete(both).error(400, Some("structured_outputs"));
 }
 
 /// A completion can have a form as well as a chat.
