@@ -412,3 +412,33 @@ fn preferences_and_tool_calls() {
         "{sample:?}"
     );
 }
+
+/// The articles of WikiText-2's test split, as the peer's `preprocess_wikitext.py` makes them plain.
+#[test]
+fn wikitext_is_the_peers() {
+    let Some(folder) = shared("datasets") else {
+        return;
+    };
+    let loaded = task::load("wikitext", None, &folder, &TaskOptions::default()).unwrap();
+    let task = &loaded.tasks[0];
+    let items = task.items(None).unwrap();
+    assert_eq!(items.len(), 62);
+    let mut all = String::new();
+    let (mut words, mut bytes) = (0, 0);
+    for item in &items {
+        let Request::Rolling { text } = &item.requests[0] else {
+            panic!("{item:?}");
+        };
+        all.push_str(text);
+        let sample = task.judge(item, &[scored(-1.0, false)], None).unwrap();
+        words += sample.metrics["word_perplexity"][1].as_u64().unwrap();
+        bytes += sample.metrics["byte_perplexity"][1].as_u64().unwrap();
+    }
+    let hash = <sha2::Sha256 as sha2::Digest>::digest(all.as_bytes());
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hash,
+        "d6535ca809061590d5e672ac43d8d2d5e1fb500c3005768f6050dcc007786165"
+    );
+    assert_eq!((words, bytes), (241_335, 1_290_527));
+}
