@@ -47,6 +47,7 @@ mod prepare;
 mod prompt;
 mod shots;
 pub mod spec;
+mod turns;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -248,6 +248,10 @@ fn check(case: &Case) {
 #[test]
 fn each_task_in_both_layouts() {
     for case in CASES {
+        // Some of IFEval's instructions ask for the language of the answer.
+        if case.task == "ifeval" && !cfg!(feature = "langdetect") {
+            continue;
+        }
         check(case);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Edits are insertions, deletions, substitutions and shifts of a run of words. The best sequence of shifts is searched
 //! greedily, with Tercom's limits on a shift's length and distance and sacrebleu's on the number of candidates, so the
-//! work is bounded: at most [`MAX_CANDIDATES`] edit distances in a band around the diagonal per pair of texts.
+//! work is bounded: at most `MAX_CANDIDATES` edit distances in a band around the diagonal per pair of texts.
 
 use std::collections::HashMap;
 

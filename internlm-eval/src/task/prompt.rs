@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::options::ChatOptions;
 use super::prepare::{self, json};
 use super::spec::{Choices, Mode, TaskSpec};
+use super::turns::{Turn, delimit, folded, joined, messages, needs_delimiter};
 use crate::error::{Error, Result};
 use crate::item::{Item, Request, Row};
 use crate::template::{Names, Templates};
@@ -22,24 +23,6 @@ pub(super) struct Prompter<'a> {
     pub(super) chat: Option<&'a ChatOptions>,
     /// Whether a metric needs the choices without the question.
     pub(super) unconditional: bool,
-}
-
-/// A piece of a prompt: who says it, what, and what stands after it in a prompt without roles.
-#[derive(Clone, Debug, PartialEq)]
-struct Turn {
-    role: Role,
-    content: String,
-    after: String,
-}
-
-impl Turn {
-    fn new(role: Role, content: impl Into<String>, after: impl Into<String>) -> Self {
-        Turn {
-            role,
-            content: content.into(),
-            after: after.into(),
-        }
-    }
 }
 
 /// A row with the names that its templates see.
@@ -334,7 +317,7 @@ impl Prompter<'_> {
         let question = self.text("prompt", &self.spec.prompt, row)?;
         let turns = self.turns(row, &question, true, examples)?;
         if self.chat.is_some() || self.spec.mode == Mode::Chat {
-            return Ok(Input::Messages(messages(self.folded(turns))));
+            return Ok(Input::Messages(messages(self.as_wanted(turns))));
         }
         Ok(Input::Prompt(vec![Part::text(joined(&turns))]))
     }
@@ -366,7 +349,7 @@ impl Prompter<'_> {
         match (self.chat, scorer) {
             (Some(_), Some(scorer)) => {
                 let answering = turns.last().is_none_or(|turn| turn.role != Role::Assistant);
-                let messages = messages(self.folded(turns));
+                let messages = messages(self.as_wanted(turns));
                 Ok(scorer.render_chat(&messages, &[], answering)?)
             }
             _ => Ok(joined(&turns)),
@@ -425,6 +408,15 @@ impl Prompter<'_> {
         Ok(turns)
     }
 
+    /// The turns as they are, or one of the user for all.
+    fn as_wanted(&self, turns: Vec<Turn>) -> Vec<Turn> {
+        if self.chat.is_some_and(|chat| chat.multi_turn) {
+            turns
+        } else {
+            folded(turns)
+        }
+    }
+
     fn system_message(&self, row: &Bound) -> Result<Vec<Message>> {
         let description = self.text("description", &self.spec.description, row)?;
         let system = self.chat.and_then(|chat| chat.system.as_deref());
@@ -435,24 +427,6 @@ impl Prompter<'_> {
             vec![Message::system(system)]
         })
     }
-
-    /// One message of the user in place of many turns, unless turns are wanted.
-    fn folded(&self, mut turns: Vec<Turn>) -> Vec<Turn> {
-        if self.chat.is_some_and(|chat| chat.multi_turn) {
-            return turns;
-        }
-        let mut folded = Vec::new();
-        if turns.first().is_some_and(|turn| turn.role == Role::System) {
-            folded.push(turns.remove(0));
-        }
-        let begun = turns.pop_if(|turn| turn.role == Role::Assistant);
-        if let Some(last) = turns.last_mut() {
-            last.after.clear();
-        }
-        folded.push(Turn::new(Role::User, joined(&turns), ""));
-        folded.extend(begun);
-        folded
-    }
 }
 
 /// An example as it stands in a prompt.
@@ -461,38 +435,4 @@ pub(super) struct Example {
     question: String,
     answer: String,
     prefix: Option<String>,
-}
-
-fn joined(turns: &[Turn]) -> String {
-    let mut text = String::new();
-    for turn in turns {
-        text.push_str(&turn.content);
-        text.push_str(&turn.after);
-    }
-    text
-}
-
-fn messages(turns: Vec<Turn>) -> Vec<Message> {
-    turns
-        .into_iter()
-        .map(|turn| match turn.role {
-            Role::System => Message::system(turn.content),
-            Role::Assistant => Message::assistant(turn.content),
-            _ => Message::user(turn.content),
-        })
-        .collect()
-}
-
-/// Joins two texts; the delimiter stands between them where neither has white space there.
-fn delimit(front: &str, back: &str, delimiter: &str) -> String {
-    if front.is_empty() || back.is_empty() || !needs_delimiter(front, back) {
-        return format!("{front}{back}");
-    }
-    format!("{front}{delimiter}{back}")
-}
-
-fn needs_delimiter(front: &str, back: &str) -> bool {
-    !front.is_empty()
-        && !front.ends_with(char::is_whitespace)
-        && !back.starts_with(char::is_whitespace)
 }

@@ -19,7 +19,6 @@ fn is_random(arguments: &Value) -> bool {
     !letter.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
-#[cfg(feature = "langdetect")]
 #[test]
 fn every_response_is_judged_as_by_lm_eval() {
     let Some(cases) = json_lines("ifeval.jsonl") else {

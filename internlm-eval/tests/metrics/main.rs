@@ -9,6 +9,7 @@
 
 mod figures;
 mod hostile;
+#[cfg(feature = "langdetect")]
 mod ifeval;
 mod postprocess;
 mod shared;

@@ -31,6 +31,7 @@ pub(crate) fn json(name: &str) -> Option<Value> {
 }
 
 /// A golden as a JSON value per line.
+#[cfg(feature = "langdetect")]
 pub(crate) fn json_lines(name: &str) -> Option<Vec<Value>> {
     let text = std::fs::read_to_string(shared(&format!("goldens/eval/{name}"))?).unwrap();
     Some(
