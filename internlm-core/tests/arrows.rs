@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Which of our crates each may use.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 8] = [
+    ("internlm-agent", &["internlm-core"]),
     ("internlm-core", &[]),
+    ("internlm-eval", &["internlm-core"]),
     ("internlm-kernels", &[]),
     ("internlm-tokenize", &["internlm-core"]),
     ("internlm-quant", &["internlm-kernels"]),
