@@ -70,6 +70,9 @@ pub enum Error {
         /// The feature.
         feature: &'static str,
     },
+    /// A prompt cannot be made by the rules of OpenCompass.
+    #[error("{0}")]
+    Prompt(String),
     /// The model or the server behind it failed.
     #[error(transparent)]
     Model(#[from] internlm_core::Error),

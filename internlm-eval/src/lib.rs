@@ -19,6 +19,7 @@ pub mod item;
 pub mod judge;
 pub mod math;
 pub mod metric;
+pub mod opencompass;
 pub mod pattern;
 pub mod python;
 mod python_text;
@@ -29,7 +30,7 @@ mod template;
 
 pub use benchmark::{Benchmark, Sample, Score};
 pub use error::{Error, Result};
-pub use item::{Item, Request, Response};
+pub use item::{Item, Request, Response, Row};
 pub use report::Report;
 pub use run::{Run, RunConfig};
 pub use task::{Task, TaskOptions, TaskSpec};

@@ -42,6 +42,7 @@ mod judge;
 mod load;
 pub mod metric;
 pub mod needle;
+mod opencompass;
 pub mod options;
 mod prepare;
 mod prompt;
@@ -63,6 +64,7 @@ pub use spec::TaskSpec;
 use self::filter::Filter;
 use self::load::{Loader, Split};
 use self::metric::{MetricKind, MetricSpec};
+use self::opencompass::OpenCompass;
 use self::prompt::{Example, Prompter};
 use self::shots::Shots;
 use self::spec::Sampler;
@@ -88,6 +90,7 @@ pub struct Task {
     templates: Templates,
     filters: Vec<Filter>,
     metrics: Vec<MetricSpec>,
+    opencompass: Option<OpenCompass>,
 }
 
 impl Task {
@@ -114,18 +117,26 @@ impl Task {
         };
         let mut hash = Sha256::new();
         let split = spec.split();
-        let shots = shots_of(spec, options);
+        let mut opencompass = OpenCompass::new(&name, spec, subset.as_ref(), options)?;
+        let shots = match &opencompass {
+            Some(rules) => rules.shots(),
+            None => shots_of(spec, options),
+        };
         let pool_split = spec
             .fewshot
             .as_ref()
             .filter(|fewshot| shots > 0 && fewshot.examples.is_empty() && fewshot.bundled.is_none())
             .map(|fewshot| fewshot.split.clone().unwrap_or_else(|| split.to_owned()));
+        let pool_split = match &opencompass {
+            Some(rules) => rules.index_split().map(str::to_owned),
+            None => pool_split,
+        };
         let evaluated = match &spec.needle {
             Some(needle) => needle.rows(folder, &name)?,
             None => loader.split(split, read_limit(spec, options, pool_split.as_deref()))?,
         };
         hash.update(evaluated.hash.as_bytes());
-        let pool = match &pool_split {
+        let mut pool = match &pool_split {
             Some(pool) if pool == split => {
                 evaluated.rows.iter().map(|(_, row)| row.clone()).collect()
             }
@@ -136,7 +147,10 @@ impl Task {
             }
             None => own_examples(spec, subset.as_ref(), &loader, shots)?,
         };
-        let rows = chosen(evaluated, options, &name)?;
+        let mut rows = chosen(evaluated, options, &name)?;
+        if let Some(rules) = &mut opencompass {
+            rules.settle(&name, &mut rows, &mut pool)?;
+        }
         let metrics = spec.metrics_or_default();
         let filters = Filter::all(&spec.filters).map_err(|(number, what)| Error::TaskFile {
             file: name.clone().into(),
@@ -152,11 +166,19 @@ impl Task {
                 &templates,
             )?);
         }
+        // A subset that is not part of a group has no name for it.
+        groups.retain(|group| !group.is_empty());
         let identity = Identity {
             rules: spec.rules.as_str().to_owned(),
-            mode: spec.mode.as_str().to_owned(),
+            mode: match &opencompass {
+                Some(rules) => rules.mode().to_owned(),
+                None => spec.mode.as_str().to_owned(),
+            },
             shots,
-            prompt_hash: prompt_hash(spec, subset.as_ref(), shots, options),
+            prompt_hash: match &opencompass {
+                Some(rules) => rules.prompt_hash(),
+                None => prompt_hash(spec, subset.as_ref(), shots, options),
+            },
             data_hash: hex(&hash.finalize()),
             groups,
         };
@@ -172,6 +194,7 @@ impl Task {
             templates,
             filters,
             metrics,
+            opencompass,
         })
     }
 
@@ -304,11 +327,17 @@ impl Benchmark for Task {
     }
 
     fn needs_code(&self) -> bool {
+        if let Some(rules) = &self.opencompass {
+            return rules.needs_code();
+        }
         let mut kinds = self.metrics.iter().map(MetricSpec::kind);
         kinds.any(|kind| kind == Some(MetricKind::PassAtK))
     }
 
     fn items(&self, scorer: Option<&dyn Scorer>) -> Result<Vec<Item>> {
+        if let Some(rules) = &self.opencompass {
+            return rules.items(&self.rows, &self.pool, scorer);
+        }
         let prompter = self.prompter();
         let fewshot = self.spec.fewshot.as_ref();
         let query = fewshot
@@ -371,11 +400,17 @@ impl Benchmark for Task {
         responses: &[crate::item::Response],
         code: Option<&dyn CodeExecutor>,
     ) -> Result<Sample> {
-        judge::judge(self, item, responses, code)
+        match &self.opencompass {
+            Some(rules) => rules.judge(item, responses, code),
+            None => judge::judge(self, item, responses, code),
+        }
     }
 
     fn scores(&self, samples: &[Sample]) -> Vec<Score> {
-        judge::scores(self, samples)
+        match &self.opencompass {
+            Some(rules) => rules.scores(samples),
+            None => judge::scores(self, samples),
+        }
     }
 }
 

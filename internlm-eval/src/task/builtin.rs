@@ -60,6 +60,57 @@ const INTERNLM: &[(&str, &str)] = table!["internlm":
     "teval_instruct"
 ];
 
+/// Task files by the rules of OpenCompass. The first of those with the same name in outputs is upstream's default.
+const OPENCOMPASS: &[(&str, &str)] = table!["opencompass":
+    "ARC_c_gen_1e0de5"
+    "ARC_c_ppl_a450bd"
+    "ARC_e_gen_1e0de5"
+    "ARC_e_ppl_a450bd"
+    "CLUE_C3_ppl_e24a31"
+    "CLUE_ocnli_ppl_fdc6de"
+    "GaokaoBench_gen_5cfe9e_cloze"
+    "GaokaoBench_gen_5cfe9e_correction"
+    "GaokaoBench_gen_5cfe9e_five_out_of_seven"
+    "GaokaoBench_gen_5cfe9e_multi_choice"
+    "GaokaoBench_gen_5cfe9e_multi_question_choice"
+    "GaokaoBench_gen_5cfe9e_single_choice"
+    "GaokaoBench_gen_5cfe9e_subjective"
+    "IFEval_gen_353ae7"
+    "SuperGLUE_BoolQ_ppl_314b96"
+    "SuperGLUE_COPA_ppl_9f3618"
+    "agieval_gen_5c79b4"
+    "agieval_gen_5c79b4_cloze"
+    "agieval_gen_5c79b4_multi"
+    "bbh_gen_ee62e9"
+    "bbh_gen_ee62e9_freeform"
+    "ceval_gen_5f30c7"
+    "ceval_ppl_578f8d"
+    "cmmlu_0shot_cot_gen_305931"
+    "cmmlu_ppl_041cbf"
+    "cmmlu_ppl_8b9c76"
+    "commonsenseqa_ppl_0shot"
+    "commonsenseqa_ppl_c49e77"
+    "gsm8k_gen_1d7fe4"
+    "hellaswag_gen_6faab5"
+    "hellaswag_ppl_47bff9"
+    "hellaswag_ppl_9dbb12"
+    "humaneval_openai_sample_evals_gen_dcae0e"
+    "lambada_gen_217e11"
+    "math_gen_a58d9d"
+    "mbpp_gen_830460"
+    "mmlu_openai_simple_evals_gen_b618ea"
+    "mmlu_ppl_ac766d"
+    "obqa_ppl_c7c154"
+    "obqa_ppl_c7c154_fact"
+    "piqa_ppl_1cf9f0"
+    "siqa_ppl_ced5f6"
+    "svamp_gen_fb25e4"
+    "triviaqa_gen_2121ce"
+    "truthfulqa_gen_5ddc62"
+    "winograd_ppl_b6c7ed"
+    "winogrande_ll_c5cf57"
+];
+
 /// Sets of examples: rows with the name of their set in `set`.
 const EXAMPLES: &[(&str, &str)] = &[("bbh", include_str!("../../tasks/examples/bbh.jsonl"))];
 
@@ -77,7 +128,9 @@ fn entries() -> impl Iterator<Item = Entry> {
             .iter()
             .map(move |(name, text)| Entry { rules, name, text })
     };
-    of(Rules::LmEval, LM_EVAL).chain(of(Rules::Internlm, INTERNLM))
+    of(Rules::LmEval, LM_EVAL)
+        .chain(of(Rules::Internlm, INTERNLM))
+        .chain(of(Rules::Opencompass, OPENCOMPASS))
 }
 
 /// A built-in file and what it says.
@@ -114,6 +167,39 @@ pub fn spec(rules: Rules, name: &str) -> Result<Arc<TaskSpec>> {
         .ok_or_else(|| unknown(name, Vec::new()))
 }
 
+/// The tasks of a group of OpenCompass's, by the name of a configuration (`agieval_gen_5c79b4`), each with its weight
+/// if the group weighs them; in no order. Empty if there is no such group.
+///
+/// # Errors
+/// A built-in file that is wrong.
+pub fn summary_group(config: &str, group: &str) -> Result<Vec<(String, Option<f64>)>> {
+    let mut members = Vec::new();
+    for (_, spec) in specs()? {
+        if spec
+            .opencompass
+            .as_ref()
+            .is_none_or(|rules| rules.config != config)
+        {
+            continue;
+        }
+        let weights: Vec<Option<f64>> = match spec.subsets.as_slice() {
+            [] => vec![None],
+            subsets => {
+                let weights = subsets.iter().map(|subset| subset.get("weight"));
+                weights
+                    .map(|weight| weight.and_then(|weight| weight.as_f64()))
+                    .collect()
+            }
+        };
+        for ((_, name, groups), weight) in expanded(spec)?.into_iter().zip(weights) {
+            if groups.iter().any(|of| of == group) {
+                members.push((name, weight));
+            }
+        }
+    }
+    Ok(members)
+}
+
 /// What a name stands for, with its data.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -143,12 +229,26 @@ pub fn load(
     let mut near = Vec::new();
     for rules in order {
         let of_rules = || -> Result<Vec<&Parsed>> {
-            Ok(specs()?
+            let mut parsed: Vec<&Parsed> = specs()?
                 .iter()
                 .filter(|(entry, _)| entry.rules == rules)
-                .collect())
+                .collect();
+            // Several of OpenCompass's configurations share a data set's name: it finds the one that scores.
+            if rules == Rules::Opencompass {
+                parsed.sort_by_key(|(_, spec)| spec.mode.generates());
+            }
+            Ok(parsed)
         };
-        let mut members = Vec::new();
+        let mut members: Vec<(Arc<TaskSpec>, Option<String>)> = Vec::new();
+        // A configuration's name stands for all files that it is split into.
+        for (_, spec) in of_rules()? {
+            if config_of(spec).is_some_and(|config| config == name) {
+                members.extend(members_of(spec)?);
+            }
+        }
+        if !members.is_empty() {
+            return load_members(&members, folder, options);
+        }
         for (_, spec) in of_rules()? {
             for (subset, task, groups) in expanded(spec)? {
                 if task == name {
@@ -158,7 +258,11 @@ pub fn load(
                         groups: spec.group_specs.clone(),
                     });
                 }
-                if groups.iter().any(|group| group == name) {
+                // Of OpenCompass's groups only the members in one configuration.
+                let same = members
+                    .first()
+                    .is_none_or(|(first, _)| config_of(first) == config_of(spec));
+                if same && groups.iter().any(|group| group == name) {
                     members.push((Arc::clone(spec), subset));
                 }
                 if task.contains(name) || name.contains(&task) {
@@ -193,11 +297,20 @@ pub fn load_file(file: &Path, folder: &Path, options: &TaskOptions) -> Result<Lo
 /// # Errors
 /// As [`load`].
 pub fn load_spec(spec: &Arc<TaskSpec>, folder: &Path, options: &TaskOptions) -> Result<Loaded> {
-    let members: Vec<_> = expanded(spec)?
-        .into_iter()
+    load_members(&members_of(spec)?, folder, options)
+}
+
+/// All subsets of a task file.
+fn members_of(spec: &Arc<TaskSpec>) -> Result<Vec<(Arc<TaskSpec>, Option<String>)>> {
+    let expanded = expanded(spec)?.into_iter();
+    Ok(expanded
         .map(|(subset, _, _)| (Arc::clone(spec), subset))
-        .collect();
-    load_members(&members, folder, options)
+        .collect())
+}
+
+/// The configuration of OpenCompass that a task file is made of.
+fn config_of(spec: &TaskSpec) -> Option<&str> {
+    spec.opencompass.as_ref().map(|rules| rules.config.as_str())
 }
 
 fn load_members(
@@ -235,6 +348,7 @@ fn expanded(spec: &TaskSpec) -> Result<Vec<Member>> {
             .groups
             .iter()
             .map(|group| spec.rendered(group, "groups", subset, &templates))
+            .filter(|group| group.as_ref().map_or(true, |group| !group.is_empty()))
             .collect::<Result<Vec<_>>>()?;
         let id = subset
             .and_then(|subset| subset.get("id"))
@@ -289,8 +403,13 @@ mod tests {
         for (entry, spec) in specs {
             assert_eq!(entry.rules, spec.rules, "{}", entry.name);
             for (_, name, _) in expanded(spec).unwrap() {
+                // Upstream's configurations of one data set share its name.
+                let file = match entry.rules {
+                    Rules::Opencompass => entry.name,
+                    _ => "",
+                };
                 assert!(
-                    names.insert((entry.rules.as_str(), name.clone())),
+                    names.insert((entry.rules.as_str(), file, name.clone())),
                     "{name} twice"
                 );
             }
@@ -299,7 +418,11 @@ mod tests {
 
     #[test]
     fn the_tables_have_every_file() {
-        for (folder, table) in [("lm-eval", LM_EVAL), ("internlm", INTERNLM)] {
+        for (folder, table) in [
+            ("lm-eval", LM_EVAL),
+            ("internlm", INTERNLM),
+            ("opencompass", OPENCOMPASS),
+        ] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join("tasks")
                 .join(folder);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::filter::Filter;
 use super::metric::MetricSpec;
-use super::spec::{Choices, Mode, Sampler, Step, TaskSpec};
+use super::spec::{Choices, Mode, Rules, Sampler, Step, TaskSpec};
 use crate::data::io_error;
 use crate::error::{Error, Result};
 use crate::item::Row;
@@ -125,6 +125,26 @@ impl TaskSpec {
         }
         Filter::all(&self.filters)
             .map_err(|(number, what)| (format!("filter[{number}].steps"), what))?;
+        if let Some(rules) = &self.opencompass {
+            let told = |error: Error| ("opencompass".to_owned(), error.to_string());
+            rules.check().map_err(told)?;
+        }
+        match (self.rules, &self.opencompass) {
+            (Rules::Opencompass, Some(_)) => return Ok(()),
+            (Rules::Opencompass, None) => {
+                return Err((
+                    "opencompass".to_owned(),
+                    "the rules `opencompass` need it".to_owned(),
+                ));
+            }
+            (_, Some(_)) => {
+                return Err((
+                    "opencompass".to_owned(),
+                    "only the rules `opencompass` know it".to_owned(),
+                ));
+            }
+            _ => {}
+        }
         self.check_mode()?;
         self.check_metrics(&templates)
     }

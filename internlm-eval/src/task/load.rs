@@ -54,6 +54,9 @@ impl Loader<'_> {
                 hash.push_str(&self.beside(column, split, &mut dataset)?);
             }
         }
+        if let Some(column) = &data.explode {
+            dataset.rows = explode(dataset.rows, column);
+        }
         let rows = self.prepared(dataset)?;
         if rows.is_empty() {
             return Err(Error::EmptySplit {
@@ -235,6 +238,35 @@ impl Loader<'_> {
         }
         Ok(patterns)
     }
+}
+
+/// A row for each member of the list in a column; a row without such a list stays as it is.
+fn explode(rows: Vec<Row>, column: &str) -> Vec<Row> {
+    let mut exploded = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        if !row.get(column).is_some_and(serde_json::Value::is_array) {
+            exploded.push(row);
+            continue;
+        }
+        let list = row.remove(column);
+        for member in list
+            .as_ref()
+            .and_then(serde_json::Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let mut one = row.clone();
+            one.extend(
+                member
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(k, v)| (k.clone(), v.clone())),
+            );
+            exploded.push(one);
+        }
+    }
+    exploded
 }
 
 /// How a repository of the hub is laid out once it is downloaded, under its full name or its own alone.

@@ -19,6 +19,8 @@ pub struct TaskOptions {
     pub seed: Option<i64>,
     /// Ask by the model's chat template.
     pub chat: Option<ChatOptions>,
+    /// What a run says about tasks by the rules of OpenCompass.
+    pub opencompass: crate::opencompass::InferOptions,
     /// Files of a split, in place of those that the task names.
     pub files: BTreeMap<String, Vec<PathBuf>>,
 }

@@ -106,6 +106,10 @@ pub struct TaskSpec {
     /// Rows made rather than read: a needle in a haystack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needle: Option<super::needle::NeedleSpec>,
+    /// Prompts, examples and judging by the rules `opencompass`, in place of `prompt`, `choices`, `gold`, `fewshot`,
+    /// `filter` and `metric`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opencompass: Option<crate::opencompass::Spec>,
 }
 
 /// Whose rules of prompts, scores and metrics are followed.
@@ -206,6 +210,9 @@ pub struct DataSpec {
     pub records: Vec<String>,
     /// Names for the members of rows that are arrays.
     pub fields: Option<Vec<String>>,
+    /// A column that holds lists of objects: each of them becomes a row, with the other columns (C3 asks several questions
+    /// on one text).
+    pub explode: Option<String>,
     /// How plain text is cut.
     pub text: Records,
     /// Columns that lie in files of their own, a line for each row; read if the data has no such column. Texts that may

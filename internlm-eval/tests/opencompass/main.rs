@@ -1,0 +1,11 @@
+//! OpenCompass's rules against what OpenCompass itself made of the same rows.
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
+mod common;
+mod configs;
+mod datasets;
+mod evaluators;
+mod infer;
+mod ppl;
+mod prompts;
+mod rendered;
