@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use internlm_core::CodeExecutor;
+use internlm_core::code_executor::{CodeOutput, CodeRequest};
 use internlm_eval::child::ChildProcess;
 use internlm_eval::run::{Progress, merge};
 use internlm_eval::{Benchmark, Report, Run, RunConfig, Task};
@@ -102,15 +103,27 @@ fn merged(arguments: &MergeArguments) -> Result<()> {
 /// The report of a folder, without a model.
 fn offline(plan: &Plan, folder: &Path, data: Option<&Path>) -> Result<Report> {
     let Tasks { tasks, missing } = plan.tasks(data)?;
-    // What the model's code did is in the folder; should something be missing, its item fails.
-    let code = code(true).ok().flatten();
-    let mut run = Run::new(RunConfig::default().with_folder(folder).with_offline(true))
+    let run = Run::new(RunConfig::default().with_folder(folder).with_offline(true))
         .with_benchmarks(benchmarks(&tasks))
-        .with_missing(missing);
-    if let Some(code) = &code {
-        run = run.with_code_executor(code);
-    }
+        .with_missing(missing)
+        .with_code_executor(&NothingRuns);
     Ok(run.execute()?)
+}
+
+/// What the model's code did is in the folder; should something be missing, its item fails.
+struct NothingRuns;
+
+impl CodeExecutor for NothingRuns {
+    fn run(&self, _: &CodeRequest) -> internlm_core::Result<CodeOutput> {
+        Err(internlm_core::Error::Request {
+            field: "code",
+            what: "is not run while a report is made".to_owned(),
+        })
+    }
+
+    fn confinement(&self) -> &str {
+        "nothing runs"
+    }
 }
 
 fn compare(arguments: &RunArguments, other: &Path, plan: &Plan, report: &Report) -> Result<()> {

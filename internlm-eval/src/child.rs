@@ -129,7 +129,8 @@ fn starting(source: std::io::Error) -> internlm_core::Error {
     internlm_core::Error::backend("starting a child process", source)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use internlm_core::code_executor::CodeStatus;
 

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use internlm_core::{ChatRequest, Message, SamplingParams};
 use internlm_model::candle::DType;
-use internlm_model::{Activation, LoadConfig, TextModel};
+use internlm_model::load::Activation;
+use internlm_model::{LoadConfig, TextModel};
 use internlm_serve::config::PromptLookup;
 use internlm_serve::{Engine, EngineConfig, Models};
 
