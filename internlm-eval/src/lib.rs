@@ -34,3 +34,8 @@ pub use item::{Item, Request, Response, Row};
 pub use report::Report;
 pub use run::{Run, RunConfig};
 pub use task::{Task, TaskOptions, TaskSpec};
+
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
