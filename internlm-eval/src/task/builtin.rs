@@ -280,6 +280,8 @@ pub fn load(
             }
         }
     }
+    near.sort_unstable();
+    near.dedup();
     near.truncate(5);
     Err(unknown(name, near))
 }
