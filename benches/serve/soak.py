@@ -107,7 +107,7 @@ def main():
     parser.add_argument("--serve", default="--act int8 --cache-mib 512")
     arguments = parser.parse_args()
     port = free_port()
-    command = [ROOT / "target/release/examples/serve", "--model", arguments.model, "--port", str(port), "--max-waiting",
+    command = [ROOT / "target/release/examples/serve", "--model", arguments.model, "--port", str(port), "--model-name", "m", "--max-waiting",
                str(2 * arguments.clients), *shlex.split(arguments.serve)]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"

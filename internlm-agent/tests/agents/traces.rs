@@ -117,3 +117,15 @@ fn a_trace_is_read_back_and_shown() {
         Err(Error::Io { .. })
     ));
 }
+
+/// The one that README reads with `jq`.
+#[test]
+fn the_example_of_a_trace_is_one() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/trace.jsonl");
+    let lines = trace::read(file).unwrap();
+    let answers = lines.iter().filter_map(|line| match &line.event {
+        AgentEvent::Finished { report } => Some(report.answer.as_str()),
+        _ => None,
+    });
+    assert_eq!(answers.collect::<Vec<_>>(), ["ok", "again"]);
+}
