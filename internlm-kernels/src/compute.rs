@@ -31,7 +31,7 @@ pub struct Compute {
     /// Whether bf16 products of bf16 activations use `vdpbf16ps`.
     quick_bf16_dot: bool,
     /// Whether products of bytes use `vpdpbusd`.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "of x86 only"))]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "of x86 only"))]
     vnni: bool,
     pool: Pool,
     /// Memory for packed activations, kept between products.

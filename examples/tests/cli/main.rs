@@ -5,6 +5,7 @@
 
 mod embed;
 mod errors;
+mod evaluate;
 #[cfg(unix)]
 mod interrupted;
 mod models;

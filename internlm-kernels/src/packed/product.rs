@@ -258,7 +258,7 @@ fn over_tasks(
 }
 
 /// Whether AVX-512 runs, of its own or below AMX.
-#[cfg(any(test, target_arch = "x86_64"))]
+#[cfg(target_arch = "x86_64")]
 pub(super) fn is_avx512(isa: Isa) -> bool {
     matches!(isa, Isa::Avx512 | Isa::Amx)
 }
