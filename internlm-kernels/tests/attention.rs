@@ -208,7 +208,13 @@ fn a_row_does_not_depend_on_chunks_neighbours_or_threads() {
         let five = Compute::with_isa(isa, Some(5)).unwrap();
         for dtype in DTYPES {
             let len = 1200;
-            let case = Case::new(shape(6, 2, 72), (dtype, dtype), len, len);
+            // Arm is emulated, which is slow.
+            let (heads, kv_heads) = if cfg!(target_arch = "aarch64") {
+                (2, 1)
+            } else {
+                (6, 2)
+            };
+            let case = Case::new(shape(heads, kv_heads, 72), (dtype, dtype), len, len);
             let width = case.width();
             let want = bits(&case.run(&one, 0..len));
             assert!(bits(&case.run(&five, 0..len)) == want, "{isa} {dtype:?}");

@@ -9,6 +9,7 @@ use super::wide::Wide;
 use super::{dot, scalar};
 use crate::compute::Compute;
 use crate::error::{Result, check_len};
+#[cfg(target_arch = "x86_64")]
 use crate::isa::Isa;
 use crate::matmul::{Activation, FEW_BYTES, FEW_ROWS, MOST_BYTES};
 use crate::output::{Output, add_to};
