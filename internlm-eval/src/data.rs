@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::hash::hex;
 use crate::item::Row;
 
 pub use find::{Found, find};
@@ -220,9 +221,4 @@ pub(crate) fn io_error(file: &Path, source: io::Error) -> Error {
         file: file.to_owned(),
         source: Arc::new(source),
     }
-}
-
-/// Bytes in hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
