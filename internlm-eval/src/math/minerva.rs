@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::math::expression;
+use crate::pattern::constant;
 use crate::python_text::{is_word, strip};
 
 /// What an answer that was not found becomes.
@@ -72,10 +73,6 @@ const COMMANDS: [&str; 16] = [
     "\"",
     "\\dots",
 ];
-
-fn constant(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("a constant pattern that the tests compile")
-}
 
 static FINAL: LazyLock<Regex> =
     LazyLock::new(|| constant(r"Final Answer: The final answer is(.*?). I hope it is correct."));

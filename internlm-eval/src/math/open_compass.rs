@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::math::boxed;
+use crate::pattern::constant;
 use crate::python_text::{is_digit_text, strip};
 
 /// Replaced in this order, everywhere.
@@ -72,12 +73,6 @@ const REMOVED: [&str; 45] = [
     "\x0c",
 ];
 
-macro_rules! pattern {
-    ($pattern:expr) => {
-        LazyLock::new(|| Regex::new($pattern).expect("a constant pattern that the tests compile"))
-    };
-}
-
 /// Environments whose content stays: text in parentheses, text, bold, an overline, a box.
 static UNWRAPPED: LazyLock<[Regex; 5]> = LazyLock::new(|| {
     [
@@ -87,7 +82,7 @@ static UNWRAPPED: LazyLock<[Regex; 5]> = LazyLock::new(|| {
         r"\\overline\{(.*?)\}",
         r"\\boxed\{(.*)\}",
     ]
-    .map(|pattern| Regex::new(pattern).expect("a constant pattern that the tests compile"))
+    .map(constant)
 });
 /// Phrases and marks whose last occurrence holds the answer.
 static MARKS: LazyLock<[Regex; 4]> = LazyLock::new(|| {
@@ -97,10 +92,10 @@ static MARKS: LazyLock<[Regex; 4]> = LazyLock::new(|| {
         r"oxed\{(.*?)\}",
         r"\$(.*?)\$",
     ]
-    .map(|pattern| Regex::new(pattern).expect("a constant pattern that the tests compile"))
+    .map(constant)
 });
-static SHORT_FRACTION: LazyLock<Regex> = pattern!(r"frac([^{])(.)");
-static SHORT_ROOT: LazyLock<Regex> = pattern!(r"sqrt([^{])");
+static SHORT_FRACTION: LazyLock<Regex> = LazyLock::new(|| constant(r"frac([^{])(.)"));
+static SHORT_ROOT: LazyLock<Regex> = LazyLock::new(|| constant(r"sqrt([^{])"));
 
 /// `normalize_final_answer`: without units, blanks, text commands and phrases, with braces around the arguments of
 /// fractions and roots.
@@ -176,7 +171,8 @@ fn without_double_braces(answer: &str) -> &str {
 
 /// `math_judement_preprocess`: the rest of the line after the first `ANSWER:` in any case, or the empty text.
 pub fn answer_line(text: &str) -> String {
-    static ANSWER: LazyLock<Regex> = pattern!(r"(?i)ANSWER[\s\x1c-\x1f]*:[\s\x1c-\x1f]*([^\n]+)");
+    static ANSWER: LazyLock<Regex> =
+        LazyLock::new(|| constant(r"(?i)ANSWER[\s\x1c-\x1f]*:[\s\x1c-\x1f]*([^\n]+)"));
     ANSWER
         .captures(text)
         .map(|found| found[1].to_owned())

@@ -54,7 +54,9 @@ fn judge(evaluation: Value) -> (Judge, Evaluator) {
 /// The figure of this name.
 fn named(figures: &[Score], name: &str) -> f64 {
     let found = figures.iter().find(|score| score.metric == name);
-    found.unwrap_or_else(|| panic!("no {name} among {figures:?}")).value
+    found
+        .unwrap_or_else(|| panic!("no {name} among {figures:?}"))
+        .value
 }
 
 /// The first figure of one answer.
