@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 
 use crate::error::{Error, Result};
 use crate::pattern::{Flags, Pattern};
-use crate::python_text::{self, capitalize, decimal, is_space, is_word, split_whitespace, strip};
+use crate::python_text::{
+    self, capitalize, decimal, is_space, is_word, split_whitespace, strip, word_runs,
+};
 
 /// `general`: up to the first line feed, full stop or comma, without punctuation and English articles, single blanks.
 pub fn general(text: &str) -> String {
@@ -14,21 +16,12 @@ pub fn general(text: &str) -> String {
         .chars()
         .filter(|&c| is_word(c) || is_space(c))
         .collect();
-    let mut out = String::with_capacity(bare.len());
-    let mut rest = bare.as_str();
-    while let Some(first) = rest.chars().next() {
-        let in_word = is_word(first);
-        let end = rest.find(|c| is_word(c) != in_word).unwrap_or(rest.len());
-        let (part, tail) = rest.split_at(end);
-        let article = ["a", "an", "the"]
-            .iter()
-            .any(|article| part.eq_ignore_ascii_case(article));
-        if !article {
-            out.push_str(part);
-        }
-        rest = tail;
-    }
-    split_whitespace(&out).collect::<Vec<_>>().join(" ")
+    let article = |run: &&str| {
+        let mut articles = ["a", "an", "the"].iter();
+        articles.any(|article| run.eq_ignore_ascii_case(article))
+    };
+    let kept: String = word_runs(&bare).filter(|run| !article(run)).collect();
+    split_whitespace(&kept).collect::<Vec<_>>().join(" ")
 }
 
 /// `general_cn`: the whole text cut into words by jieba. (Upstream cleans the text first and then cuts the original.)

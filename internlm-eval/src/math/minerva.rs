@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::math::expression;
 use crate::pattern::constant;
-use crate::python_text::{is_word, strip};
+use crate::python_text::{strip, word_runs};
 
 /// What an answer that was not found becomes.
 pub const INVALID: &str = "[invalidanswer]";
@@ -143,15 +143,10 @@ pub fn normalize_final_answer(answer: &str) -> String {
 /// Units that stand as words of their own, unless a backslash makes them commands.
 fn without_unit_words(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let in_word = is_word(first);
-        let end = rest.find(|c| is_word(c) != in_word).unwrap_or(rest.len());
-        let (part, tail) = rest.split_at(end);
-        if !UNITS.contains(&part) || out.ends_with('\\') {
-            out.push_str(part);
+    for run in word_runs(text) {
+        if !UNITS.contains(&run) || out.ends_with('\\') {
+            out.push_str(run);
         }
-        rest = tail;
     }
     out
 }
