@@ -106,6 +106,12 @@ pub(crate) fn decimal(c: char) -> Option<u32> {
     (value < 10).then_some(value)
 }
 
+/// How many decimal digits (`\d`) stand one after the other at a place; none beyond the end.
+pub(crate) fn digits_at(chars: &[char], at: usize) -> usize {
+    let rest = chars.get(at..).unwrap_or_default();
+    rest.iter().take_while(|&&c| decimal(c).is_some()).count()
+}
+
 /// `str.isdigit`.
 pub(crate) fn is_digit_text(text: &str) -> bool {
     let other = |c: char| {
