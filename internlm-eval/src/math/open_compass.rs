@@ -5,73 +5,13 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::lewkowycz::{REMOVED, SUBSTITUTIONS};
 use crate::math::boxed;
 use crate::pattern::constant;
 use crate::python_text::{is_digit_text, strip};
 
-/// Replaced in this order, everywhere.
-const SUBSTITUTIONS: [(&str, &str); 11] = [
-    ("an ", ""),
-    ("a ", ""),
-    (".$", "$"),
-    ("\\$", ""),
-    ("\\ ", ""),
-    (" ", ""),
-    ("mbox", "text"),
-    (",\\text{and}", ","),
-    ("\\text{and}", ","),
-    ("\\text{m}", "\\text{}"),
-    ("\\le", "<"),
-];
-
-/// Deleted in this order, everywhere (also within words and commands).
-const REMOVED: [&str; 45] = [
-    "square",
-    "ways",
-    "integers",
-    "dollars",
-    "mph",
-    "inches",
-    "ft",
-    "hours",
-    "km",
-    "units",
-    "\\ldots",
-    "sue",
-    "points",
-    "feet",
-    "minutes",
-    "digits",
-    "cents",
-    "degrees",
-    "cm",
-    "gm",
-    "pounds",
-    "meters",
-    "meals",
-    "edges",
-    "students",
-    "childrentickets",
-    "multiples",
-    "\\text{s}",
-    "\\text{.}",
-    "\\text{\ns}",
-    "\\text{}^2",
-    "\\text{}^3",
-    "\\text{\n}",
-    "\\text{}",
-    "\\mathrm{th}",
-    "^\\circ",
-    "^{\\circ}",
-    "\\;",
-    ",\\!",
-    "{,}",
-    "\"",
-    "\\dots",
-    "\n",
-    "\r",
-    "\x0c",
-];
+/// Deleted after what [`lewkowycz`](super::lewkowycz) deletes.
+const LINE_ENDS: [char; 3] = ['\n', '\r', '\x0c'];
 
 /// Environments whose content stays: text in parentheses, text, bold, an overline, a box.
 static UNWRAPPED: LazyLock<[Regex; 5]> = LazyLock::new(|| {
@@ -104,9 +44,11 @@ pub fn normalize_final_answer(answer: &str) -> String {
     for (from, to) in SUBSTITUTIONS {
         answer = answer.replace(from, to);
     }
+    answer = answer.replace("\\le", "<");
     for removed in REMOVED {
         answer = answer.replace(removed, "");
     }
+    answer = answer.replace(LINE_ENDS, "");
     for pattern in UNWRAPPED.iter() {
         answer = pattern.replace_all(&answer, "${1}").into_owned();
     }
