@@ -33,12 +33,12 @@
 //!
 //! Built-in files are in the crate's folder `tasks`; [`load`] finds them by name.
 
-mod bm25;
 pub mod builtin;
 mod check;
 mod filter;
 pub mod group;
 mod judge;
+mod likeness;
 mod load;
 pub mod metric;
 pub mod needle;
