@@ -15,12 +15,12 @@ mod text;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::hash::hex;
 use crate::item::Row;
 
 pub use find::{Found, find};
@@ -119,7 +119,7 @@ fn read_file(
     if format == Format::Parquet {
         return read_parquet(file, hash, keep);
     }
-    let opened = File::open(file).map_err(|source| io_error(file, source))?;
+    let opened = File::open(file).map_err(Error::io(file))?;
     let mut reader = Hashed {
         inner: opened,
         hash,
@@ -134,7 +134,7 @@ fn read_file(
         Format::Parquet => {}
     }
     drop(text);
-    io::copy(&mut reader, &mut io::sink()).map_err(|source| io_error(file, source))?;
+    io::copy(&mut reader, &mut io::sink()).map_err(Error::io(file))?;
     Ok(())
 }
 
@@ -213,16 +213,4 @@ impl<R: Read> Read for Hashed<'_, R> {
         self.hash.update(&buffer[..read]);
         Ok(read)
     }
-}
-
-pub(crate) fn io_error(file: &Path, source: io::Error) -> Error {
-    Error::Io {
-        file: file.to_owned(),
-        source: Arc::new(source),
-    }
-}
-
-/// Bytes in hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -18,10 +18,14 @@ pub use pairwise::Pairwise;
 pub use prompt::JudgePrompt;
 pub use score::ScoredByJudge;
 
-use crate::benchmark::{Identity, Score};
+use serde_json::Value;
+
+use crate::benchmark::{Identity, Sample, Score};
 use crate::error::{Error, Result};
 use crate::hash::sha256_hex;
 use crate::item::Response;
+use crate::metric::mean;
+use crate::metric::standard_error::of_mean;
 
 /// The identity of a benchmark that a judge's prompt is part of.
 fn identity(inner: &Identity, mode: &str, prompt: &JudgePrompt, more: &str) -> Identity {
@@ -55,18 +59,20 @@ fn unreadable(benchmark: &str, want: &str, text: &str) -> Error {
     }
 }
 
-/// The mean of values with its standard error (sample deviation over the root of n), times a unit.
-fn mean(metric: &str, values: &[f64], unit: f64) -> Score {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    Score {
-        metric: metric.to_owned(),
-        value: unit * mean,
-        stderr: (values.len() > 1).then(|| unit * (squares / (n - 1.0) / n).sqrt()),
-        n: values.len(),
-        higher_is_better: true,
-    }
+/// The means of metrics with their standard errors, times a unit; none of a metric that no sample has.
+fn means(metrics: &[&str], samples: &[Sample], unit: f64) -> Vec<Score> {
+    let of = |&metric: &&str| {
+        let value = |sample: &Sample| sample.metrics.get(metric).and_then(Value::as_f64);
+        let values: Vec<f64> = samples.iter().filter_map(value).collect();
+        Some(Score {
+            metric: metric.to_owned(),
+            value: unit * mean(&values).ok()?,
+            stderr: of_mean(&values).ok().map(|stderr| unit * stderr),
+            n: values.len(),
+            higher_is_better: true,
+        })
+    };
+    metrics.iter().filter_map(of).collect()
 }
 
 /// 100 where the rule set counts in per cent.
@@ -75,5 +81,28 @@ fn unit(identity: &Identity) -> f64 {
         100.0
     } else {
         1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_are_of_the_samples_that_have_the_metric() {
+        let sample = |metrics: Value| Sample {
+            metrics: serde_json::from_value(metrics).unwrap(),
+            ..Sample::default()
+        };
+        let samples = [
+            sample(serde_json::json!({"a": 1, "b": 3})),
+            sample(serde_json::json!({"a": 0})),
+        ];
+        let scores = means(&["a", "b", "c"], &samples, 100.0);
+        let figures = scores
+            .iter()
+            .map(|s| (&s.metric[..], s.value, s.stderr, s.n));
+        let want = [("a", 50.0, Some(50.0), 2), ("b", 300.0, None, 1)];
+        assert!(figures.eq(want), "{scores:?}");
     }
 }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod benchmark;
+mod bm25;
 pub mod child;
 pub mod data;
 pub mod error;

@@ -20,6 +20,7 @@ mod complex;
 pub mod equivalence;
 pub mod expression;
 mod factor;
+mod lewkowycz;
 pub mod minerva;
 pub mod open_compass;
 mod parse;

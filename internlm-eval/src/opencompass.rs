@@ -3,7 +3,6 @@
 //! The facts are those of OpenCompass a5acc4bb. A task's `[opencompass]` table ([`Spec`]) says what upstream's
 //! `reader_cfg`, `infer_cfg` and `eval_cfg` say; [`Dialect`] is what its model configurations say about prompts.
 
-mod bm25;
 mod chat;
 mod dialect;
 mod evaluator;
@@ -21,6 +20,7 @@ mod score;
 mod spec;
 mod summary;
 mod template;
+mod treebank;
 
 pub use chat::{ApiMessage, chat_messages, default_chat_template};
 pub use dialect::{Dialect, Rendered};

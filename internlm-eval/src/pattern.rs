@@ -18,6 +18,11 @@ const BACKTRACK_LIMIT: usize = 1_000_000;
 /// Bytes of a compiled program; keeps `a{1000}{1000}` from filling the memory.
 const SIZE_LIMIT: usize = 4 << 20;
 
+/// A pattern of this crate's own, in the syntax of `regex`.
+pub(crate) fn constant(pattern: &str) -> regex::Regex {
+    regex::Regex::new(pattern).expect("a constant pattern that the tests compile")
+}
+
 /// What `re.compile` would return.
 #[derive(Clone, Debug)]
 pub struct Pattern {
@@ -164,7 +169,7 @@ impl Pattern {
         })
     }
 
-    /// A pattern of this crate's own.
+    /// A pattern of this crate's own, in Python's syntax.
     pub(crate) fn constant(pattern: &str, flags: Flags) -> Self {
         Self::with_flags(pattern, flags).expect("a constant pattern that the tests compile")
     }

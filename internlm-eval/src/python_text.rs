@@ -49,6 +49,18 @@ pub(crate) fn is_word(c: char) -> bool {
     )
 }
 
+/// A text in its runs of characters that are all of words, or all of none: what lies between two matches of `\b`.
+pub(crate) fn word_runs(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let in_word = is_word(rest.chars().next()?);
+        let end = rest.find(|c| is_word(c) != in_word).unwrap_or(rest.len());
+        let (run, tail) = rest.split_at(end);
+        rest = tail;
+        Some(run)
+    })
+}
+
 /// Zeros of the decimal digits of each script; the other nine follow (Unicode 14, which CPython 3.11 has).
 const ZEROS: [u32; 66] = [
     0x30, 0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66,
@@ -92,6 +104,12 @@ pub(crate) fn decimal(c: char) -> Option<u32> {
     let below = ZEROS.partition_point(|&zero| zero <= code).checked_sub(1)?;
     let value = code - ZEROS[below];
     (value < 10).then_some(value)
+}
+
+/// How many decimal digits (`\d`) stand one after the other at a place; none beyond the end.
+pub(crate) fn digits_at(chars: &[char], at: usize) -> usize {
+    let rest = chars.get(at..).unwrap_or_default();
+    rest.iter().take_while(|&&c| decimal(c).is_some()).count()
 }
 
 /// `str.isdigit`.

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::benchmark::{Benchmark, Identity, Sample, Score};
 use crate::error::{Error, Result};
+use crate::opencompass::main_score;
 use crate::run::{ModelIdentity, Outcome, Planned, Shard};
 
 pub use compare::{Comparison, PairedScore};
@@ -81,27 +82,13 @@ pub struct BenchmarkReport {
     pub records: Vec<Record>,
 }
 
-/// OpenCompass's order of preference among a data set's metrics (`MetricDataRetriever`'s list).
-const PREFERRED: [&str; 8] = [
-    "score",
-    "auc_score",
-    "accuracy",
-    "humaneval_pass@1",
-    "rouge1",
-    "avg_toxicity_score",
-    "f1",
-    "exact_match",
-];
-
 impl BenchmarkReport {
     /// The figure that stands for the benchmark in means and plots: OpenCompass's choice, else the first.
     pub fn headline(&self) -> Option<&Score> {
-        let find = |name: &&str| self.scores.iter().find(|score| score.metric == *name);
-        let preferred = match self.identity.rules.as_str() {
-            "opencompass" => PREFERRED.iter().find_map(find),
-            _ => None,
-        };
-        preferred.or_else(|| self.scores.first())
+        match self.identity.rules.as_str() {
+            "opencompass" => main_score(&self.scores),
+            _ => self.scores.first(),
+        }
     }
 
     /// The beginning of the prompt's hash, OpenCompass's `version`.
@@ -212,5 +199,29 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.table(f.width().unwrap_or(WIDTH)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_headline_is_what_opencompass_prefers() {
+        let score = |metric: &str| Score {
+            metric: metric.to_owned(),
+            value: 0.0,
+            stderr: None,
+            n: 1,
+            higher_is_better: true,
+        };
+        let mut report = BenchmarkReport {
+            scores: ["rougeL", "f1", "bleurt_diff"].map(score).into(),
+            ..BenchmarkReport::default()
+        };
+        let headline = |report: &BenchmarkReport| report.headline().map(|s| s.metric.clone());
+        assert_eq!(headline(&report).as_deref(), Some("rougeL"));
+        "opencompass".clone_into(&mut report.identity.rules);
+        assert_eq!(headline(&report).as_deref(), Some("bleurt_diff"));
     }
 }

@@ -33,12 +33,12 @@
 //!
 //! Built-in files are in the crate's folder `tasks`; [`load`] finds them by name.
 
-mod bm25;
 pub mod builtin;
 mod check;
 mod filter;
 pub mod group;
 mod judge;
+mod likeness;
 mod load;
 pub mod metric;
 pub mod needle;
@@ -69,8 +69,8 @@ use self::prompt::{Example, Prompter};
 use self::shots::Shots;
 use self::spec::Sampler;
 use crate::benchmark::{Benchmark, Identity, Sample, Score};
-use crate::data::hex;
 use crate::error::{Error, Result};
+use crate::hash::{hex, sha256_hex};
 use crate::item::{Item, Row};
 use crate::template::Templates;
 
@@ -514,5 +514,5 @@ fn prompt_hash(
     // A task file is plain data with string keys, so this cannot fail; its text would do as well.
     let text = serde_json::to_string(&(spec, subset, shots, options.seed, &options.chat))
         .unwrap_or_default();
-    hex(&Sha256::digest(text.as_bytes()))
+    sha256_hex(text.as_bytes())
 }

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::io_error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What a search found and where it looked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,8 +47,8 @@ fn matching(path: &Path) -> Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     }
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(parent).map_err(|source| io_error(parent, source))? {
-        let path = entry.map_err(|source| io_error(parent, source))?.path();
+    for entry in std::fs::read_dir(parent).map_err(Error::io(parent))? {
+        let path = entry.map_err(Error::io(parent))?.path();
         let fits = path.file_name().is_some_and(|name| {
             let name = name.to_string_lossy();
             name.len() >= front.len() + back.len()

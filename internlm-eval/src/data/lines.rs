@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::io_error;
 use crate::error::{Error, Result};
 
 /// No line of a benchmark is longer than this; a longer one is a file of another kind.
@@ -35,7 +34,7 @@ impl<'a> Lines<'a> {
         let read = (&mut self.reader)
             .take(LONGEST_LINE)
             .read_until(b'\n', &mut bytes)
-            .map_err(|source| io_error(&self.file, source))?;
+            .map_err(|source| Error::io(&self.file)(source))?;
         if read == 0 {
             return Ok(None);
         }

@@ -8,7 +8,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::{Hashed, Keep, io_error};
+use super::{Hashed, Keep};
 use crate::error::{Error, Result};
 
 /// Row groups are read one at a time. The file is read a second time for its hash: a Parquet file is not read from
@@ -19,7 +19,7 @@ pub(super) fn rows(file: &Path, hash: &mut Sha256, keep: &mut Keep<'_>) -> Resul
         line: row,
         what: format!("not Parquet that can be read: {error}"),
     };
-    let opened = File::open(file).map_err(|source| io_error(file, source))?;
+    let opened = File::open(file).map_err(Error::io(file))?;
     let reader = SerializedFileReader::new(opened).map_err(|error| broken(0, &error))?;
     let rows = reader
         .get_row_iter(None)
@@ -33,11 +33,11 @@ pub(super) fn rows(file: &Path, hash: &mut Sha256, keep: &mut Keep<'_>) -> Resul
             break;
         }
     }
-    let opened = File::open(file).map_err(|source| io_error(file, source))?;
+    let opened = File::open(file).map_err(Error::io(file))?;
     let mut whole = Hashed {
         inner: opened,
         hash,
     };
-    io::copy(&mut whole, &mut io::sink()).map_err(|source| io_error(file, source))?;
+    io::copy(&mut whole, &mut io::sink()).map_err(Error::io(file))?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::math::boxed;
-use crate::python_text::{decimal, is_word, strip};
+use crate::python_text::{digits_at, is_word, strip};
 
 /// How the question was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,24 +168,18 @@ fn without_dollars(text: &str) -> Option<String> {
 /// The last match of `\$?\d+(\.\d+)?(?![\w\d])`, in linear time.
 fn last_free_number(text: &str) -> Option<String> {
     let chars: Vec<char> = text.chars().collect();
-    let digits_from = |i: usize| {
-        chars[i.min(chars.len())..]
-            .iter()
-            .take_while(|&&c| decimal(c).is_some())
-            .count()
-    };
     let free = |i: usize| chars.get(i).is_none_or(|&c| !is_word(c));
     let mut last = None;
     let mut i = 0;
     while i < chars.len() {
         let whole = i + usize::from(chars[i] == '$');
-        let stop = whole + digits_from(whole);
+        let stop = whole + digits_at(&chars, whole);
         if stop == whole {
             i += 1;
             continue;
         }
         let fraction = if chars.get(stop) == Some(&'.') {
-            digits_from(stop + 1)
+            digits_at(&chars, stop + 1)
         } else {
             0
         };

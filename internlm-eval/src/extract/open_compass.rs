@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 
 use crate::error::{Error, Result};
 use crate::pattern::{Flags, Pattern};
-use crate::python_text::{self, capitalize, decimal, is_space, is_word, split_whitespace, strip};
+use crate::python_text::{
+    self, capitalize, digits_at, is_space, is_word, split_whitespace, strip, word_runs,
+};
 
 /// `general`: up to the first line feed, full stop or comma, without punctuation and English articles, single blanks.
 pub fn general(text: &str) -> String {
@@ -14,21 +16,12 @@ pub fn general(text: &str) -> String {
         .chars()
         .filter(|&c| is_word(c) || is_space(c))
         .collect();
-    let mut out = String::with_capacity(bare.len());
-    let mut rest = bare.as_str();
-    while let Some(first) = rest.chars().next() {
-        let in_word = is_word(first);
-        let end = rest.find(|c| is_word(c) != in_word).unwrap_or(rest.len());
-        let (part, tail) = rest.split_at(end);
-        let article = ["a", "an", "the"]
-            .iter()
-            .any(|article| part.eq_ignore_ascii_case(article));
-        if !article {
-            out.push_str(part);
-        }
-        rest = tail;
-    }
-    split_whitespace(&out).collect::<Vec<_>>().join(" ")
+    let article = |run: &&str| {
+        let mut articles = ["a", "an", "the"].iter();
+        articles.any(|article| run.eq_ignore_ascii_case(article))
+    };
+    let kept: String = word_runs(&bare).filter(|run| !article(run)).collect();
+    split_whitespace(&kept).collect::<Vec<_>>().join(" ")
 }
 
 /// `general_cn`: the whole text cut into words by jieba. (Upstream cleans the text first and then cuts the original.)
@@ -81,18 +74,12 @@ pub fn multiple_select(text: &str) -> String {
 /// The first number in digits of any script: perhaps a minus sign, digits, perhaps a full stop and digits.
 pub fn first_number(text: &str) -> Option<f64> {
     let chars: Vec<char> = text.chars().collect();
-    let digits_from = |i: usize| {
-        chars[i.min(chars.len())..]
-            .iter()
-            .take_while(|&&c| decimal(c).is_some())
-            .count()
-    };
     let is = |i: usize, c: char| chars.get(i) == Some(&c);
     let number_at = |start: usize| -> Option<usize> {
         let whole = start + usize::from(is(start, '-'));
-        let stop = whole + digits_from(whole);
+        let stop = whole + digits_at(&chars, whole);
         let fraction = if is(stop, '.') {
-            digits_from(stop + 1)
+            digits_at(&chars, stop + 1)
         } else {
             0
         };
@@ -115,23 +102,17 @@ pub fn gsm8k(text: &str) -> String {
 /// The last match of `\-?\d+\.\d+|\-?\d+`.
 fn last_number(text: &str) -> Option<String> {
     let chars: Vec<char> = text.chars().collect();
-    let digits_from = |i: usize| {
-        chars[i.min(chars.len())..]
-            .iter()
-            .take_while(|&&c| decimal(c).is_some())
-            .count()
-    };
     let mut last = None;
     let mut i = 0;
     while i < chars.len() {
         let whole = i + usize::from(chars[i] == '-');
-        let mut end = whole + digits_from(whole);
+        let mut end = whole + digits_at(&chars, whole);
         if end == whole {
             i += 1;
             continue;
         }
-        if chars.get(end) == Some(&'.') && digits_from(end + 1) > 0 {
-            end += 1 + digits_from(end + 1);
+        if chars.get(end) == Some(&'.') && digits_at(&chars, end + 1) > 0 {
+            end += 1 + digits_at(&chars, end + 1);
         }
         last = Some(chars[i..end].iter().collect());
         i = end;

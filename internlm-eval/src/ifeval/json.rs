@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::pattern::constant;
+
 /// Nesting beyond which Python gives up.
 const MAX_DEPTH: usize = 900;
 
@@ -12,10 +14,9 @@ static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
     let string = r#""(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*""#;
     let number = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?";
     let word = "true|false|null|NaN|-?Infinity";
-    Regex::new(&format!(
+    constant(&format!(
         r"\A[ \t\n\r]*(?:(?<string>{string})|(?<scalar>{word}|{number})|(?<mark>[\[\]{{}},:]))"
     ))
-    .expect("a constant pattern that the tests compile")
 });
 
 /// What may come next.

@@ -45,6 +45,7 @@ mod detector {
     use serde::Deserialize;
 
     use crate::metric::standard_error::Generator;
+    use crate::pattern::constant;
 
     const ALPHA: f64 = 0.5;
     const ALPHA_WIDTH: f64 = 0.05;
@@ -101,14 +102,9 @@ mod detector {
         profiles
     });
 
-    static URL: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"https?://[-_.?&~;+=/#0-9A-Za-z]+")
-            .expect("a constant pattern that the tests compile")
-    });
-    static MAIL: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"[-_.0-9A-Za-z]{1,64}@[-_0-9A-Za-z]+[-_.0-9A-Za-z]+")
-            .expect("a constant pattern that the tests compile")
-    });
+    static URL: LazyLock<Regex> = LazyLock::new(|| constant(r"https?://[-_.?&~;+=/#0-9A-Za-z]+"));
+    static MAIL: LazyLock<Regex> =
+        LazyLock::new(|| constant(r"[-_.0-9A-Za-z]{1,64}@[-_0-9A-Za-z]+[-_.0-9A-Za-z]+"));
 
     /// The most likely language, `unknown` if none is likely; `None` for a text without letters.
     pub(super) fn detect(text: &str) -> Option<&'static str> {

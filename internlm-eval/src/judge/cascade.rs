@@ -1,10 +1,10 @@
 //! A rule first, and a judge for what the rule does not accept.
 
 use internlm_core::{CodeExecutor, Scorer};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::prompt::{JudgePrompt, bracketed, prediction, question, reference};
-use super::{identity, mean, unit, unreadable, verdict};
+use super::prompt::{JudgePrompt, bracketed};
+use super::{identity, means, unit, unreadable, verdict};
 use crate::benchmark::{Benchmark, Identity, Sample, Score};
 use crate::error::{Error, Result};
 use crate::item::{Item, Request, Response};
@@ -76,13 +76,7 @@ impl<B: Benchmark> Benchmark for Cascade<B> {
         if correct {
             return Ok(Vec::new());
         }
-        let (question, reference) = (question(item), reference(&sample.gold));
-        let prediction = prediction(responses).unwrap_or_default();
-        Ok(vec![self.prompt.request(&[
-            ("question", &question),
-            ("prediction", prediction),
-            ("reference", &reference),
-        ])])
+        Ok(vec![self.prompt.about(item, responses, &sample.gold)])
     }
 
     fn judge(
@@ -116,14 +110,7 @@ impl<B: Benchmark> Benchmark for Cascade<B> {
     }
 
     fn scores(&self, samples: &[Sample]) -> Vec<Score> {
-        let unit = unit(&self.identity);
-        ["accuracy", "accuracy_by_rule"]
-            .iter()
-            .map(|&name| {
-                let value = |sample: &Sample| sample.metrics.get(name).and_then(Value::as_f64);
-                let values: Vec<f64> = samples.iter().filter_map(value).collect();
-                mean(name, &values, unit)
-            })
-            .collect()
+        let metrics = ["accuracy", "accuracy_by_rule"];
+        means(&metrics, samples, unit(&self.identity))
     }
 }

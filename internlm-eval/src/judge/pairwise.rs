@@ -6,7 +6,7 @@ use internlm_core::{CodeExecutor, Scorer};
 use serde_json::{Value, json};
 
 use super::prompt::{JudgePrompt, bracketed, prediction, question, reference};
-use super::{identity, mean, unit, unreadable, verdict};
+use super::{identity, means, unit, unreadable, verdict};
 use crate::benchmark::{Benchmark, Identity, Sample, Score};
 use crate::error::{Error, Result};
 use crate::item::{Item, Request, Response};
@@ -142,14 +142,6 @@ impl<B: Benchmark> Benchmark for Pairwise<B> {
     }
 
     fn scores(&self, samples: &[Sample]) -> Vec<Score> {
-        let unit = unit(&self.identity);
-        ["win_rate", "consistent"]
-            .iter()
-            .map(|&name| {
-                let value = |sample: &Sample| sample.metrics.get(name).and_then(Value::as_f64);
-                let values: Vec<f64> = samples.iter().filter_map(value).collect();
-                mean(name, &values, unit)
-            })
-            .collect()
+        means(&["win_rate", "consistent"], samples, unit(&self.identity))
     }
 }

@@ -85,6 +85,15 @@ impl JudgePrompt {
         format!("{:?}\n{}\n{:?}", self.system, self.template, self.sampling)
     }
 
+    /// The question about the answer to an item, with the right answer.
+    pub(super) fn about(&self, item: &Item, responses: &[Response], gold: &Value) -> Request {
+        self.request(&[
+            ("question", &question(item)),
+            ("prediction", prediction(responses).unwrap_or_default()),
+            ("reference", &reference(gold)),
+        ])
+    }
+
     pub(super) fn request(&self, fields: &[(&str, &str)]) -> Request {
         let mut messages: Vec<Message> = self.system.iter().map(Message::system).collect();
         messages.push(Message::user(fill(&self.template, fields)));

@@ -3,8 +3,8 @@
 use internlm_core::{CodeExecutor, Scorer};
 use serde_json::{Value, json};
 
-use super::prompt::{JudgePrompt, bracketed, prediction, question, reference};
-use super::{identity, mean, unreadable, verdict};
+use super::prompt::{JudgePrompt, bracketed, prediction};
+use super::{identity, means, unreadable, verdict};
 use crate::benchmark::{Benchmark, Identity, Sample, Score};
 use crate::error::Result;
 use crate::item::{Item, Request, Response};
@@ -58,13 +58,7 @@ impl<B: Benchmark> Benchmark for ScoredByJudge<B> {
         responses: &[Response],
         _: Option<&dyn CodeExecutor>,
     ) -> Result<Vec<Request>> {
-        let (question, reference) = (question(item), reference(&item.gold));
-        let prediction = prediction(responses).unwrap_or_default();
-        Ok(vec![self.prompt.request(&[
-            ("question", &question),
-            ("prediction", prediction),
-            ("reference", &reference),
-        ])])
+        Ok(vec![self.prompt.about(item, responses, &item.gold)])
     }
 
     fn judge(
@@ -96,8 +90,6 @@ impl<B: Benchmark> Benchmark for ScoredByJudge<B> {
     }
 
     fn scores(&self, samples: &[Sample]) -> Vec<Score> {
-        let grade = |sample: &Sample| sample.metrics.get(SCORE).and_then(Value::as_f64);
-        let grades: Vec<f64> = samples.iter().filter_map(grade).collect();
-        vec![mean(SCORE, &grades, 1.0)]
+        means(&[SCORE], samples, 1.0)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::math::open_compass::normalize_final_answer;
+use crate::pattern::constant;
 use crate::python_text::{int, is_word, strip};
 
 /// `MATHEvaluator(version='v1').is_equiv`.
@@ -144,10 +145,6 @@ fn strip_v2(text: &str) -> Option<String> {
     text = braced_root_words(&text).replace(' ', "");
     text = braced_fractions(&text, Upstream::OpenCompass)?;
     slash_as_fraction(text, Upstream::OpenCompass)
-}
-
-fn constant(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("a constant pattern that the tests compile")
 }
 
 fn with_leading_zero(text: String) -> String {

@@ -5,78 +5,13 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::lewkowycz::{REMOVED, SUBSTITUTIONS};
 use crate::math::boxed;
+use crate::pattern::constant;
 use crate::python_text::{is_digit_text, strip};
 
-/// Replaced in this order, everywhere.
-const SUBSTITUTIONS: [(&str, &str); 11] = [
-    ("an ", ""),
-    ("a ", ""),
-    (".$", "$"),
-    ("\\$", ""),
-    ("\\ ", ""),
-    (" ", ""),
-    ("mbox", "text"),
-    (",\\text{and}", ","),
-    ("\\text{and}", ","),
-    ("\\text{m}", "\\text{}"),
-    ("\\le", "<"),
-];
-
-/// Deleted in this order, everywhere (also within words and commands).
-const REMOVED: [&str; 45] = [
-    "square",
-    "ways",
-    "integers",
-    "dollars",
-    "mph",
-    "inches",
-    "ft",
-    "hours",
-    "km",
-    "units",
-    "\\ldots",
-    "sue",
-    "points",
-    "feet",
-    "minutes",
-    "digits",
-    "cents",
-    "degrees",
-    "cm",
-    "gm",
-    "pounds",
-    "meters",
-    "meals",
-    "edges",
-    "students",
-    "childrentickets",
-    "multiples",
-    "\\text{s}",
-    "\\text{.}",
-    "\\text{\ns}",
-    "\\text{}^2",
-    "\\text{}^3",
-    "\\text{\n}",
-    "\\text{}",
-    "\\mathrm{th}",
-    "^\\circ",
-    "^{\\circ}",
-    "\\;",
-    ",\\!",
-    "{,}",
-    "\"",
-    "\\dots",
-    "\n",
-    "\r",
-    "\x0c",
-];
-
-macro_rules! pattern {
-    ($pattern:expr) => {
-        LazyLock::new(|| Regex::new($pattern).expect("a constant pattern that the tests compile"))
-    };
-}
+/// Deleted after what [`lewkowycz`](super::lewkowycz) deletes.
+const LINE_ENDS: [char; 3] = ['\n', '\r', '\x0c'];
 
 /// Environments whose content stays: text in parentheses, text, bold, an overline, a box.
 static UNWRAPPED: LazyLock<[Regex; 5]> = LazyLock::new(|| {
@@ -87,7 +22,7 @@ static UNWRAPPED: LazyLock<[Regex; 5]> = LazyLock::new(|| {
         r"\\overline\{(.*?)\}",
         r"\\boxed\{(.*)\}",
     ]
-    .map(|pattern| Regex::new(pattern).expect("a constant pattern that the tests compile"))
+    .map(constant)
 });
 /// Phrases and marks whose last occurrence holds the answer.
 static MARKS: LazyLock<[Regex; 4]> = LazyLock::new(|| {
@@ -97,10 +32,10 @@ static MARKS: LazyLock<[Regex; 4]> = LazyLock::new(|| {
         r"oxed\{(.*?)\}",
         r"\$(.*?)\$",
     ]
-    .map(|pattern| Regex::new(pattern).expect("a constant pattern that the tests compile"))
+    .map(constant)
 });
-static SHORT_FRACTION: LazyLock<Regex> = pattern!(r"frac([^{])(.)");
-static SHORT_ROOT: LazyLock<Regex> = pattern!(r"sqrt([^{])");
+static SHORT_FRACTION: LazyLock<Regex> = LazyLock::new(|| constant(r"frac([^{])(.)"));
+static SHORT_ROOT: LazyLock<Regex> = LazyLock::new(|| constant(r"sqrt([^{])"));
 
 /// `normalize_final_answer`: without units, blanks, text commands and phrases, with braces around the arguments of
 /// fractions and roots.
@@ -109,9 +44,11 @@ pub fn normalize_final_answer(answer: &str) -> String {
     for (from, to) in SUBSTITUTIONS {
         answer = answer.replace(from, to);
     }
+    answer = answer.replace("\\le", "<");
     for removed in REMOVED {
         answer = answer.replace(removed, "");
     }
+    answer = answer.replace(LINE_ENDS, "");
     for pattern in UNWRAPPED.iter() {
         answer = pattern.replace_all(&answer, "${1}").into_owned();
     }
@@ -176,7 +113,8 @@ fn without_double_braces(answer: &str) -> &str {
 
 /// `math_judement_preprocess`: the rest of the line after the first `ANSWER:` in any case, or the empty text.
 pub fn answer_line(text: &str) -> String {
-    static ANSWER: LazyLock<Regex> = pattern!(r"(?i)ANSWER[\s\x1c-\x1f]*:[\s\x1c-\x1f]*([^\n]+)");
+    static ANSWER: LazyLock<Regex> =
+        LazyLock::new(|| constant(r"(?i)ANSWER[\s\x1c-\x1f]*:[\s\x1c-\x1f]*([^\n]+)"));
     ANSWER
         .captures(text)
         .map(|found| found[1].to_owned())

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::extract::open_compass::general;
 use crate::metric::count;
 use crate::metric::ngram::common_subsequence;
+use crate::pattern::constant;
 use crate::python_text::split_whitespace;
 
 /// Precision, recall and F1 from 0 to 1. F1 is that of rouge-chinese, whose denominator is larger by 1e-8.
@@ -57,9 +58,7 @@ pub struct ChineseRouge {
 static JIEBA: LazyLock<Jieba> = LazyLock::new(Jieba::new);
 
 /// Letters and digits as Python's jieba takes them for one word.
-static ALPHANUMERIC: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"[a-zA-Z0-9]+(?:\.\d+)?%?").expect("a constant pattern that the tests compile")
-});
+static ALPHANUMERIC: LazyLock<Regex> = LazyLock::new(|| constant(r"[a-zA-Z0-9]+(?:\.\d+)?%?"));
 
 /// The words of a text, as Python's `jieba.cut` finds them; blanks are words too.
 pub fn words(text: &str) -> Vec<&str> {

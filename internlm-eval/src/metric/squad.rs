@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::metric::count;
-use crate::python_text::{is_word, split_whitespace};
+use crate::python_text::{split_whitespace, word_runs};
 
 /// Lower case, without ASCII punctuation and without the articles a, an, the; single blanks.
 pub fn normalize(answer: &str) -> String {
@@ -18,20 +18,14 @@ pub fn normalize(answer: &str) -> String {
 
 /// Articles that stand as words of their own become a blank.
 fn without_articles(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let in_word = is_word(first);
-        let end = rest.find(|c| is_word(c) != in_word).unwrap_or(rest.len());
-        let (part, tail) = rest.split_at(end);
-        out.push_str(if matches!(part, "a" | "an" | "the") {
+    let bare = |run| {
+        if matches!(run, "a" | "an" | "the") {
             " "
         } else {
-            part
-        });
-        rest = tail;
-    }
-    out
+            run
+        }
+    };
+    word_runs(text).map(bare).collect()
 }
 
 /// 1 if the prediction equals one of the references after [`normalize`], else 0.

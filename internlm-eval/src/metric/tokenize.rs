@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::error::{Error, Result};
+use crate::pattern::constant;
 use crate::python_text::{rstrip, split_whitespace, strip};
 
 /// How BLEU cuts text into tokens.
@@ -71,20 +72,16 @@ fn entities(text: &str) -> String {
         .replace("&gt;", ">")
 }
 
-macro_rules! pattern {
-    ($pattern:expr) => {
-        LazyLock::new(|| Regex::new($pattern).expect("a constant pattern that the tests compile"))
-    };
-}
-
 /// ASCII symbols, but for the apostrophe, comma, full stop and hyphen.
-static SYMBOL: LazyLock<Regex> = pattern!(r"([\{-\~\[-\` -\&\(-\+\:-\@/])");
-static STOP_AFTER_NON_DIGIT: LazyLock<Regex> = pattern!(r"([^0-9])([.,])");
-static STOP_BEFORE_NON_DIGIT: LazyLock<Regex> = pattern!(r"([.,])([^0-9])");
-static DASH_AFTER_DIGIT: LazyLock<Regex> = pattern!(r"([0-9])(-)");
-static PUNCTUATION_AFTER_NON_NUMBER: LazyLock<Regex> = pattern!(r"(\P{N})(\p{P})");
-static PUNCTUATION_BEFORE_NON_NUMBER: LazyLock<Regex> = pattern!(r"(\p{P})(\P{N})");
-static ANY_SYMBOL: LazyLock<Regex> = pattern!(r"(\p{S})");
+static SYMBOL: LazyLock<Regex> = LazyLock::new(|| constant(r"([\{-\~\[-\` -\&\(-\+\:-\@/])"));
+static STOP_AFTER_NON_DIGIT: LazyLock<Regex> = LazyLock::new(|| constant(r"([^0-9])([.,])"));
+static STOP_BEFORE_NON_DIGIT: LazyLock<Regex> = LazyLock::new(|| constant(r"([.,])([^0-9])"));
+static DASH_AFTER_DIGIT: LazyLock<Regex> = LazyLock::new(|| constant(r"([0-9])(-)"));
+static PUNCTUATION_AFTER_NON_NUMBER: LazyLock<Regex> =
+    LazyLock::new(|| constant(r"(\P{N})(\p{P})"));
+static PUNCTUATION_BEFORE_NON_NUMBER: LazyLock<Regex> =
+    LazyLock::new(|| constant(r"(\p{P})(\P{N})"));
+static ANY_SYMBOL: LazyLock<Regex> = LazyLock::new(|| constant(r"(\p{S})"));
 
 /// Chains the replacements; a match consumes its neighbour, which is why these are not conditions on neighbours.
 fn replaced(text: &str, rules: &[(&Regex, &str)]) -> String {
@@ -155,7 +152,7 @@ fn is_chinese(c: char) -> bool {
         | '\u{3200}'..='\u{33ff}')
 }
 
-static POSSESSIVE: LazyLock<Regex> = pattern!(r"'s( |\z)");
+static POSSESSIVE: LazyLock<Regex> = LazyLock::new(|| constant(r"'s( |\z)"));
 
 /// How TER cuts text into tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! The hash by which OpenCompass names versions of a configuration.
 
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use super::prompt::{Entry, Turn};
 use super::retriever::Retriever;
 use super::spec::{Inferencer, Spec};
 use super::template::PromptTemplate;
+use crate::hash::sha256_hex;
 
 /// SHA-256 of upstream's `infer_cfg`, in hex. The first six digits are the version in a summary, and stand in the
 /// name of the configuration's file where it holds one data set.
@@ -75,22 +75,15 @@ pub fn prompt_hash(spec: &Spec) -> String {
     config.insert("inferencer".into(), inferencer);
     let mut text = String::new();
     dump(&Value::Object(config), &mut text);
-    hex(&text)
+    sha256_hex(text.as_bytes())
 }
 
 /// The hash of several configurations: upstream's for a file that holds more than one data set.
 pub fn joined_hash(hashes: &[String]) -> String {
     match hashes {
         [hash] => hash.clone(),
-        _ => hex(&hashes.join(",")),
+        _ => sha256_hex(hashes.join(",").as_bytes()),
     }
-}
-
-fn hex(text: &str) -> String {
-    Sha256::digest(text)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 fn with<const N: usize>(class: &str, options: [(&str, Option<Value>); N]) -> Value {

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bm25::{self, Bm25};
 use super::field::python_str;
 use super::numpy_random::RandomState;
+use super::treebank;
+use crate::bm25::Bm25;
 use crate::error::{Error, Result};
 use crate::item::Row;
 
@@ -117,12 +118,12 @@ impl Retriever {
                     let fields = input_columns
                         .iter()
                         .map(|column| row.get(column).map(python_str).unwrap_or_default());
-                    bm25::words(&fields.collect::<Vec<_>>().join(" "))
+                    treebank::words(&fields.collect::<Vec<_>>().join(" "))
                 };
                 let corpus = Bm25::new(&index.iter().map(words).collect::<Vec<_>>());
                 items
                     .iter()
-                    .map(|row| corpus.nearest(&words(row), *count))
+                    .map(|row| nearest(&corpus.scores(&words(row)), *count))
                     .collect()
             }
             Retriever::SlidingWindow { count } => {
@@ -137,5 +138,22 @@ impl Retriever {
                     .collect()
             }
         })
+    }
+}
+
+/// The `count` highest scores, best first; of equals the later one first, as a reversed ascending sort has them.
+fn nearest(scores: &[f64], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+    order.into_iter().rev().take(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equals_the_later_comes_first() {
+        assert_eq!(nearest(&[1.0, 2.0, 1.0, 0.0], 3), [1, 2, 0]);
     }
 }

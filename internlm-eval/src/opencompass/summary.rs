@@ -4,7 +4,7 @@ use crate::benchmark::Score;
 use crate::error::Result;
 use crate::metric::group::{Aggregate, aggregate};
 
-/// The figures that a summary prefers, the most preferred first.
+/// The figures that a summary prefers, the most preferred first (`METRIC_WHITELIST`).
 const PREFERRED: [&str; 12] = [
     "score",
     "auc_score",

@@ -10,7 +10,7 @@ use super::record::Record;
 use super::rows::figure;
 use super::table::{Align, Table};
 use super::{BenchmarkReport, Report, markdown};
-use crate::metric::paired;
+use crate::metric::{mean, paired};
 
 /// Flips of signs that a permutation test draws.
 const DRAWS: usize = 10_000;
@@ -209,13 +209,12 @@ fn score(
     };
     // Lists of one length that are not empty have a test.
     let test = test.ok()?;
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     Some(PairedScore {
         benchmark: benchmark.to_owned(),
         metric: metric.to_owned(),
         n: test.n,
-        first: mean(&first),
-        second: mean(&second),
+        first: mean(&first).ok()?,
+        second: mean(&second).ok()?,
         difference: test.difference,
         stderr: test.stderr,
         only_first,

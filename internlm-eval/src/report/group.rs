@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::BenchmarkReport;
+use crate::metric::count;
+use crate::metric::group::{Aggregate, aggregate};
+use crate::metric::standard_error::pooled;
 
 /// The means of a group. OpenCompass's is the naive one; lm-evaluation-harness weighs by items.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -75,26 +78,13 @@ fn group(name: &str, rules: &str, members: &[&BenchmarkReport]) -> GroupReport {
         failed: members.iter().map(|member| member.failed).sum(),
         ..GroupReport::default()
     };
-    if let Some(scores) = scores.filter(|scores| !scores.is_empty()) {
-        let count = scores.len() as f64;
-        let items: f64 = scores.iter().map(|score| score.n as f64).sum();
-        report.naive = Some(scores.iter().map(|score| score.value).sum::<f64>() / count);
-        if items > 0.0 {
-            let sum: f64 = scores
-                .iter()
-                .map(|score| score.value * score.n as f64)
-                .sum();
-            report.weighted = Some(sum / items);
-        }
-        let part = |score: &crate::benchmark::Score| {
-            let n = score.n as f64;
-            score.stderr.map(|stderr| (n - 1.0) * stderr * stderr * n)
-        };
-        let parts: Option<Vec<f64>> = scores.iter().map(part).collect();
-        if let Some(parts) = parts.filter(|_| items > count) {
-            let variance = parts.iter().sum::<f64>() / (items - count);
-            report.stderr = Some((variance / items).sqrt());
-        }
+    if let Some(scores) = scores {
+        let weighted: Vec<(f64, f64)> = scores.iter().map(|s| (s.value, count(s.n))).collect();
+        report.naive = aggregate(Aggregate::NaiveAverage, &weighted).ok();
+        report.weighted = aggregate(Aggregate::WeightedAverage, &weighted).ok();
+        let errors: Option<Vec<(f64, usize)>> =
+            scores.iter().map(|s| Some((s.stderr?, s.n))).collect();
+        report.stderr = errors.and_then(|errors| pooled(&errors).ok());
     }
     report
 }

@@ -10,7 +10,6 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -210,10 +209,7 @@ impl Journal {
         match self.file.sync_data() {
             // A device or pipe, which has no disk to reach.
             Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
-            other => other.map_err(|source| Error::Io {
-                file: self.path.clone(),
-                source: Arc::new(source),
-            }),
+            other => other.map_err(Error::io(&self.path)),
         }
     }
 }

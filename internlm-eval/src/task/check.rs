@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::filter::Filter;
 use super::metric::MetricSpec;
 use super::spec::{Choices, Mode, Rules, Sampler, Step, TaskSpec};
-use crate::data::io_error;
 use crate::error::{Error, Result};
 use crate::item::Row;
 use crate::pattern::Pattern;
@@ -18,7 +17,7 @@ impl TaskSpec {
     /// # Errors
     /// A file that cannot be read, and whatever [`from_toml`](TaskSpec::from_toml) refuses.
     pub fn read(file: &Path) -> Result<Arc<Self>> {
-        let text = std::fs::read_to_string(file).map_err(|source| io_error(file, source))?;
+        let text = std::fs::read_to_string(file).map_err(Error::io(file))?;
         Self::from_toml(&text, file)
     }
 

@@ -1,6 +1,6 @@
 //! Which examples an item gets.
 
-use super::bm25::Bm25;
+use super::likeness::Likeness;
 use super::spec::{FewshotSpec, Sampler};
 use crate::error::{Error, Result};
 use crate::item::Row;
@@ -25,7 +25,7 @@ enum Choice<'a> {
         leave_self_out: bool,
     },
     Bm25 {
-        index: Bm25,
+        index: Likeness,
         leave_self_out: bool,
     },
 }
@@ -52,7 +52,7 @@ impl<'a> Shots<'a> {
                         leave_self_out,
                     },
                     Sampler::Bm25 => Choice::Bm25 {
-                        index: Bm25::new(documents()?.iter().map(String::as_str)),
+                        index: Likeness::new(documents()?.iter().map(String::as_str)),
                         leave_self_out,
                     },
                 }

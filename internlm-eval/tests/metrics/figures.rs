@@ -7,7 +7,7 @@ use internlm_eval::metric::tokenize::{Tercom, Tokenizer};
 use internlm_eval::metric::{classification, mean, pass_at_k, rouge, squad, standard_error, ter};
 use serde_json::Value;
 
-use crate::shared::{TOLERANCE, items, json, near, text};
+use crate::goldens::{TOLERANCE, items, json, near, text};
 
 fn number(value: &Value) -> usize {
     usize::try_from(value.as_u64().unwrap()).unwrap()

@@ -3,7 +3,7 @@
 use internlm_eval::ifeval::{Followed, Instruction, check, scores};
 use serde_json::Value;
 
-use crate::shared::{items, json_lines, text};
+use crate::goldens::{items, json_lines, text};
 
 fn flags(value: &Value) -> Vec<bool> {
     items(value)

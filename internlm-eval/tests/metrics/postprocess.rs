@@ -5,7 +5,7 @@ use internlm_eval::extract::Extractor;
 use internlm_eval::extract::compare::Comparison;
 use serde_json::Value;
 
-use crate::shared::{items, json, text};
+use crate::goldens::{items, json, text};
 
 /// Applies a function of the golden to an input: `None` where it fails.
 fn apply(function: &str, input: &Value) -> Result<Value, Error> {

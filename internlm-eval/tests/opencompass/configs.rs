@@ -3,7 +3,7 @@
 use internlm_eval::opencompass::{joined_hash, prompt_hash};
 use internlm_eval::task::builtin;
 
-use crate::common::task_files;
+use crate::task_files::task_files;
 
 /// Configurations that are several files here, with upstream's order of their data sets: files in the order in which
 /// their subsets follow each other.

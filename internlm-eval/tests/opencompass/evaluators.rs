@@ -5,7 +5,7 @@ use std::time::Duration;
 use internlm_core::CodeExecutor;
 use internlm_core::code_executor::{CodeOutput, CodeRequest, CodeStatus};
 use internlm_eval::opencompass::{Dialect, Evaluation, Evaluator, Inferencer, Judge, Spec, scores};
-use internlm_eval::{Error, Item, Request, Response, Row};
+use internlm_eval::{Error, Item, Request, Response, Row, Score};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -49,6 +49,14 @@ fn judge(evaluation: Value) -> (Judge, Evaluator) {
         ..Spec::default()
     };
     (Judge::new("t", &spec, &Dialect::Plain).unwrap(), evaluator)
+}
+
+/// The figure of this name.
+fn named(figures: &[Score], name: &str) -> f64 {
+    let found = figures.iter().find(|score| score.metric == name);
+    found
+        .unwrap_or_else(|| panic!("no {name} among {figures:?}"))
+        .value
 }
 
 /// The first figure of one answer.
@@ -183,13 +191,7 @@ fn repeated_answers_have_a_mean_and_a_stability() {
     let figures = scores(&evaluator, &[sample]);
     assert_eq!(figures[0].metric, "accuracy (4 runs average)");
     assert_eq!(figures[0].value, 75.0);
-    let named = |name: &str| {
-        figures
-            .iter()
-            .find(|score| score.metric == name)
-            .unwrap()
-            .value
-    };
+    let named = |name: &str| named(&figures, name);
     assert_eq!(named("G-Pass@4_1.0"), 0.0);
     assert_eq!(named("G-Pass@4_0.75"), 100.0);
 }
@@ -241,13 +243,7 @@ fn programs_are_run() {
         })
         .collect();
     let figures = scores(&evaluator, &samples);
-    let named = |name: &str| {
-        figures
-            .iter()
-            .find(|score| score.metric == name)
-            .unwrap()
-            .value
-    };
+    let named = |name: &str| named(&figures, name);
     assert_eq!(named("score"), 25.0);
     for name in ["pass", "timeout", "failed", "wrong_answer"] {
         assert_eq!(named(name), 1.0, "{name}");

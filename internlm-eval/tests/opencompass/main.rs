@@ -1,6 +1,7 @@
 //! OpenCompass's rules against what OpenCompass itself made of the same rows.
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
+#[path = "../common/mod.rs"]
 mod common;
 mod configs;
 mod datasets;
@@ -9,3 +10,4 @@ mod infer;
 mod ppl;
 mod prompts;
 mod rendered;
+mod task_files;

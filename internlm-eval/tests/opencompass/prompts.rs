@@ -9,7 +9,8 @@ use internlm_eval::opencompass::{Dialect, InferOptions, MetaTemplate, Prompter, 
 use internlm_eval::{Request, Row};
 use serde::Deserialize;
 
-use crate::common::{shared, task_files};
+use crate::common::shared;
+use crate::task_files::task_files;
 
 #[derive(Deserialize)]
 struct Goldens {

@@ -1,31 +1,10 @@
-//! Where the shared goldens are, how tests skip without them, and tasks from their files.
-#![allow(clippy::print_stdout, reason = "a skipped test says so")]
+//! Tasks from the files of this crate.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use internlm_eval::Row;
 use internlm_eval::opencompass::Spec;
 use serde::Deserialize;
-
-/// A folder or file beside the workspace, or `None` with a printed reason; with `CI=true` a panic.
-pub(crate) fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("INTERNLM_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")),
-        PathBuf::from,
-    );
-    let path = root.join(path);
-    if path.exists() {
-        return Some(path);
-    }
-    let ci = std::env::var("CI").is_ok_and(|v| v == "true");
-    assert!(
-        !ci,
-        "{} is absent and CI=true; set INTERNLM_SHARED",
-        path.display()
-    );
-    println!("skipped: {} is absent; set INTERNLM_SHARED", path.display());
-    None
-}
 
 /// What these tests need of a task file.
 #[derive(Deserialize)]

@@ -1,28 +1,10 @@
-//! Where the shared goldens are, and how tests skip without them.
-
-use std::path::PathBuf;
+//! The goldens of metrics and post-processors, and how figures are held against them.
 
 use serde_json::Value;
 
-/// A file beside the workspace, or `None` with a printed reason; with `CI=true` a panic.
-fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("INTERNLM_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")),
-        PathBuf::from,
-    );
-    let path = root.join(path);
-    if path.exists() {
-        return Some(path);
-    }
-    let ci = std::env::var("CI").is_ok_and(|v| v == "true");
-    assert!(
-        !ci,
-        "{} is absent and CI=true; set INTERNLM_SHARED",
-        path.display()
-    );
-    println!("skipped: {} is absent; set INTERNLM_SHARED", path.display());
-    None
-}
+#[cfg(feature = "langdetect")]
+use crate::common::lines;
+use crate::common::shared;
 
 /// A golden as one JSON value.
 pub(crate) fn json(name: &str) -> Option<Value> {
@@ -33,12 +15,7 @@ pub(crate) fn json(name: &str) -> Option<Value> {
 /// A golden as a JSON value per line.
 #[cfg(feature = "langdetect")]
 pub(crate) fn json_lines(name: &str) -> Option<Vec<Value>> {
-    let text = std::fs::read_to_string(shared(&format!("goldens/eval/{name}"))?).unwrap();
-    Some(
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect(),
-    )
+    shared(&format!("goldens/eval/{name}")).map(|file| lines(&file))
 }
 
 /// Both sides compute in f64.
