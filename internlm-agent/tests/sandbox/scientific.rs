@@ -6,10 +6,15 @@ use std::process::Command;
 
 use super::support::{LONG, config};
 
-/// An interpreter that has a package: the one named by `INTERNLM_SANDBOX_NUMPY`, or the usual one.
+/// An interpreter that has a package: the one named by `INTERNLM_SANDBOX_NUMPY`, or the usual one. With `CI=true`
+/// one must be named.
 fn with_package(package: &str) -> Option<Sandbox> {
     let usual = config();
     let named = std::env::var_os("INTERNLM_SANDBOX_NUMPY").map(PathBuf::from);
+    assert!(
+        named.is_some() || std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "CI=true and no INTERNLM_SANDBOX_NUMPY: it names a Python with numpy, sympy and matplotlib"
+    );
     let python = named.clone().or(usual.python.clone())?;
     let found = Command::new(&python)
         .args(["-I", "-c", &format!("import {package}")])
