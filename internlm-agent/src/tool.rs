@@ -42,6 +42,7 @@ use internlm_core::ToolSpec;
 use serde_json::Value;
 
 pub use check::check_arguments;
+pub(crate) use output::limited_text;
 pub use output::{Media, MediaSource, OutputPart, ToolOutput};
 pub use set::ToolSet;
 #[cfg(feature = "async")]
