@@ -50,11 +50,10 @@ impl Agent {
         calls: Vec<(Call, Decision)>,
         context: &ToolContext,
     ) -> Vec<Ran> {
-        let mut calls = calls;
-        if let ([_], Some((call, decision))) = (&calls[..], calls.last().cloned()) {
-            calls.clear();
-            return vec![self.run_call(call, decision, context)];
-        }
+        let calls = match <[_; 1]>::try_from(calls) {
+            Ok([(call, decision)]) => return vec![self.run_call(call, decision, context)],
+            Err(calls) => calls,
+        };
         let span = tracing::Span::current();
         std::thread::scope(|scope| {
             let threads: Vec<_> = calls
