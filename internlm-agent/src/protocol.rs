@@ -230,6 +230,15 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// What the machine waits for; `ask` makes the request.
+    pub(crate) fn step(&self, ask: impl FnOnce() -> Result<ChatRequest>) -> Result<Step> {
+        Ok(match self {
+            Self::Ask => Step::Ask(ask()?),
+            Self::Call(calls) => Step::Call(calls.clone()),
+            Self::Done(outcome) => Step::Done(outcome.clone()),
+        })
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Ask => "an answer of the model",

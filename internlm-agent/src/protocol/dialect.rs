@@ -121,15 +121,11 @@ impl<D: Dialect> LoopMachine<D> {
 
 impl<D: Dialect> Machine for LoopMachine<D> {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => {
-                let mut messages = self.dialect.system(self.system.as_deref(), &self.tools);
-                messages.extend(self.messages.iter().cloned());
-                let last = self.turn + 1 == self.max_turns && self.turn > 0;
-                Step::Ask(self.dialect.request(messages, &self.tools, last))
-            }
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
+        self.phase.step(|| {
+            let mut messages = self.dialect.system(self.system.as_deref(), &self.tools);
+            messages.extend(self.messages.iter().cloned());
+            let last = self.turn + 1 == self.max_turns && self.turn > 0;
+            Ok(self.dialect.request(messages, &self.tools, last))
         })
     }
 

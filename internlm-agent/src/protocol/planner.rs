@@ -246,19 +246,15 @@ impl PlannerMachine {
 
 impl Machine for PlannerMachine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => {
-                let instructions = self.config.instructions.clone();
-                let mut messages = one_system(self.system.as_deref(), instructions);
-                messages.extend(self.messages.iter().cloned());
-                let last = self.turn + 1 == self.max_turns && !self.answering;
-                if last {
-                    messages.push(Message::user(&self.config.final_prompt));
-                }
-                Step::Ask(ChatRequest::messages(messages))
+        self.phase.step(|| {
+            let instructions = self.config.instructions.clone();
+            let mut messages = one_system(self.system.as_deref(), instructions);
+            messages.extend(self.messages.iter().cloned());
+            let last = self.turn + 1 == self.max_turns && !self.answering;
+            if last {
+                messages.push(Message::user(&self.config.final_prompt));
             }
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
+            Ok(ChatRequest::messages(messages))
         })
     }
 

@@ -200,13 +200,9 @@ fn joined(steps: &[ChatMessage]) -> Vec<ChatMessage> {
 
 impl Machine for Internlm2Machine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => {
-                let request = ChatRequest::messages(to_messages(self.prompt())?);
-                Step::Ask(request.with_keep_special_tokens(true))
-            }
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
+        self.phase.step(|| {
+            let request = ChatRequest::messages(to_messages(self.prompt())?);
+            Ok(request.with_keep_special_tokens(true))
         })
     }
 

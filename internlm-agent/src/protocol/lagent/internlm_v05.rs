@@ -270,13 +270,9 @@ fn parsed(message: &AgentMessage) -> Option<ParsedReply> {
 
 impl Machine for AgentForInternLmMachine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => {
-                let request = ChatRequest::messages(to_messages(self.prompt()?)?);
-                Step::Ask(request.with_keep_special_tokens(true))
-            }
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
+        self.phase.step(|| {
+            let request = ChatRequest::messages(to_messages(self.prompt()?)?);
+            Ok(request.with_keep_special_tokens(true))
         })
     }
 

@@ -129,11 +129,8 @@ impl ReActV024Machine {
 
 impl Machine for ReActV024Machine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => Step::Ask(ChatRequest::messages(to_messages(self.prompt())?)),
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
-        })
+        self.phase
+            .step(|| Ok(ChatRequest::messages(to_messages(self.prompt())?)))
     }
 
     fn reply(&mut self, reply: Reply) -> Result<()> {

@@ -115,11 +115,8 @@ fn sent(message: &Message) -> AgentMessage {
 
 impl Machine for ReActV05Machine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => Step::Ask(ChatRequest::messages(to_messages(self.prompt()?)?)),
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
-        })
+        self.phase
+            .step(|| Ok(ChatRequest::messages(to_messages(self.prompt()?)?)))
     }
 
     fn reply(&mut self, reply: Reply) -> Result<()> {

@@ -174,13 +174,9 @@ fn substitute(input: &str, records: &[Record]) -> Result<String> {
 
 impl Machine for ReWooV024Machine {
     fn step(&self) -> Result<Step> {
-        Ok(match (&self.phase, &self.solver_prompt) {
-            (Phase::Ask, Some(prompt)) => Step::Ask(ChatRequest::prompt(prompt)),
-            (Phase::Ask, None) => {
-                Step::Ask(ChatRequest::messages(to_messages(self.planner_prompt())?))
-            }
-            (Phase::Call(calls), _) => Step::Call(calls.clone()),
-            (Phase::Done(outcome), _) => Step::Done(outcome.clone()),
+        self.phase.step(|| match &self.solver_prompt {
+            Some(prompt) => Ok(ChatRequest::prompt(prompt)),
+            None => Ok(ChatRequest::messages(to_messages(self.planner_prompt())?)),
         })
     }
 
