@@ -21,7 +21,7 @@ pub mod rewoo;
 pub mod tools;
 
 use internlm_core::chat_model::{Completion, FinishReason};
-use internlm_core::{ChatRequest, Message, ToolCall, ToolSpec};
+use internlm_core::{ChatRequest, Message, Role, ToolCall, ToolSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -292,6 +292,12 @@ pub(crate) fn in_order(calls: &[Call], mut observations: Vec<Observation>) -> Ve
         )
     });
     results.collect()
+}
+
+/// The last thing that the model said in words.
+pub(crate) fn last_words(messages: &[Message]) -> String {
+    let mut said = messages.iter().rev().filter(|m| m.role == Role::Assistant);
+    said.next().map(Message::text).unwrap_or_default()
 }
 
 /// What a model is told that calls a tool that is not there.
