@@ -3,8 +3,8 @@
 use internlm_core::{ChatRequest, Message, Role};
 use serde::{Deserialize, Serialize};
 
-use super::super::{Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order};
-use super::{Dispatch, Record, descriptions, dispatch, from_message, record, to_messages};
+use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step};
+use super::{Dispatch, Record, descriptions, dispatch, from_message, records, system, to_messages};
 use crate::error::{Error, Result};
 use crate::lagent::{
     ActionDescription, AgentMessage, ChatMessage, ParsedReply, ToolParser, prompts, status,
@@ -117,11 +117,7 @@ impl AgentForInternLmMachine {
     /// # Errors
     /// [`Error::Upstream`] for an unknown role in the few shots.
     pub fn prompt(&self) -> Result<Vec<ChatMessage>> {
-        let mut out: Vec<ChatMessage> = self
-            .system
-            .iter()
-            .map(|text| ChatMessage::new("system", text))
-            .collect();
+        let mut out = system(self.system.as_deref());
         out.push(ChatMessage::new("system", prompts::META_CN));
         let list = ActionDescription::plugin_prompt(&self.config.plugins);
         let plugin = prompts::fill(prompts::PLUGIN_CN, &[("prompt", &list)]);
@@ -297,10 +293,8 @@ impl Machine for AgentForInternLmMachine {
     }
 
     fn observe(&mut self, observations: Vec<Observation>) -> Result<()> {
-        let calls = self.phase.expect_calls()?;
-        for (call, observed) in calls.iter().zip(in_order(&calls, observations)) {
-            let observed: Observed = observed;
-            self.tell(record(call, observed));
+        for record in records(&self.phase, observations)? {
+            self.tell(record);
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use internlm_core::{ChatRequest, Message, Role};
 use serde::{Deserialize, Serialize};
 
 use super::super::react_json::instructions;
-use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step, in_order};
-use super::{Dispatch, Record, descriptions, dispatch, from_message, record, to_messages};
+use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step};
+use super::{Dispatch, Record, descriptions, dispatch, from_message, records, system, to_messages};
 use crate::error::{Error, Result};
 use crate::lagent::{ActionDescription, AgentMessage, ChatMessage, JsonParser, default_aggregate};
 use crate::python::PyValue;
@@ -72,11 +72,7 @@ impl ReActV05Machine {
     }
 
     fn prompt(&self) -> Result<Vec<ChatMessage>> {
-        let mut system: Vec<ChatMessage> = self
-            .system
-            .iter()
-            .map(|text| ChatMessage::new("system", text))
-            .collect();
+        let mut system = system(self.system.as_deref());
         let text = instructions(&self.config.actions, &self.config.parser);
         system.push(ChatMessage::new("system", text));
         default_aggregate(&self.memory, AGENT, &system)
@@ -153,9 +149,8 @@ impl Machine for ReActV05Machine {
     }
 
     fn observe(&mut self, observations: Vec<Observation>) -> Result<()> {
-        let calls = self.phase.expect_calls()?;
-        for (call, observed) in calls.iter().zip(in_order(&calls, observations)) {
-            self.tell(record(call, observed));
+        for record in records(&self.phase, observations)? {
+            self.tell(record);
         }
         Ok(())
     }
