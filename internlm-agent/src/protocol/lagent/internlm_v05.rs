@@ -133,6 +133,13 @@ impl AgentForInternLmMachine {
         for shot in &self.config.few_shot {
             self.few_shot(shot, &mut out)?;
         }
+        out.extend(self.conversation()?);
+        Ok(out)
+    }
+
+    /// The part of the prompt after the instructions and the few shots.
+    fn conversation(&self) -> Result<Vec<ChatMessage>> {
+        let mut out = Vec::new();
         let mut tool_type = None;
         for message in &self.memory {
             match (message.sender.as_str(), parsed(message)) {
@@ -308,10 +315,38 @@ impl Machine for AgentForInternLmMachine {
     }
 
     fn messages(&self) -> Vec<Message> {
-        let fixed = self.system.iter().count() + 3;
-        let prompt = self.prompt().unwrap_or_default();
-        let shots: usize = self.config.few_shot.iter().map(Vec::len).sum();
-        let own = prompt.into_iter().skip(fixed + shots).collect();
-        to_messages(own).unwrap_or_default()
+        to_messages(self.conversation().unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_shot_of_joined_steps_hides_nothing_of_the_conversation() {
+        let tool = ChatMessage {
+            name: Some("plugin".to_owned()),
+            ..ChatMessage::new("tool", "{}")
+        };
+        let shot = vec![
+            ChatMessage::new("user", "an example"),
+            ChatMessage::new("thought", "let me see"),
+            tool,
+        ];
+        let config = AgentForInternLm {
+            few_shot: vec![shot],
+            ..AgentForInternLm::default()
+        };
+        let start = Start {
+            system: Some("be brief".to_owned()),
+            messages: vec![Message::user("the task")],
+            ..Start::default()
+        };
+        let mut machine = AgentForInternLmMachine::new(config, start);
+        machine.reply(Reply::text("the answer")).unwrap();
+        let texts: Vec<String> = machine.messages().iter().map(Message::text).collect();
+        assert_eq!(texts, ["the task", "the answer"]);
+        assert_eq!(machine.prompt().unwrap().len(), 1 + 3 + 2 + 2);
     }
 }
