@@ -20,10 +20,10 @@ use internlm_core::tool_call::{ACTION_END, ACTION_START, INTERPRETER, PLUGIN};
 use internlm_core::{Message, Part, Role, ToolSpec};
 use serde::{Deserialize, Serialize};
 
-use super::{Call, Channel, Observation, Observed, Phase, in_order};
+use super::{Call, Channel, End, Observation, Observed, Outcome, Phase, in_order};
 use crate::error::{Error, Result};
 use crate::lagent::{
-    ActionDescription, ActionReturn, ChatMessage, ResultItem, builtin, split_name, state,
+    ActionDescription, ActionReturn, AgentMessage, ChatMessage, ResultItem, builtin, split_name, state,
 };
 use crate::python::PyValue;
 
@@ -36,6 +36,20 @@ pub struct Record {
     pub parameters: PyValue,
     /// What came back.
     pub action_return: ActionReturn,
+}
+
+/// The agent's name as a sender in 0.5.
+const AGENT: &str = "Agent";
+/// The executor's.
+const EXECUTOR: &str = "ActionExecutor";
+
+/// The end of a run of 0.5: its last message, which is also the details.
+fn outcome(message: &AgentMessage, end: End) -> Outcome {
+    Outcome {
+        answer: message.content.display(),
+        end,
+        details: serde_json::to_value(message).unwrap_or_default(),
+    }
 }
 
 /// Descriptions that were given, or those of the tools.

@@ -3,8 +3,10 @@
 use internlm_core::{ChatRequest, Message, Role};
 use serde::{Deserialize, Serialize};
 
-use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step};
-use super::{Dispatch, Record, descriptions, dispatch, from_message, records, system, to_messages};
+use super::super::{End, Machine, Observation, Phase, Reply, Start, Step};
+use super::{
+    AGENT, Dispatch, EXECUTOR, Record, descriptions, dispatch, from_message, outcome, records, system, to_messages,
+};
 use crate::error::{Error, Result};
 use crate::lagent::{
     ActionDescription, AgentMessage, ChatMessage, ParsedReply, ToolParser, prompts, status,
@@ -54,8 +56,6 @@ pub struct AgentForInternLmMachine {
     phase: Phase,
 }
 
-/// The agent's name as a sender.
-const AGENT: &str = "Agent";
 const PARSER: ToolParser = ToolParser::Mixed;
 
 impl AgentForInternLmMachine {
@@ -241,12 +241,10 @@ impl AgentForInternLmMachine {
     }
 
     fn tell(&mut self, record: Record) {
-        let message = AgentMessage::new("ActionExecutor", record.action_return.response());
+        let message = AgentMessage::new(EXECUTOR, record.action_return.response());
         self.records.push(record);
         if self.turn >= self.max_turn {
-            let mut outcome = Outcome::out_of_turns(message.content.display());
-            outcome.details = details(&message);
-            self.phase = Phase::Done(outcome);
+            self.phase = Phase::Done(outcome(&message, End::OutOfTurns));
         } else {
             self.memory.push(message);
             self.phase = Phase::Ask;
@@ -254,14 +252,10 @@ impl AgentForInternLmMachine {
     }
 }
 
-fn details(message: &AgentMessage) -> serde_json::Value {
-    serde_json::to_value(message).unwrap_or_default()
-}
-
 fn sent(message: &Message) -> AgentMessage {
     let sender = match message.role {
         Role::Assistant => AGENT,
-        Role::Environment => "ActionExecutor",
+        Role::Environment => EXECUTOR,
         _ => "user",
     };
     AgentMessage::new(sender, from_message(message).content)
@@ -290,9 +284,7 @@ impl Machine for AgentForInternLmMachine {
             formatted: PyValue::from(formatted),
         };
         self.memory.push(message.clone());
-        let mut outcome = Outcome::answered(message.content.display());
-        outcome.details = details(&message);
-        self.phase = Phase::Done(outcome);
+        self.phase = Phase::Done(outcome(&message, End::Answered));
         match parsed.status {
             status::NO_TOOL => Ok(()),
             _ => self.call(&parsed),
