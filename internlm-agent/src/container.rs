@@ -29,15 +29,17 @@ impl Worker for Agent {
 /// Workers one after the other: each gets the answer of the one before.
 #[derive(Clone)]
 pub struct Sequential {
-    workers: AgentDict,
+    first: Arc<dyn Worker>,
+    rest: Vec<Arc<dyn Worker>>,
     exit_at: Option<usize>,
 }
 
 impl std::fmt::Debug for Sequential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sequential")
-            .field("workers", &self.workers)
-            .finish_non_exhaustive()
+            .field("len", &(1 + self.rest.len()))
+            .field("exit_at", &self.exit_at)
+            .finish()
     }
 }
 
@@ -45,9 +47,8 @@ impl Sequential {
     /// A sequence that begins with this worker.
     pub fn new(first: impl Worker + 'static) -> Self {
         Self {
-            workers: AgentDict {
-                workers: vec![("0".to_owned(), Arc::new(first))],
-            },
+            first: Arc::new(first),
+            rest: Vec::new(),
             exit_at: None,
         }
     }
@@ -55,8 +56,7 @@ impl Sequential {
     /// Adds a worker to the end.
     #[must_use]
     pub fn then(mut self, worker: impl Worker + 'static) -> Self {
-        let name = self.workers.workers.len().to_string();
-        self.workers.workers.push((name, Arc::new(worker)));
+        self.rest.push(Arc::new(worker));
         self
     }
 
@@ -70,16 +70,11 @@ impl Sequential {
 
 impl Worker for Sequential {
     fn work(&self, task: &str) -> Result<Report> {
-        let workers = &self.workers.workers;
-        let last = self.exit_at.unwrap_or(workers.len() - 1);
-        let mut workers = workers.iter().cycle();
-        let mut next = || workers.next().map(|(_, worker)| worker);
-        let unknown = || Error::UnknownAgent {
-            name: "0".to_owned(),
-        };
-        let mut report = next().ok_or_else(unknown)?.work(task)?;
-        for _ in 0..last {
-            report = next().ok_or_else(unknown)?.work(&report.answer)?;
+        let again = self.exit_at.unwrap_or(self.rest.len());
+        let all = std::iter::once(&self.first).chain(&self.rest);
+        let mut report = self.first.work(task)?;
+        for worker in all.cycle().skip(1).take(again) {
+            report = worker.work(&report.answer)?;
         }
         Ok(report)
     }
