@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::agent::{Agent, Report};
 use crate::error::{Error, Result};
-use crate::tool::{Tool, ToolContext, ToolError, ToolOutput, check_arguments, spec_of};
+use crate::tool::{Tool, ToolContext, ToolError, ToolOutput, TypedTool, tool};
 
 /// Something that works on a task: an agent, or agents together.
 pub trait Worker: Send + Sync {
@@ -204,18 +204,8 @@ struct Task {
 }
 
 /// A worker as a tool of another agent.
-pub struct AgentTool {
-    spec: ToolSpec,
-    worker: Arc<dyn Worker>,
-}
-
-impl std::fmt::Debug for AgentTool {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AgentTool")
-            .field("spec", &self.spec)
-            .finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub struct AgentTool(TypedTool);
 
 impl AgentTool {
     /// A tool of this name, whose description says what the worker is good at.
@@ -224,29 +214,20 @@ impl AgentTool {
         description: impl Into<String>,
         worker: impl Worker + 'static,
     ) -> Self {
-        let mut spec = spec_of::<Task>(name);
-        spec.description = description.into();
-        Self {
-            spec,
-            worker: Arc::new(worker),
-        }
+        let work = move |task: Task| match worker.work(&task.task) {
+            Ok(report) => Ok(report.answer),
+            Err(error) => Err(ToolError::failed(error)),
+        };
+        Self(tool(name, work).with_description(description))
     }
 }
 
 impl Tool for AgentTool {
     fn spec(&self) -> &ToolSpec {
-        &self.spec
+        self.0.spec()
     }
 
-    fn call(&self, arguments: &Value, _: &ToolContext) -> Result<ToolOutput, ToolError> {
-        if let Some(what) = check_arguments(&self.spec.parameters, arguments) {
-            return Err(ToolError::Arguments {
-                tool: self.spec.name.clone(),
-                what,
-            });
-        }
-        let task: Task = serde_json::from_value(arguments.clone())?;
-        let report = self.worker.work(&task.task).map_err(ToolError::failed)?;
-        Ok(ToolOutput::text(report.answer))
+    fn call(&self, arguments: &Value, context: &ToolContext) -> Result<ToolOutput, ToolError> {
+        self.0.call(arguments, context)
     }
 }
