@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::lagent::ActionReturn;
-use crate::tool::ToolOutput;
+use crate::tool::{ToolError, ToolOutput};
 
 pub use any::{AnyMachine, Protocol, Start};
 
@@ -302,12 +302,6 @@ pub(crate) fn last_words(messages: &[Message]) -> String {
 
 /// What a model is told that calls a tool that is not there.
 pub(crate) fn unknown_tool(name: &str, tools: &[ToolSpec]) -> String {
-    let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
-    if names.is_empty() {
-        return format!("there is no tool `{name}`, and no other tool either");
-    }
-    format!(
-        "there is no tool `{name}`; the tools are: {}",
-        names.join(", ")
-    )
+    let names = tools.iter().map(|tool| tool.name.as_str());
+    ToolError::unknown(name, names).to_string()
 }

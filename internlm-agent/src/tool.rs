@@ -72,11 +72,11 @@ pub trait Tool: Send + Sync {
 #[non_exhaustive]
 pub enum ToolError {
     /// There is no such tool, or it is not allowed here.
-    #[error("there is no tool `{name}`; the tools are: {known}")]
+    #[error("there is no tool `{name}`{}", others(.known))]
     Unknown {
         /// The name in the call.
         name: String,
-        /// The names that there are.
+        /// The names that there are, with commas between them.
         known: String,
     },
     /// The arguments do not fit.
@@ -116,7 +116,23 @@ pub enum ToolError {
     },
 }
 
+/// What there is instead of a tool that is not there.
+fn others(known: &str) -> String {
+    match known {
+        "" => ", and no other tool either".to_owned(),
+        known => format!("; the tools are: {known}"),
+    }
+}
+
 impl ToolError {
+    /// A call of a tool that is not among these.
+    pub(crate) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        Self::Unknown {
+            name: name.to_owned(),
+            known: known.collect::<Vec<_>>().join(", "),
+        }
+    }
+
     /// A failure that is only a text.
     pub fn failed(what: impl std::fmt::Display) -> Self {
         Self::Failed {
