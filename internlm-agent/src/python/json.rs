@@ -3,7 +3,7 @@
 use num_bigint::BigInt;
 
 use super::value::PyValue;
-use super::{MAX_DEPTH, MAX_DIGITS, PythonError};
+use super::{MAX_DEPTH, MAX_DIGITS, PythonError, hexadecimal};
 
 /// Python's `json.loads`: `NaN` and infinities are numbers, a repeated key keeps its last value, whole
 /// numbers have any size. Half of a surrogate pair, which a Rust string can't hold, becomes U+FFFD.
@@ -313,9 +313,8 @@ impl<'a> Reader<'a> {
     }
 
     fn hex(&mut self, count: usize) -> Result<u16, PythonError> {
-        let digits = self.text.get(self.at..self.at + count);
-        let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
-        match digits.and_then(|d| u16::from_str_radix(d, 16).ok()) {
+        let code = hexadecimal(self.text, self.at, count);
+        match code.and_then(|code| u16::try_from(code).ok()) {
             Some(code) => {
                 self.at += count;
                 Ok(code)

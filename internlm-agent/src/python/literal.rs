@@ -3,7 +3,7 @@
 use num_bigint::BigInt;
 
 use super::value::PyValue;
-use super::{MAX_DEPTH, MAX_DIGITS, PythonError};
+use super::{MAX_DEPTH, MAX_DIGITS, PythonError, hexadecimal};
 
 /// Python's `ast.literal_eval`, but for byte strings, complex numbers and f-strings.
 ///
@@ -344,9 +344,7 @@ impl<'a> Reader<'a> {
     }
 
     fn code(&mut self, count: usize, out: &mut String) -> Result<(), PythonError> {
-        let digits = self.text.get(self.at..self.at + count);
-        let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
-        let Some(code) = digits.and_then(|d| u32::from_str_radix(d, 16).ok()) else {
+        let Some(code) = hexadecimal(self.text, self.at, count) else {
             return self.fail("hexadecimal digits");
         };
         self.at += count;
