@@ -58,7 +58,7 @@ pub enum PythonError {
 
 /// Deepest nesting that is read.
 const MAX_DEPTH: usize = 128;
-/// Most digits of a whole number, as Python's own limit.
+/// Most decimal digits of a whole number, as Python's own limit.
 const MAX_DIGITS: usize = 4300;
 
 /// The number that so many hexadecimal digits from a place on are: the rest of an escape.

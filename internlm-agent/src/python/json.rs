@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
                 Err(_) => self.fail("a number"),
             };
         }
-        if text.len() > MAX_DIGITS {
+        if whole.len() > MAX_DIGITS {
             return self.fail("a number of fewer digits");
         }
         match text.parse() {
@@ -344,6 +344,15 @@ mod tests {
         check(large, large);
         check(r#""\u6674\ud83d\ude42\/""#, "\"晴🙂/\"");
         check(r#""\ud83dx""#, "\"\u{fffd}x\"");
+    }
+
+    #[test]
+    fn whole_numbers_have_as_many_digits_as_in_python() {
+        let digits = "1".repeat(MAX_DIGITS);
+        for text in [digits.clone(), format!("-{digits}"), format!("{digits}1.5")] {
+            assert!(loads(&text).is_ok(), "{} characters", text.len());
+        }
+        assert!(loads(&format!("{digits}1")).is_err());
     }
 
     #[test]

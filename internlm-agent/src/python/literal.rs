@@ -374,7 +374,7 @@ impl<'a> Reader<'a> {
 }
 
 fn number(token: &str) -> Option<PyValue> {
-    if token.len() > MAX_DIGITS || token.ends_with('_') || token.contains("__") {
+    if token.ends_with('_') || token.contains("__") {
         return None;
     }
     let digits = token.replace('_', "");
@@ -386,7 +386,7 @@ fn number(token: &str) -> Option<PyValue> {
     }
     if digits.bytes().all(|b| b.is_ascii_digit()) {
         let zeros = digits.bytes().all(|b| b == b'0');
-        if digits.starts_with('0') && !zeros {
+        if digits.len() > MAX_DIGITS || (digits.starts_with('0') && !zeros) {
             return None;
         }
         return digits.parse().ok().map(PyValue::Int);
