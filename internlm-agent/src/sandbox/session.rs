@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::exchange::{Exchange, Streams, Terms};
 use super::fault::Fault;
 use super::folder::{FileEntry, Folder};
-use super::host::{self, Running};
-use super::run::{START, Sandbox};
+use super::host::{self, Running, START};
+use super::run::Sandbox;
 
 /// The script that serves a session.
 const DRIVER: &str = include_str!("driver.py");
