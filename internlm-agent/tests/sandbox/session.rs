@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use internlm_agent::sandbox::{CallOutput, CallStatus, Fault, PythonSession};
+use internlm_agent::sandbox::{CallOutput, CallStatus, Fault, Limits, PythonSession, Sandbox};
 use internlm_core::code_executor::CodeStatus;
 
-use super::support::{LONG, processes_with, sandbox};
+use super::support::{LONG, config, processes_with, sandbox};
 
 fn session() -> PythonSession {
     sandbox().session().unwrap()
@@ -143,6 +143,15 @@ fn a_long_value_is_cut() {
             .unwrap(),
     );
     assert_eq!((message.len(), traceback.len()), (64 << 10, 64 << 10));
+}
+
+#[test]
+fn a_limit_of_values_may_be_as_large_as_it_likes() {
+    let mut limits = Limits::default();
+    limits.value_bytes = usize::MAX;
+    let sandbox = Sandbox::new(config().with_limits(limits)).unwrap();
+    let text = value(&mut sandbox.session().unwrap(), "'x' * 100_000").unwrap();
+    assert_eq!(text.len(), 100_002);
 }
 
 #[test]
