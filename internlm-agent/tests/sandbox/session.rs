@@ -5,7 +5,7 @@ use std::time::Duration;
 use internlm_agent::sandbox::{CallOutput, CallStatus, Fault, Limits, PythonSession, Sandbox};
 use internlm_core::code_executor::CodeStatus;
 
-use super::support::{LONG, config, processes_with, sandbox};
+use super::support::{LONG, config, eventually, processes_with, sandbox};
 
 fn session() -> PythonSession {
     sandbox().session().unwrap()
@@ -403,11 +403,12 @@ fn sessions_do_not_see_each_other_and_leave_nothing() {
             "import os, sys\n\
              if os.fork() == 0:\n  \
                os.setsid()\n  \
-               os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(1000)', '{marker}'])\n\
-             import time; time.sleep(0.3)"
+               os.execv(sys.executable, [sys.executable, '-c', \n      \
+                 'import time; open(\"/work/up\", \"w\").close(); time.sleep(1000)', '{marker}'])\n\
+             while not os.path.exists('/work/up'): pass"
         ),
     );
-    assert_eq!(processes_with(&marker).len(), 1);
+    assert!(eventually(|| processes_with(&marker).len() == 1));
     drop(first);
     assert!(processes_with(&marker).is_empty());
     assert_eq!(value(&mut second, "2"), Some("2".into()));

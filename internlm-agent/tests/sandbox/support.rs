@@ -90,7 +90,19 @@ pub(crate) fn refused(cases: &[(&str, &str)]) {
     }
 }
 
-/// Processes of this system with a marker among their arguments.
+/// Waits for something to become true, twenty seconds at most; says whether it did.
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
+    for _ in 0..1000 {
+        if is_so() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+/// Processes of this system with a marker among their arguments. A list made while others start and end may lack
+/// one that was there all the time.
 pub(crate) fn processes_with(marker: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
