@@ -4,7 +4,7 @@ use internlm_agent::sandbox::{CallStatus, Sandbox};
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::support::{LONG, config};
+use super::support::{LONG, config, names};
 
 /// An interpreter that has a package: the one named by `INTERNLM_SANDBOX_NUMPY`, or the usual one. With `CI=true`
 /// one must be named.
@@ -79,12 +79,7 @@ fn figures_come_back() {
         .call("import matplotlib.pyplot as plt\nplt.plot([1, 4, 9]); plt.figure(); plt.bar([1], [2])\nNone", LONG)
         .unwrap();
     assert_eq!(output.status, CallStatus::Finished, "{output:?}");
-    let names: Vec<_> = output
-        .files
-        .iter()
-        .map(|file| file.path.to_str().unwrap())
-        .collect();
-    assert_eq!(names, ["figure-1.png", "figure-2.png"]);
+    assert_eq!(names(&output.files), ["figure-1.png", "figure-2.png"]);
     assert!(
         session
             .folder()

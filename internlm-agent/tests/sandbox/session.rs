@@ -5,7 +5,7 @@ use std::time::Duration;
 use internlm_agent::sandbox::{CallOutput, CallStatus, Fault, Limits, PythonSession, Sandbox};
 use internlm_core::code_executor::CodeStatus;
 
-use super::support::{LONG, config, eventually, processes_with, sandbox};
+use super::support::{LONG, config, eventually, names, processes_with, sandbox};
 
 fn session() -> PythonSession {
     sandbox().session().unwrap()
@@ -352,12 +352,7 @@ fn changed_files_are_named_and_files_can_be_put_there() {
         .call("text = open('in.txt').read()\nopen('out.txt', 'w').write(text.upper())\nopen('in.txt', 'a').write('!')", LONG)
         .unwrap();
     assert_eq!(output.status, CallStatus::Finished, "{output:?}");
-    let names: Vec<_> = output
-        .files
-        .iter()
-        .map(|file| file.path.to_str().unwrap())
-        .collect();
-    assert_eq!(names, ["in.txt", "out.txt"]);
+    assert_eq!(names(&output.files), ["in.txt", "out.txt"]);
     assert_eq!(session.folder().read("out.txt", 100).unwrap(), b"GIVEN");
     assert_eq!(session.folder().read("in.txt", 100).unwrap(), b"given!");
     assert!(session.call("1", LONG).unwrap().files.is_empty());

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use internlm_agent::sandbox::{Run, Sandbox, SandboxConfig};
+use internlm_agent::sandbox::{FileEntry, Run, Sandbox, SandboxConfig};
 use internlm_core::code_executor::{CodeRequest, CodeStatus};
 
 /// The helper program: a test can't be its own launcher, for its `main` is not ours.
@@ -51,6 +51,12 @@ pub(crate) fn shell(code: &str) -> String {
     let run = sandbox().execute(&request).unwrap();
     assert_eq!(run.output.status, CodeStatus::Exited(0), "{:?}", run.output);
     run.output.stdout
+}
+
+/// The paths of files.
+pub(crate) fn names(files: &[FileEntry]) -> Vec<&str> {
+    let paths = files.iter().map(|file| file.path.to_str().unwrap());
+    paths.collect()
 }
 
 /// Checks that Python expressions, all in one process, raise what they are to: the name of an error
