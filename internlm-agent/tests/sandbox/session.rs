@@ -260,15 +260,20 @@ fn an_answer_without_the_token_ends_the_session() {
 fn a_thread_or_a_child_can_not_answer_the_next_call() {
     for code in [
         "import threading, time\n\
-         def later():\n  time.sleep(0.3); forge(token='0' * 32)\n\
+         asked = threading.Event()\n\
+         def later():\n  asked.wait(); forge(token='0' * 32)\n\
          threading.Thread(target=later, daemon=True).start()",
         "import time\n\
-         if os.fork() == 0:\n  time.sleep(0.3); forge(token='0' * 32); os._exit(0)",
+         class asked:\n  \
+           def set(): open('/work/asked', 'w').close()\n\
+         if os.fork() == 0:\n  \
+           while not os.path.exists('/work/asked'): time.sleep(0.01)\n  \
+           forge(token='0' * 32); os._exit(0)",
     ] {
         let mut session = session();
         value(&mut session, &format!("{FORGE}{code}"));
         let output = session
-            .call("import time; time.sleep(1); 'true'", LONG)
+            .call("asked.set(); time.sleep(1000); 'true'", LONG)
             .unwrap();
         assert_eq!(output.status, CallStatus::Forged, "{code}");
         assert_eq!(output.value, None);
@@ -277,30 +282,28 @@ fn a_thread_or_a_child_can_not_answer_the_next_call() {
 
 #[test]
 fn a_token_of_an_earlier_call_is_worth_nothing() {
-    // The code waits for the driver to read the token of its own call, and keeps it.
+    // The code has the driver traced, which shows the token of each call once that is done.
     let mut session = session();
     value(
         &mut session,
         &format!(
-            "{FORGE}\nimport sys, threading, time\n\
-             def look():\n  \
-               while True:\n    \
-                 for frame in sys._current_frames().values():\n      \
-                   while frame:\n        \
-                     answer = frame.f_locals.get('answer')\n        \
-                     if isinstance(answer, dict) and answer.get('token'):\n          \
-                       seen.append(answer['token'])\n        \
-                     frame = frame.f_back\n    \
-                 time.sleep(0)\n\
+            "{FORGE}\nimport sys\n\
              seen = []\n\
-             threading.Thread(target=look, daemon=True).start()"
+             def trace(frame, event, argument):\n  \
+               seen.extend(filter(None, [frame.f_locals.get('token')]))\n  \
+               return trace\n\
+             frame = sys._getframe()\n\
+             while frame:\n  \
+               frame.f_trace = trace\n  \
+               frame = frame.f_back\n\
+             sys.settrace(trace)"
         ),
     );
-    let output = session.call(
-        "import time; time.sleep(0.2); forge(token=seen[-1] if seen else '')",
-        LONG,
-    );
-    assert_eq!(output.unwrap().status, CallStatus::Forged);
+    let code = "sys.settrace(None); set(map(len, seen))";
+    assert_eq!(value(&mut session, code), Some("{32}".into()));
+    let output = session.call("forge(token=seen[-1])", LONG).unwrap();
+    assert_eq!(output.status, CallStatus::Forged, "{output:?}");
+    assert_eq!(output.value, None);
 }
 
 #[test]
