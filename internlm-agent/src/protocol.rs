@@ -247,8 +247,10 @@ impl Phase {
         }
     }
 
+    /// Checks that the machine waits for the model.
+    ///
     /// # Errors
-    /// If the machine does not wait for the model.
+    /// [`Error::OutOfTurn`].
     pub(crate) fn expect_ask(&self) -> Result<()> {
         match self {
             Self::Ask => Ok(()),
@@ -256,8 +258,10 @@ impl Phase {
         }
     }
 
+    /// The calls that the machine waits for.
+    ///
     /// # Errors
-    /// If the machine does not wait for calls.
+    /// [`Error::OutOfTurn`] if it waits for something else.
     pub(crate) fn expect_calls(&self) -> Result<Vec<Call>> {
         match self {
             Self::Call(calls) => Ok(calls.clone()),
@@ -265,8 +269,10 @@ impl Phase {
         }
     }
 
+    /// Checks that the machine is done.
+    ///
     /// # Errors
-    /// If the machine is not done.
+    /// [`Error::OutOfTurn`].
     pub(crate) fn expect_done(&self) -> Result<()> {
         match self {
             Self::Done(_) => Ok(()),

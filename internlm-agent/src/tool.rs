@@ -218,8 +218,10 @@ impl ToolContext {
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
+    /// Whether the call may go on.
+    ///
     /// # Errors
-    /// If the run was cancelled or its time is up.
+    /// [`ToolError::Cancelled`] if the run was cancelled, [`ToolError::Limit`] if its time is up.
     pub fn check(&self) -> Result<(), ToolError> {
         if self.cancel.is_cancelled() {
             return Err(ToolError::Cancelled);
