@@ -47,6 +47,7 @@ fn files_and_devices() {
         "ls /home",
         "ls /proc/1",
         "cat /proc/self/environ",
+        "cat <(echo text)",
         "echo x > /proc/sys/kernel/core_pattern",
         "ls /sys",
         "touch /usr/bin/new",
