@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::agent::{Agent, Report};
 use crate::error::{Error, Result};
-use crate::tool::{Tool, ToolContext, ToolError, ToolOutput, check_arguments, spec_of};
+use crate::tool::{Tool, ToolContext, ToolError, ToolOutput, TypedTool, tool};
 
 /// Something that works on a task: an agent, or agents together.
 pub trait Worker: Send + Sync {
@@ -29,15 +29,17 @@ impl Worker for Agent {
 /// Workers one after the other: each gets the answer of the one before.
 #[derive(Clone)]
 pub struct Sequential {
-    workers: AgentDict,
+    first: Arc<dyn Worker>,
+    rest: Vec<Arc<dyn Worker>>,
     exit_at: Option<usize>,
 }
 
 impl std::fmt::Debug for Sequential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sequential")
-            .field("workers", &self.workers)
-            .finish_non_exhaustive()
+            .field("len", &(1 + self.rest.len()))
+            .field("exit_at", &self.exit_at)
+            .finish()
     }
 }
 
@@ -45,9 +47,8 @@ impl Sequential {
     /// A sequence that begins with this worker.
     pub fn new(first: impl Worker + 'static) -> Self {
         Self {
-            workers: AgentDict {
-                workers: vec![("0".to_owned(), Arc::new(first))],
-            },
+            first: Arc::new(first),
+            rest: Vec::new(),
             exit_at: None,
         }
     }
@@ -55,8 +56,7 @@ impl Sequential {
     /// Adds a worker to the end.
     #[must_use]
     pub fn then(mut self, worker: impl Worker + 'static) -> Self {
-        let name = self.workers.workers.len().to_string();
-        self.workers.workers.push((name, Arc::new(worker)));
+        self.rest.push(Arc::new(worker));
         self
     }
 
@@ -70,16 +70,11 @@ impl Sequential {
 
 impl Worker for Sequential {
     fn work(&self, task: &str) -> Result<Report> {
-        let workers = &self.workers.workers;
-        let last = self.exit_at.unwrap_or(workers.len() - 1);
-        let mut workers = workers.iter().cycle();
-        let mut next = || workers.next().map(|(_, worker)| worker);
-        let unknown = || Error::UnknownAgent {
-            name: "0".to_owned(),
-        };
-        let mut report = next().ok_or_else(unknown)?.work(task)?;
-        for _ in 0..last {
-            report = next().ok_or_else(unknown)?.work(&report.answer)?;
+        let again = self.exit_at.unwrap_or(self.rest.len());
+        let all = std::iter::once(&self.first).chain(&self.rest);
+        let mut report = self.first.work(task)?;
+        for worker in all.cycle().skip(1).take(again) {
+            report = worker.work(&report.answer)?;
         }
         Ok(report)
     }
@@ -209,18 +204,8 @@ struct Task {
 }
 
 /// A worker as a tool of another agent.
-pub struct AgentTool {
-    spec: ToolSpec,
-    worker: Arc<dyn Worker>,
-}
-
-impl std::fmt::Debug for AgentTool {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AgentTool")
-            .field("spec", &self.spec)
-            .finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub struct AgentTool(TypedTool);
 
 impl AgentTool {
     /// A tool of this name, whose description says what the worker is good at.
@@ -229,29 +214,20 @@ impl AgentTool {
         description: impl Into<String>,
         worker: impl Worker + 'static,
     ) -> Self {
-        let mut spec = spec_of::<Task>(name);
-        spec.description = description.into();
-        Self {
-            spec,
-            worker: Arc::new(worker),
-        }
+        let work = move |task: Task| match worker.work(&task.task) {
+            Ok(report) => Ok(report.answer),
+            Err(error) => Err(ToolError::failed(error)),
+        };
+        Self(tool(name, work).with_description(description))
     }
 }
 
 impl Tool for AgentTool {
     fn spec(&self) -> &ToolSpec {
-        &self.spec
+        self.0.spec()
     }
 
-    fn call(&self, arguments: &Value, _: &ToolContext) -> Result<ToolOutput, ToolError> {
-        if let Some(what) = check_arguments(&self.spec.parameters, arguments) {
-            return Err(ToolError::Arguments {
-                tool: self.spec.name.clone(),
-                what,
-            });
-        }
-        let task: Task = serde_json::from_value(arguments.clone())?;
-        let report = self.worker.work(&task.task).map_err(ToolError::failed)?;
-        Ok(ToolOutput::text(report.answer))
+    fn call(&self, arguments: &Value, context: &ToolContext) -> Result<ToolOutput, ToolError> {
+        self.0.call(arguments, context)
     }
 }

@@ -104,13 +104,11 @@ impl Error {
     }
 }
 
-/// What a run may use up.
+/// A limit that ended a run. That of turns is [`Ending::OutOfTurns`](crate::agent::Ending::OutOfTurns).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Limit {
-    /// Requests to the model.
-    Turns(usize),
     /// Wall-clock time.
     Time(Duration),
     /// Tokens of all requests, prompts included.
@@ -122,7 +120,6 @@ pub enum Limit {
 impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Turns(n) => write!(f, "{n} turns"),
             Self::Time(t) => write!(f, "{t:?}"),
             Self::Tokens(n) => write!(f, "{n} tokens"),
             Self::Calls(n) => write!(f, "{n} calls"),

@@ -367,7 +367,11 @@ fn join(base: &Uri, to: &str) -> Result<Uri, FetchFault> {
     let scheme = base.scheme_str().unwrap_or("http");
     let authority = base.authority().map_or("", |authority| authority.as_str());
     let to = to.trim();
-    let text = if to.contains("://") {
+    // A colon ends a scheme if nothing that begins another part is before it.
+    let has_scheme = to
+        .find([':', '/', '?', '#'])
+        .is_some_and(|at| to[at..].starts_with(':'));
+    let text = if has_scheme {
         to.to_owned()
     } else if to.starts_with("//") {
         format!("{scheme}:{to}")
@@ -397,6 +401,11 @@ mod tests {
             ("//b.example/c", "http://b.example/c"),
             ("/c#d", "http://a.example:8080/c"),
             ("?y", "http://a.example:8080/one/two?y"),
+            (
+                "/in?next=http://b.example/",
+                "http://a.example:8080/in?next=http://b.example/",
+            ),
+            ("in?at=http://b", "http://a.example:8080/one/in?at=http://b"),
             ("three", "http://a.example:8080/one/three"),
         ] {
             assert_eq!(join(&base, to).unwrap().to_string(), want, "{to}");
@@ -423,5 +432,6 @@ mod tests {
         }
         let base = parse("http://a.example/").unwrap();
         assert!(join(&base, "file:///etc/passwd").is_err());
+        assert!(join(&base, "mailto:someone").is_err());
     }
 }

@@ -9,7 +9,7 @@
 //! - [`trace`] writes down what happened, and shows it.
 //! - [`lagent`], [`python`] and [`teval`] read and write the texts of Lagent, Python and T-Eval.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod agent;
 pub mod container;

@@ -21,13 +21,13 @@ pub mod rewoo;
 pub mod tools;
 
 use internlm_core::chat_model::{Completion, FinishReason};
-use internlm_core::{ChatRequest, Message, ToolCall, ToolSpec};
+use internlm_core::{ChatRequest, Message, Role, ToolCall, ToolSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::lagent::ActionReturn;
-use crate::tool::ToolOutput;
+use crate::tool::{ToolError, ToolOutput};
 
 pub use any::{AnyMachine, Protocol, Start};
 
@@ -230,6 +230,15 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// What the machine waits for; `ask` makes the request.
+    pub(crate) fn step(&self, ask: impl FnOnce() -> Result<ChatRequest>) -> Result<Step> {
+        Ok(match self {
+            Self::Ask => Step::Ask(ask()?),
+            Self::Call(calls) => Step::Call(calls.clone()),
+            Self::Done(outcome) => Step::Done(outcome.clone()),
+        })
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Ask => "an answer of the model",
@@ -238,8 +247,10 @@ impl Phase {
         }
     }
 
+    /// Checks that the machine waits for the model.
+    ///
     /// # Errors
-    /// If the machine does not wait for the model.
+    /// [`Error::OutOfTurn`].
     pub(crate) fn expect_ask(&self) -> Result<()> {
         match self {
             Self::Ask => Ok(()),
@@ -247,8 +258,10 @@ impl Phase {
         }
     }
 
+    /// The calls that the machine waits for.
+    ///
     /// # Errors
-    /// If the machine does not wait for calls.
+    /// [`Error::OutOfTurn`] if it waits for something else.
     pub(crate) fn expect_calls(&self) -> Result<Vec<Call>> {
         match self {
             Self::Call(calls) => Ok(calls.clone()),
@@ -256,8 +269,10 @@ impl Phase {
         }
     }
 
+    /// Checks that the machine is done.
+    ///
     /// # Errors
-    /// If the machine is not done.
+    /// [`Error::OutOfTurn`].
     pub(crate) fn expect_done(&self) -> Result<()> {
         match self {
             Self::Done(_) => Ok(()),
@@ -285,14 +300,14 @@ pub(crate) fn in_order(calls: &[Call], mut observations: Vec<Observation>) -> Ve
     results.collect()
 }
 
+/// The last thing that the model said in words.
+pub(crate) fn last_words(messages: &[Message]) -> String {
+    let mut said = messages.iter().rev().filter(|m| m.role == Role::Assistant);
+    said.next().map(Message::text).unwrap_or_default()
+}
+
 /// What a model is told that calls a tool that is not there.
 pub(crate) fn unknown_tool(name: &str, tools: &[ToolSpec]) -> String {
-    let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
-    if names.is_empty() {
-        return format!("there is no tool `{name}`, and no other tool either");
-    }
-    format!(
-        "there is no tool `{name}`; the tools are: {}",
-        names.join(", ")
-    )
+    let names = tools.iter().map(|tool| tool.name.as_str());
+    ToolError::unknown(name, names).to_string()
 }

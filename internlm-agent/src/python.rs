@@ -58,8 +58,16 @@ pub enum PythonError {
 
 /// Deepest nesting that is read.
 const MAX_DEPTH: usize = 128;
-/// Most digits of a whole number, as Python's own limit.
+/// Most decimal digits of a whole number, as Python's own limit.
 const MAX_DIGITS: usize = 4300;
+
+/// The number that so many hexadecimal digits from a place on are: the rest of an escape.
+fn hexadecimal(text: &str, at: usize, count: usize) -> Option<u32> {
+    let digits = text.get(at..at + count)?;
+    let all = digits.bytes().all(|b| b.is_ascii_hexdigit());
+    // A sign would be read, too.
+    all.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
+}
 
 /// Python's `str.strip()`: white space of Unicode and the four separators of ASCII.
 pub fn strip(text: &str) -> &str {

@@ -42,6 +42,7 @@ use internlm_core::ToolSpec;
 use serde_json::Value;
 
 pub use check::check_arguments;
+pub(crate) use output::limited_text;
 pub use output::{Media, MediaSource, OutputPart, ToolOutput};
 pub use set::ToolSet;
 #[cfg(feature = "async")]
@@ -71,11 +72,11 @@ pub trait Tool: Send + Sync {
 #[non_exhaustive]
 pub enum ToolError {
     /// There is no such tool, or it is not allowed here.
-    #[error("there is no tool `{name}`; the tools are: {known}")]
+    #[error("there is no tool `{name}`{}", others(.known))]
     Unknown {
         /// The name in the call.
         name: String,
-        /// The names that there are.
+        /// The names that there are, with commas between them.
         known: String,
     },
     /// The arguments do not fit.
@@ -115,7 +116,23 @@ pub enum ToolError {
     },
 }
 
+/// What there is instead of a tool that is not there.
+fn others(known: &str) -> String {
+    match known {
+        "" => ", and no other tool either".to_owned(),
+        known => format!("; the tools are: {known}"),
+    }
+}
+
 impl ToolError {
+    /// A call of a tool that is not among these.
+    pub(crate) fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        Self::Unknown {
+            name: name.to_owned(),
+            known: known.collect::<Vec<_>>().join(", "),
+        }
+    }
+
     /// A failure that is only a text.
     pub fn failed(what: impl std::fmt::Display) -> Self {
         Self::Failed {
@@ -201,8 +218,10 @@ impl ToolContext {
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
+    /// Whether the call may go on.
+    ///
     /// # Errors
-    /// If the run was cancelled or its time is up.
+    /// [`ToolError::Cancelled`] if the run was cancelled, [`ToolError::Limit`] if its time is up.
     pub fn check(&self) -> Result<(), ToolError> {
         if self.cancel.is_cancelled() {
             return Err(ToolError::Cancelled);

@@ -11,7 +11,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,14 +49,11 @@ impl TraceWriter {
         let path = path.as_ref();
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|error| Error::io(path, error))?;
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Ok(Self {
             path: path.to_owned(),
             file,
             // Within what a page can read as a number.
-            run: u64::try_from(since.as_micros()).unwrap_or(0) % (1 << 53),
+            run: u64::try_from(since_1970().as_micros()).unwrap_or(0) % (1 << 53),
         })
     }
 
@@ -68,11 +65,8 @@ impl TraceWriter {
         if matches!(event, AgentEvent::Delta { .. }) {
             return Ok(());
         }
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let line = TraceLine {
-            time_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            time_ms: u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX),
             agent: agent.to_owned(),
             run: self.run,
             event: event.clone(),
@@ -85,6 +79,11 @@ impl TraceWriter {
         let written = self.file.write_all(text.as_bytes());
         written.map_err(|error| Error::io(&self.path, error))
     }
+}
+
+fn since_1970() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
 /// Reads a trace. A last line that was cut, because its writer was killed, is left out.

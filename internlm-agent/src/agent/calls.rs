@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::hook::Decision;
 use super::{Agent, SavedRun};
 use crate::protocol::{Call, Observation, Observed};
-use crate::tool::{ToolContext, ToolError};
+use crate::tool::{ToolContext, ToolError, limited_text};
 
 /// A call that was run.
 pub(super) struct Ran {
@@ -50,11 +50,10 @@ impl Agent {
         calls: Vec<(Call, Decision)>,
         context: &ToolContext,
     ) -> Vec<Ran> {
-        let mut calls = calls;
-        if let ([_], Some((call, decision))) = (&calls[..], calls.last().cloned()) {
-            calls.clear();
-            return vec![self.run_call(call, decision, context)];
-        }
+        let calls = match <[_; 1]>::try_from(calls) {
+            Ok([(call, decision)]) => return vec![self.run_call(call, decision, context)],
+            Err(calls) => calls,
+        };
         let span = tracing::Span::current();
         std::thread::scope(|scope| {
             let threads: Vec<_> = calls
@@ -96,9 +95,12 @@ impl Agent {
         for hook in &self.hooks {
             hook.after_tool(&call, &mut observed);
         }
-        if let Observed::Output(output) = observed {
-            observed = Observed::Output(output.limited(self.limits.max_tool_output));
-        }
+        let most = self.limits.max_tool_output;
+        observed = match observed {
+            Observed::Output(output) => Observed::Output(output.limited(most)),
+            Observed::Fault(what) => Observed::Fault(limited_text(what, most)),
+            other => other,
+        };
         if !observed.is_ok() {
             span.record("error.type", "tool_error");
         }

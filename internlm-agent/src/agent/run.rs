@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use internlm_core::chat_model::{Completion, Event, Events, Input, ResponseFormat};
 use internlm_core::tool::ToolChoice;
-use internlm_core::{ChatRequest, Message, Role};
+use internlm_core::{ChatRequest, Message};
 use tracing::Span;
 
 use super::Agent;
@@ -13,7 +13,7 @@ use super::event::AgentEvent;
 use super::limits::{is_form_refused, may_pass};
 use super::report::{CallRecord, Ending, Report, SavedRun};
 use crate::error::{Error, Limit, Result};
-use crate::protocol::{Call, End, Machine, Outcome, Reply, Step};
+use crate::protocol::{Call, End, Machine, Outcome, Reply, Step, last_words};
 use crate::tool::ToolContext;
 use crate::trace::TraceWriter;
 
@@ -349,9 +349,7 @@ impl<'a> Run<'a> {
     }
 
     fn last_words(&self) -> String {
-        let messages = self.state.machine.messages();
-        let mut said = messages.iter().rev().filter(|m| m.role == Role::Assistant);
-        said.next().map(Message::text).unwrap_or_default()
+        last_words(&self.state.machine.messages())
     }
 
     fn emit(&mut self, event: AgentEvent) {

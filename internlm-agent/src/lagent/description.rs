@@ -47,10 +47,7 @@ impl ActionDescription {
 
     /// The name, without an API.
     pub fn name(&self) -> &str {
-        self.0
-            .get("name")
-            .and_then(PyValue::as_str)
-            .unwrap_or_default()
+        text(&self.0, "name")
     }
 
     /// Whether calls name one of several functions.
@@ -74,10 +71,7 @@ impl ActionDescription {
             Some(PyValue::List(apis)) => apis
                 .iter()
                 .map(|api| {
-                    let name = api
-                        .get("name")
-                        .and_then(PyValue::as_str)
-                        .unwrap_or_default();
+                    let name = text(api, "name");
                     with(api, "name", PyValue::str(format!("{}.{name}", self.name())))
                 })
                 .collect(),
@@ -158,6 +152,12 @@ fn dict<const N: usize>(entries: [(&str, PyValue); N]) -> PyValue {
     PyValue::Dict(entries.map(|(k, v)| (PyValue::str(k), v)).into())
 }
 
+/// The text of a key, empty if there is none.
+fn text<'a>(value: &'a PyValue, key: &str) -> &'a str {
+    let text = value.get(key).and_then(PyValue::as_str);
+    text.unwrap_or_default()
+}
+
 /// The dictionary with another value of a key, in the key's place.
 fn with(value: &PyValue, key: &str, new: PyValue) -> PyValue {
     let PyValue::Dict(mut entries) = value.clone() else {
@@ -170,10 +170,7 @@ fn with(value: &PyValue, key: &str, new: PyValue) -> PyValue {
 }
 
 fn prefixed(api: &PyValue, tool: &str) -> PyValue {
-    let description = api
-        .get("description")
-        .and_then(PyValue::as_str)
-        .unwrap_or_default();
+    let description = text(api, "description");
     let text = fill(
         API_PREFIX,
         &[("tool_name", tool), ("description", description)],

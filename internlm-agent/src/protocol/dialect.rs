@@ -4,7 +4,7 @@ use internlm_core::{ChatRequest, Message, ToolSpec};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Call, Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order,
+    Call, Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order, last_words,
     unknown_tool,
 };
 use crate::error::Result;
@@ -107,29 +107,18 @@ impl<D: Dialect> LoopMachine<D> {
     fn next_turn(&mut self) {
         self.phase = match self.turn >= self.max_turns {
             false => Phase::Ask,
-            true => Phase::Done(Outcome::out_of_turns(self.last_words())),
+            true => Phase::Done(Outcome::out_of_turns(last_words(&self.messages))),
         };
-    }
-
-    /// The last thing that the model said in words.
-    fn last_words(&self) -> String {
-        let said = self.messages.iter().rev();
-        let mut said = said.filter(|m| m.role == internlm_core::Role::Assistant);
-        said.next().map(Message::text).unwrap_or_default()
     }
 }
 
 impl<D: Dialect> Machine for LoopMachine<D> {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => {
-                let mut messages = self.dialect.system(self.system.as_deref(), &self.tools);
-                messages.extend(self.messages.iter().cloned());
-                let last = self.turn + 1 == self.max_turns && self.turn > 0;
-                Step::Ask(self.dialect.request(messages, &self.tools, last))
-            }
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
+        self.phase.step(|| {
+            let mut messages = self.dialect.system(self.system.as_deref(), &self.tools);
+            messages.extend(self.messages.iter().cloned());
+            let last = self.turn + 1 == self.max_turns && self.turn > 0;
+            Ok(self.dialect.request(messages, &self.tools, last))
         })
     }
 

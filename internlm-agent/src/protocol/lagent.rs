@@ -20,10 +20,10 @@ use internlm_core::tool_call::{ACTION_END, ACTION_START, INTERPRETER, PLUGIN};
 use internlm_core::{Message, Part, Role, ToolSpec};
 use serde::{Deserialize, Serialize};
 
-use super::{Call, Channel, Observed};
+use super::{Call, Channel, End, Observation, Observed, Outcome, Phase, in_order};
 use crate::error::{Error, Result};
 use crate::lagent::{
-    ActionDescription, ActionReturn, ChatMessage, ResultItem, builtin, split_name, state,
+    ActionDescription, ActionReturn, AgentMessage, ChatMessage, ResultItem, builtin, split_name, state,
 };
 use crate::python::PyValue;
 
@@ -36,6 +36,20 @@ pub struct Record {
     pub parameters: PyValue,
     /// What came back.
     pub action_return: ActionReturn,
+}
+
+/// The agent's name as a sender in 0.5.
+const AGENT: &str = "Agent";
+/// The executor's.
+const EXECUTOR: &str = "ActionExecutor";
+
+/// The end of a run of 0.5: its last message, which is also the details.
+fn outcome(message: &AgentMessage, end: End) -> Outcome {
+    Outcome {
+        answer: message.content.display(),
+        end,
+        details: serde_json::to_value(message).unwrap_or_default(),
+    }
 }
 
 /// Descriptions that were given, or those of the tools.
@@ -75,6 +89,20 @@ fn dispatch(
     })))
 }
 
+/// The records of the calls that a machine waits for, in order.
+///
+/// # Errors
+/// If it does not wait for any.
+fn records(phase: &Phase, observations: Vec<Observation>) -> Result<Vec<Record>> {
+    let calls = phase.expect_calls()?;
+    let observed = in_order(&calls, observations);
+    Ok(calls
+        .iter()
+        .zip(observed)
+        .map(|(call, observed)| record(call, observed))
+        .collect())
+}
+
 /// The record of a call that was run, whoever ran it.
 fn record(call: &Call, observed: Observed) -> Record {
     let kind = call.name.split('.').next().unwrap_or(&call.name);
@@ -97,6 +125,13 @@ fn record(call: &Call, observed: Observed) -> Record {
         parameters: args,
         action_return,
     }
+}
+
+/// The application's own instructions, if there are any, as the first of the messages before a conversation.
+fn system(text: Option<&str>) -> Vec<ChatMessage> {
+    text.map(|text| ChatMessage::new("system", text))
+        .into_iter()
+        .collect()
 }
 
 /// Messages as the model gets them. The markers of an assistant's calls become special tokens again, as they

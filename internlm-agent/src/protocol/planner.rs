@@ -20,6 +20,7 @@ use self::references::renumber;
 use super::dialect::{call_id, one_system};
 use super::{
     Call, Channel, Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order,
+    last_words,
 };
 use crate::error::Result;
 use crate::tool::OutputPart;
@@ -221,10 +222,7 @@ impl PlannerMachine {
 
     fn next_turn(&mut self) {
         if self.turn >= self.max_turns {
-            let last = self.messages.iter().rev();
-            let mut last = last.filter(|m| m.role == internlm_core::Role::Assistant);
-            let mut outcome =
-                Outcome::out_of_turns(last.next().map(Message::text).unwrap_or_default());
+            let mut outcome = Outcome::out_of_turns(last_words(&self.messages));
             outcome.details = self.details();
             self.phase = Phase::Done(outcome);
             return;
@@ -246,19 +244,15 @@ impl PlannerMachine {
 
 impl Machine for PlannerMachine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => {
-                let instructions = self.config.instructions.clone();
-                let mut messages = one_system(self.system.as_deref(), instructions);
-                messages.extend(self.messages.iter().cloned());
-                let last = self.turn + 1 == self.max_turns && !self.answering;
-                if last {
-                    messages.push(Message::user(&self.config.final_prompt));
-                }
-                Step::Ask(ChatRequest::messages(messages))
+        self.phase.step(|| {
+            let instructions = self.config.instructions.clone();
+            let mut messages = one_system(self.system.as_deref(), instructions);
+            messages.extend(self.messages.iter().cloned());
+            let last = self.turn + 1 == self.max_turns && !self.answering;
+            if last {
+                messages.push(Message::user(&self.config.final_prompt));
             }
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
+            Ok(ChatRequest::messages(messages))
         })
     }
 

@@ -164,11 +164,11 @@ impl ReWooMachine {
 
 impl Machine for ReWooMachine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask if self.solving => Step::Ask(self.solver_request()),
-            Phase::Ask => Step::Ask(self.planner_request()),
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
+        self.phase.step(|| {
+            Ok(match self.solving {
+                true => self.solver_request(),
+                false => self.planner_request(),
+            })
         })
     }
 

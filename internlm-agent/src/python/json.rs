@@ -3,7 +3,7 @@
 use num_bigint::BigInt;
 
 use super::value::PyValue;
-use super::{MAX_DEPTH, MAX_DIGITS, PythonError};
+use super::{MAX_DEPTH, MAX_DIGITS, PythonError, hexadecimal};
 
 /// Python's `json.loads`: `NaN` and infinities are numbers, a repeated key keeps its last value, whole
 /// numbers have any size. Half of a surrogate pair, which a Rust string can't hold, becomes U+FFFD.
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
                 Err(_) => self.fail("a number"),
             };
         }
-        if text.len() > MAX_DIGITS {
+        if whole.len() > MAX_DIGITS {
             return self.fail("a number of fewer digits");
         }
         match text.parse() {
@@ -313,9 +313,8 @@ impl<'a> Reader<'a> {
     }
 
     fn hex(&mut self, count: usize) -> Result<u16, PythonError> {
-        let digits = self.text.get(self.at..self.at + count);
-        let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
-        match digits.and_then(|d| u16::from_str_radix(d, 16).ok()) {
+        let code = hexadecimal(self.text, self.at, count);
+        match code.and_then(|code| u16::try_from(code).ok()) {
             Some(code) => {
                 self.at += count;
                 Ok(code)
@@ -345,6 +344,15 @@ mod tests {
         check(large, large);
         check(r#""\u6674\ud83d\ude42\/""#, "\"晴🙂/\"");
         check(r#""\ud83dx""#, "\"\u{fffd}x\"");
+    }
+
+    #[test]
+    fn whole_numbers_have_as_many_digits_as_in_python() {
+        let digits = "1".repeat(MAX_DIGITS);
+        for text in [digits.clone(), format!("-{digits}"), format!("{digits}1.5")] {
+            assert!(loads(&text).is_ok(), "{} characters", text.len());
+        }
+        assert!(loads(&format!("{digits}1")).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use num_bigint::BigInt;
 
 use super::value::PyValue;
-use super::{MAX_DEPTH, MAX_DIGITS, PythonError};
+use super::{MAX_DEPTH, MAX_DIGITS, PythonError, hexadecimal};
 
 /// Python's `ast.literal_eval`, but for byte strings, complex numbers and f-strings.
 ///
@@ -344,9 +344,7 @@ impl<'a> Reader<'a> {
     }
 
     fn code(&mut self, count: usize, out: &mut String) -> Result<(), PythonError> {
-        let digits = self.text.get(self.at..self.at + count);
-        let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
-        let Some(code) = digits.and_then(|d| u32::from_str_radix(d, 16).ok()) else {
+        let Some(code) = hexadecimal(self.text, self.at, count) else {
             return self.fail("hexadecimal digits");
         };
         self.at += count;
@@ -376,7 +374,7 @@ impl<'a> Reader<'a> {
 }
 
 fn number(token: &str) -> Option<PyValue> {
-    if token.len() > MAX_DIGITS || token.ends_with('_') || token.contains("__") {
+    if token.ends_with('_') || token.contains("__") {
         return None;
     }
     let digits = token.replace('_', "");
@@ -388,7 +386,7 @@ fn number(token: &str) -> Option<PyValue> {
     }
     if digits.bytes().all(|b| b.is_ascii_digit()) {
         let zeros = digits.bytes().all(|b| b == b'0');
-        if digits.starts_with('0') && !zeros {
+        if digits.len() > MAX_DIGITS || (digits.starts_with('0') && !zeros) {
             return None;
         }
         return digits.parse().ok().map(PyValue::Int);

@@ -26,7 +26,7 @@ pub struct Limits {
     pub cpu_seconds: u64,
     /// Bytes of output that are read, kept or not, before a run is ended for them.
     pub output_bytes: u64,
-    /// Bytes of a value or of an error's text that a session's call gives back.
+    /// Bytes of a value or of an error's text that a session's call gives back, `u32::MAX` at most.
     pub value_bytes: usize,
     /// Between the request to stop a call and the end of its session.
     pub grace: Duration,

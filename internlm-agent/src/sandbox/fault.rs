@@ -53,6 +53,12 @@ pub enum Fault {
         /// What was expected and what came.
         what: String,
     },
+    /// Code is longer than a session takes. The session is as it was.
+    #[error("the code has {bytes} bytes, more than a session takes")]
+    CodeTooLong {
+        /// Its length in bytes; `u32::MAX` are taken.
+        bytes: usize,
+    },
     /// The session ended with an earlier call.
     #[error("the session has ended: {what}")]
     Ended {

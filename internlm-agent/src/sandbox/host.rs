@@ -21,8 +21,8 @@ use super::wire;
 /// Whether this program can be its own launcher.
 pub(crate) static INITIALISED: AtomicBool = AtomicBool::new(false);
 
-/// How long building the place may take.
-const START: Duration = Duration::from_secs(20);
+/// How long building the place may take, and then the start of a session's interpreter.
+pub(crate) const START: Duration = Duration::from_secs(20);
 /// How long the end of everything inside may take before the launcher is killed.
 pub(crate) const END: Duration = Duration::from_secs(5);
 

@@ -80,10 +80,7 @@ impl Interpreter {
                 )));
             }
             // A prefix that the interpreter shares with the rest of the system shows its libraries alone.
-            if ["/", "/usr", "/usr/local"]
-                .iter()
-                .any(|shared| Path::new(shared) == prefix)
-            {
+            if is_shared(prefix) {
                 found.see(&prefix.join("lib"));
             } else {
                 found.see(prefix);
@@ -182,10 +179,14 @@ fn as_path(component: Component<'_>) -> PathBuf {
 fn is_home(path: &Path) -> bool {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let above_home = home.is_some_and(|home| home != Path::new("/") && home.starts_with(path));
-    let shared = ["/", "/usr", "/usr/local"]
+    above_home && !is_shared(path)
+}
+
+/// Whether a prefix is one of the system's, which programs of all kinds share.
+fn is_shared(prefix: &Path) -> bool {
+    ["/", "/usr", "/usr/local"]
         .iter()
-        .any(|shared| Path::new(shared) == path);
-    above_home && !shared
+        .any(|shared| Path::new(shared) == prefix)
 }
 
 #[cfg(test)]

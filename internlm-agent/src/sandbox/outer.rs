@@ -1,7 +1,7 @@
 //! The launcher: a small process with one thread that leaves the host's namespaces, starts the first
 //! process inside, watches how much memory everything inside holds, and ends when all of it has.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -223,9 +223,9 @@ fn watch(control: &UnixStream, child: &mut Child, memory: u64) -> io::Result<()>
 fn memory_of_tree(root: u32) -> u64 {
     let mut sum = 0;
     let mut left = vec![root];
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     while let Some(pid) = left.pop() {
-        if seen.insert(pid, ()).is_some() {
+        if !seen.insert(pid) {
             continue;
         }
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -1,10 +1,9 @@
 //! The sandbox, and programs that run in it from start to end.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use internlm_core::CodeExecutor;
 use internlm_core::code_executor::{CodeOutput, CodeRequest, CodeStatus};
@@ -207,12 +206,11 @@ impl Sandbox {
         for path in &self.config.readable {
             seen.see(path);
         }
-        let links: BTreeSet<_> = seen.links.clone();
         Spec {
             optional: self.config.optional.clone(),
             limits: self.config.limits.clone(),
             mounts: seen.outermost(),
-            links: links.into_iter().collect(),
+            links: seen.links.into_iter().collect(),
             plain_folder: plain.map(|folder| folder.path().to_owned()),
             program,
         }
@@ -244,6 +242,3 @@ impl CodeExecutor for Sandbox {
         &self.confinement
     }
 }
-
-/// A timeout that never comes to pass in practice, for the start of a session.
-pub(crate) const START: Duration = Duration::from_secs(20);

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::exchange::{Exchange, Streams, Terms};
 use super::fault::Fault;
 use super::folder::{FileEntry, Folder};
-use super::host::{self, Running};
-use super::run::{START, Sandbox};
+use super::host::{self, Running, START};
+use super::run::Sandbox;
 
 /// The script that serves a session.
 const DRIVER: &str = include_str!("driver.py");
@@ -149,7 +149,8 @@ impl PythonSession {
     /// Runs code, and keeps a mebibyte of each output stream.
     ///
     /// # Errors
-    /// If the session has ended with an earlier call. Whatever the code does is in the output.
+    /// If the session has ended with an earlier call, or if the code has four gibibytes. Whatever it does is in
+    /// the output.
     pub fn call(&mut self, code: &str, timeout: Duration) -> Result<CallOutput, Fault> {
         self.call_with(code, timeout, 1 << 20)
     }
@@ -171,13 +172,10 @@ impl PythonSession {
             });
         };
         let token = token()?;
-        let number = |number: usize| {
-            u32::try_from(number).map_err(|_| Fault::Ended {
-                what: "code or limit of four gibibytes".into(),
-            })
-        };
-        let mut input = number(code.len())?.to_be_bytes().to_vec();
-        input.extend_from_slice(&number(self.value_bytes)?.to_be_bytes());
+        let length = u32::try_from(code.len()).map_err(|_| Fault::CodeTooLong { bytes: code.len() })?;
+        let value_bytes = u32::try_from(self.value_bytes).unwrap_or(u32::MAX);
+        let mut input = length.to_be_bytes().to_vec();
+        input.extend_from_slice(&value_bytes.to_be_bytes());
         input.extend_from_slice(code.as_bytes());
         input.extend_from_slice(token.as_bytes());
         let terms = Terms {

@@ -121,16 +121,22 @@ impl ToolOutput {
                 }
                 _ => continue,
             };
-            let cut = text.floor_char_boundary(left);
-            left -= cut;
+            let kept = text.floor_char_boundary(left);
             *part = OutputPart::Text {
-                text: match text.len() - cut {
-                    0 => text,
-                    more => format!("{}… [{more} more bytes were cut]", &text[..cut]),
-                },
+                text: limited_text(text, left),
             };
+            left -= kept;
         }
         self
+    }
+}
+
+/// A text with at most this many bytes, and how many were cut.
+pub(crate) fn limited_text(text: String, max_bytes: usize) -> String {
+    let kept = text.floor_char_boundary(max_bytes);
+    match text.len() - kept {
+        0 => text,
+        more => format!("{}… [{more} more bytes were cut]", &text[..kept]),
     }
 }
 

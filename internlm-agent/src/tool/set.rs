@@ -101,10 +101,8 @@ impl ToolSet {
         context: &ToolContext,
     ) -> Result<ToolOutput, ToolError> {
         context.check()?;
-        let tool = self.get(name).ok_or_else(|| ToolError::Unknown {
-            name: name.to_owned(),
-            known: self.names().collect::<Vec<_>>().join(", "),
-        })?;
+        let unknown = || ToolError::unknown(name, self.names());
+        let tool = self.get(name).ok_or_else(unknown)?;
         let run = AssertUnwindSafe(|| tool.call(arguments, context));
         catch_unwind(run).unwrap_or_else(|_| {
             Err(ToolError::Panicked {
@@ -120,5 +118,27 @@ impl IntoIterator for ToolSet {
 
     fn into_iter(self) -> Self::IntoIter {
         self.tools.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_unknown_tool_is_named_with_those_that_are_there() {
+        let call = |set: &ToolSet| {
+            let result = set.call("none", &json!({}), &ToolContext::default());
+            result.unwrap_err().to_string()
+        };
+        let mut set = ToolSet::new();
+        let alone = "there is no tool `none`, and no other tool either";
+        assert_eq!(call(&set), alone);
+        set.replace(Arc::new(crate::tools::calculator()));
+        set.replace(Arc::new(crate::tools::text_stats()));
+        let want = "there is no tool `none`; the tools are: calculator, text_stats";
+        assert_eq!(call(&set), want);
     }
 }

@@ -48,7 +48,8 @@ where
     TypedTool::with_context(name, move |arguments, _| function(arguments))
 }
 
-/// The same from an async function. It runs on the runtime of the caller if there is one, else on one of its own.
+/// The same from an async function. A single call runs on the runtime of the caller if there is one; without one, and
+/// where several calls are made at once, each has a runtime of its own.
 #[cfg(feature = "async")]
 pub fn tool_async<T, O, F, R>(name: impl Into<String>, function: F) -> TypedTool
 where

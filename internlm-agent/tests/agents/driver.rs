@@ -231,6 +231,16 @@ fn limits_end_a_run_with_what_there_is() {
     agent.with_limits(limits).run("q").unwrap();
     let told = messages(&model.requests()[1]).last().unwrap().text();
     assert_eq!(told, "**aaaaaaaa… [994 more bytes were cut]");
+
+    // So is what a tool says of its failure.
+    let (agent, model) = scripted([bold("a"), Reply::text("ok")]);
+    let failing = tool("bold", |b: Bold| -> Result<String, ToolError> {
+        Err(b.text.repeat(1000).into())
+    });
+    let agent = agent.with_tool(failing).with_limits(limits);
+    agent.run("q").unwrap();
+    let told = messages(&model.requests()[1]).last().unwrap().text();
+    assert_eq!(told, "Error: aaaaaaaaaa… [990 more bytes were cut]");
 }
 
 #[test]

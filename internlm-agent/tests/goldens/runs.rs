@@ -79,6 +79,29 @@ impl<'a> Replay<'a> {
             }
         }
     }
+
+    /// Drives a machine through all messages of a case, one task after the other.
+    fn conversation(
+        mut self,
+        case: &Value,
+        protocol: &Protocol,
+        system: Option<String>,
+    ) -> (Option<AnyMachine>, Vec<Result<Outcome, Error>>) {
+        let mut returns = Vec::new();
+        let mut machine: Option<AnyMachine> = None;
+        for message in list(case, "messages") {
+            let machine = match &mut machine {
+                None => machine.insert(protocol.start(start(case, &message, system.clone()))),
+                Some(machine) => {
+                    let text = message.as_str().unwrap();
+                    machine.say(vec![Message::user(text)]).unwrap();
+                    machine
+                }
+            };
+            returns.push(self.run(machine));
+        }
+        (machine, returns)
+    }
 }
 
 #[track_caller]
@@ -187,25 +210,9 @@ fn internlm_v05_run() {
             ..AgentForInternLm::default()
         };
         let executors = [plugins, interpreters].map(|d| executor(&d, ArgumentParser::Json));
-        let mut replay = Replay::new(id, case, executors.into());
-        let mut returns = Vec::new();
-        let mut machine: Option<AnyMachine> = None;
-        for message in list(case, "messages") {
-            let machine = match &mut machine {
-                None => machine.insert(Protocol::LagentInternLm(config.clone()).start(start(
-                    case,
-                    &message,
-                    system.clone(),
-                ))),
-                Some(machine) => {
-                    machine
-                        .say(vec![Message::user(message.as_str().unwrap())])
-                        .unwrap();
-                    machine
-                }
-            };
-            returns.push(replay.run(machine));
-        }
+        let protocol = Protocol::LagentInternLm(config);
+        let replay = Replay::new(id, case, executors.into());
+        let (machine, returns) = replay.conversation(case, &protocol, system);
         let Some(AnyMachine::LagentInternLm(machine)) = machine else {
             panic!("{id}");
         };
@@ -292,13 +299,18 @@ fn internlm2_v024_run() {
     });
 }
 
+/// The language of Lagent's instructions, read off their beginning.
+fn language(prompt: &str) -> Language {
+    match prompt.starts_with("你是") {
+        true => Language::Chinese,
+        false => Language::English,
+    }
+}
+
 /// The language and the markers of a case, read off its first prompt.
 fn react_configuration(actions: Vec<ActionDescription>, case: &Value) -> ReActV024 {
     let prompt = case["prompts"][0][0]["content"].as_str().unwrap();
-    let language = match prompt.starts_with("你是") {
-        true => Language::Chinese,
-        false => Language::English,
-    };
+    let language = language(prompt);
     let hints = match language {
         Language::English => [
             "Think what",
@@ -378,23 +390,9 @@ fn react_v05_run() {
             actions: tools.clone(),
             ..ReActV05::default()
         };
-        let mut replay = Replay::new(id, case, vec![executor(&tools, ArgumentParser::Json)]);
-        let mut returns = Vec::new();
-        let mut machine: Option<AnyMachine> = None;
-        for message in list(case, "messages") {
-            let machine = match &mut machine {
-                None => machine.insert(
-                    Protocol::LagentReActJson(config.clone()).start(start(case, &message, None)),
-                ),
-                Some(machine) => {
-                    machine
-                        .say(vec![Message::user(message.as_str().unwrap())])
-                        .unwrap();
-                    machine
-                }
-            };
-            returns.push(replay.run(machine));
-        }
+        let protocol = Protocol::LagentReActJson(config);
+        let replay = Replay::new(id, case, vec![executor(&tools, ArgumentParser::Json)]);
+        let (machine, returns) = replay.conversation(case, &protocol, None);
         let Some(AnyMachine::LagentReActJson(machine)) = machine else {
             panic!("{id}");
         };
@@ -416,10 +414,7 @@ fn rewoo_v024_run() {
         let prompt = case["prompts"][0][0]["content"].as_str().unwrap();
         let config = ReWooV024 {
             actions: tools.clone(),
-            language: match prompt.starts_with("你是") {
-                true => Language::Chinese,
-                false => Language::English,
-            },
+            language: language(prompt),
             ..ReWooV024::default()
         };
         let mut machine = Protocol::LagentReWoo(config).start(start(case, &case["message"], None));

@@ -66,7 +66,7 @@ fn tool_defs() {
 #[test]
 fn list_form_of_a_type() {
     #[derive(JsonSchema)]
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "only the schema is looked at")]
     struct Add {
         /// augend
         a: i64,
@@ -76,7 +76,7 @@ fn list_form_of_a_type() {
     }
     /// Get the current weather in a given location.
     #[derive(JsonSchema)]
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "only the schema is looked at")]
     struct GetWeather {
         /// The city and state, e.g. San Francisco, CA
         location: String,

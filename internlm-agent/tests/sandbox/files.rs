@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use internlm_core::code_executor::{CodeRequest, CodeStatus};
 
-use super::support::{LONG, printed, python, refused, sandbox};
+use super::support::{LONG, names, printed, python, refused, sandbox};
 
 #[test]
 fn files_of_the_host_are_not_there() {
@@ -127,6 +127,11 @@ fn the_environment_is_our_own() {
         "HOME LANG LOGNAME MKL_NUM_THREADS MPLBACKEND MPLCONFIGDIR OMP_NUM_THREADS \
          OPENBLAS_NUM_THREADS PATH TERM USER"
     );
+    let config = super::support::config().with_env("MINE", "given");
+    let sandbox = internlm_agent::sandbox::Sandbox::new(config).unwrap();
+    let request = CodeRequest::new("python", "import os; print(len(os.environ), os.environ['MINE'])")
+        .with_timeout(LONG);
+    assert_eq!(sandbox.execute(&request).unwrap().output.stdout, "12 given\n");
 }
 
 #[test]
@@ -159,20 +164,8 @@ fn files_come_back_and_links_do_not() {
          os.link('plain.txt', 'hard')\n",
     );
     assert_eq!(run.output.status, CodeStatus::Exited(0), "{:?}", run.output);
-    let names: Vec<_> = run
-        .folder
-        .list()
-        .unwrap()
-        .into_iter()
-        .map(|file| file.path)
-        .collect();
-    assert_eq!(
-        names
-            .iter()
-            .map(|path| path.to_str().unwrap())
-            .collect::<Vec<_>>(),
-        ["deep/er.txt", "hard", "plain.txt"]
-    );
+    let listed = run.folder.list().unwrap();
+    assert_eq!(names(&listed), ["deep/er.txt", "hard", "plain.txt"]);
     for path in [
         "link",
         "way/passwd",

@@ -137,6 +137,23 @@ fn an_endless_loop_ends_with_its_time() {
 }
 
 #[test]
+fn processor_time_is_that_of_each_process() {
+    let mut limits = Limits::default();
+    limits.cpu_seconds = 1;
+    let run = within(
+        limits,
+        "import os\n\
+         child = os.fork()\n\
+         if child == 0:\n    \
+             while True: pass\n\
+         print(os.WTERMSIG(os.waitpid(child, 0)[1]), flush=True)\n\
+         while True: pass",
+    );
+    assert_eq!(run.output.stdout, "9\n", "{:?}", run.output);
+    assert_eq!(run.output.status, CodeStatus::Killed("signal 9".into()));
+}
+
+#[test]
 fn endless_output_is_cut_and_ended() {
     let limits = Limits::default().with_output_bytes(4 << 20);
     let sandbox = Sandbox::new(config().with_limits(limits)).unwrap();

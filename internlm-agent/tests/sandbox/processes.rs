@@ -1,11 +1,10 @@
 //! Processes: other ones, too many, and such that want to stay.
 
 use std::process::Command;
-use std::time::Duration;
 
 use internlm_core::code_executor::CodeStatus;
 
-use super::support::{printed, processes_with, python, refused};
+use super::support::{eventually, printed, processes_with, python, refused};
 
 #[test]
 fn processes_of_the_host_have_no_number_here() {
@@ -140,20 +139,11 @@ fn all_ends_with_a_host_that_is_killed() {
         .env(NAME, &marker)
         .spawn()
         .unwrap();
-    let eventually = |want: bool| {
-        for _ in 0..1000 {
-            if processes_with(&marker).is_empty() != want {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        false
-    };
-    let started = eventually(true);
+    let started = eventually(|| !processes_with(&marker).is_empty());
     host.kill().unwrap();
     host.wait().unwrap();
     assert!(started);
-    assert!(eventually(false));
+    assert!(eventually(|| processes_with(&marker).is_empty()));
 }
 
 #[test]
@@ -170,14 +160,7 @@ fn processes_can_be_found_while_they_run() {
         .args(["1000", &marker])
         .spawn()
         .unwrap();
-    // A list made while others start and end may lack one that was there all the time.
-    let found = (0..100).any(|_| {
-        let found = processes_with(&marker).contains(&child.id());
-        if !found {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        found
-    });
+    let found = eventually(|| processes_with(&marker).contains(&child.id()));
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(found);

@@ -4,12 +4,17 @@ use internlm_agent::sandbox::{CallStatus, Sandbox};
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::support::{LONG, config};
+use super::support::{LONG, config, names};
 
-/// An interpreter that has a package: the one named by `INTERNLM_SANDBOX_NUMPY`, or the usual one.
+/// An interpreter that has a package: the one named by `INTERNLM_SANDBOX_NUMPY`, or the usual one. With `CI=true`
+/// one must be named.
 fn with_package(package: &str) -> Option<Sandbox> {
     let usual = config();
     let named = std::env::var_os("INTERNLM_SANDBOX_NUMPY").map(PathBuf::from);
+    assert!(
+        named.is_some() || std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "CI=true and no INTERNLM_SANDBOX_NUMPY: it names a Python with numpy, sympy and matplotlib"
+    );
     let python = named.clone().or(usual.python.clone())?;
     let found = Command::new(&python)
         .args(["-I", "-c", &format!("import {package}")])
@@ -74,12 +79,7 @@ fn figures_come_back() {
         .call("import matplotlib.pyplot as plt\nplt.plot([1, 4, 9]); plt.figure(); plt.bar([1], [2])\nNone", LONG)
         .unwrap();
     assert_eq!(output.status, CallStatus::Finished, "{output:?}");
-    let names: Vec<_> = output
-        .files
-        .iter()
-        .map(|file| file.path.to_str().unwrap())
-        .collect();
-    assert_eq!(names, ["figure-1.png", "figure-2.png"]);
+    assert_eq!(names(&output.files), ["figure-1.png", "figure-2.png"]);
     assert!(
         session
             .folder()

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use internlm_agent::sandbox::{CallOutput, CallStatus, Fault, PythonSession};
+use internlm_agent::sandbox::{CallOutput, CallStatus, Fault, Limits, PythonSession, Sandbox};
 use internlm_core::code_executor::CodeStatus;
 
-use super::support::{LONG, processes_with, sandbox};
+use super::support::{LONG, config, eventually, names, processes_with, sandbox};
 
 fn session() -> PythonSession {
     sandbox().session().unwrap()
@@ -146,6 +146,15 @@ fn a_long_value_is_cut() {
 }
 
 #[test]
+fn a_limit_of_values_may_be_as_large_as_it_likes() {
+    let mut limits = Limits::default();
+    limits.value_bytes = usize::MAX;
+    let sandbox = Sandbox::new(config().with_limits(limits)).unwrap();
+    let text = value(&mut sandbox.session().unwrap(), "'x' * 100_000").unwrap();
+    assert_eq!(text.len(), 100_002);
+}
+
+#[test]
 fn a_call_that_takes_too_long_is_stopped_and_its_session_kept() {
     let mut session = session();
     value(&mut session, "x = 1");
@@ -251,15 +260,20 @@ fn an_answer_without_the_token_ends_the_session() {
 fn a_thread_or_a_child_can_not_answer_the_next_call() {
     for code in [
         "import threading, time\n\
-         def later():\n  time.sleep(0.3); forge(token='0' * 32)\n\
+         asked = threading.Event()\n\
+         def later():\n  asked.wait(); forge(token='0' * 32)\n\
          threading.Thread(target=later, daemon=True).start()",
         "import time\n\
-         if os.fork() == 0:\n  time.sleep(0.3); forge(token='0' * 32); os._exit(0)",
+         class asked:\n  \
+           def set(): open('/work/asked', 'w').close()\n\
+         if os.fork() == 0:\n  \
+           while not os.path.exists('/work/asked'): time.sleep(0.01)\n  \
+           forge(token='0' * 32); os._exit(0)",
     ] {
         let mut session = session();
         value(&mut session, &format!("{FORGE}{code}"));
         let output = session
-            .call("import time; time.sleep(1); 'true'", LONG)
+            .call("asked.set(); time.sleep(1000); 'true'", LONG)
             .unwrap();
         assert_eq!(output.status, CallStatus::Forged, "{code}");
         assert_eq!(output.value, None);
@@ -268,30 +282,28 @@ fn a_thread_or_a_child_can_not_answer_the_next_call() {
 
 #[test]
 fn a_token_of_an_earlier_call_is_worth_nothing() {
-    // The code waits for the driver to read the token of its own call, and keeps it.
+    // The code has the driver traced, which shows the token of each call once that is done.
     let mut session = session();
     value(
         &mut session,
         &format!(
-            "{FORGE}\nimport sys, threading, time\n\
-             def look():\n  \
-               while True:\n    \
-                 for frame in sys._current_frames().values():\n      \
-                   while frame:\n        \
-                     answer = frame.f_locals.get('answer')\n        \
-                     if isinstance(answer, dict) and answer.get('token'):\n          \
-                       seen.append(answer['token'])\n        \
-                     frame = frame.f_back\n    \
-                 time.sleep(0)\n\
+            "{FORGE}\nimport sys\n\
              seen = []\n\
-             threading.Thread(target=look, daemon=True).start()"
+             def trace(frame, event, argument):\n  \
+               seen.extend(filter(None, [frame.f_locals.get('token')]))\n  \
+               return trace\n\
+             frame = sys._getframe()\n\
+             while frame:\n  \
+               frame.f_trace = trace\n  \
+               frame = frame.f_back\n\
+             sys.settrace(trace)"
         ),
     );
-    let output = session.call(
-        "import time; time.sleep(0.2); forge(token=seen[-1] if seen else '')",
-        LONG,
-    );
-    assert_eq!(output.unwrap().status, CallStatus::Forged);
+    let code = "sys.settrace(None); set(map(len, seen))";
+    assert_eq!(value(&mut session, code), Some("{32}".into()));
+    let output = session.call("forge(token=seen[-1])", LONG).unwrap();
+    assert_eq!(output.status, CallStatus::Forged, "{output:?}");
+    assert_eq!(output.value, None);
 }
 
 #[test]
@@ -343,12 +355,7 @@ fn changed_files_are_named_and_files_can_be_put_there() {
         .call("text = open('in.txt').read()\nopen('out.txt', 'w').write(text.upper())\nopen('in.txt', 'a').write('!')", LONG)
         .unwrap();
     assert_eq!(output.status, CallStatus::Finished, "{output:?}");
-    let names: Vec<_> = output
-        .files
-        .iter()
-        .map(|file| file.path.to_str().unwrap())
-        .collect();
-    assert_eq!(names, ["in.txt", "out.txt"]);
+    assert_eq!(names(&output.files), ["in.txt", "out.txt"]);
     assert_eq!(session.folder().read("out.txt", 100).unwrap(), b"GIVEN");
     assert_eq!(session.folder().read("in.txt", 100).unwrap(), b"given!");
     assert!(session.call("1", LONG).unwrap().files.is_empty());
@@ -394,11 +401,12 @@ fn sessions_do_not_see_each_other_and_leave_nothing() {
             "import os, sys\n\
              if os.fork() == 0:\n  \
                os.setsid()\n  \
-               os.execv(sys.executable, [sys.executable, '-c', 'import time; time.sleep(1000)', '{marker}'])\n\
-             import time; time.sleep(0.3)"
+               os.execv(sys.executable, [sys.executable, '-c', \n      \
+                 'import time; open(\"/work/up\", \"w\").close(); time.sleep(1000)', '{marker}'])\n\
+             while not os.path.exists('/work/up'): pass"
         ),
     );
-    assert_eq!(processes_with(&marker).len(), 1);
+    assert!(eventually(|| processes_with(&marker).len() == 1));
     drop(first);
     assert!(processes_with(&marker).is_empty());
     assert_eq!(value(&mut second, "2"), Some("2".into()));

@@ -47,6 +47,7 @@ fn files_and_devices() {
         "ls /home",
         "ls /proc/1",
         "cat /proc/self/environ",
+        "cat <(echo text)",
         "echo x > /proc/sys/kernel/core_pattern",
         "ls /sys",
         "touch /usr/bin/new",
@@ -90,8 +91,7 @@ fn setuid_programs_give_nothing() {
     }
     // One of its own making.
     assert_eq!(
-        shell("cp /usr/bin/id own; chmod u+s,g+s own; ./own -u; ./own -ru; grep -c . /proc/self/status 2>/dev/null"
-            .replace("; grep -c . /proc/self/status 2>/dev/null", "").as_str()),
+        shell("cp /usr/bin/id own; chmod u+s,g+s own; ./own -u; ./own -ru"),
         "1000\n1000\n"
     );
 }

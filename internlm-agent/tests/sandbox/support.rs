@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use internlm_agent::sandbox::{Run, Sandbox, SandboxConfig};
+use internlm_agent::sandbox::{FileEntry, Run, Sandbox, SandboxConfig};
 use internlm_core::code_executor::{CodeRequest, CodeStatus};
 
 /// The helper program: a test can't be its own launcher, for its `main` is not ours.
@@ -53,6 +53,12 @@ pub(crate) fn shell(code: &str) -> String {
     run.output.stdout
 }
 
+/// The paths of files.
+pub(crate) fn names(files: &[FileEntry]) -> Vec<&str> {
+    let paths = files.iter().map(|file| file.path.to_str().unwrap());
+    paths.collect()
+}
+
 /// Checks that Python expressions, all in one process, raise what they are to: the name of an error
 /// number, or of an exception without one; `|` between two if either wall may be met first.
 #[track_caller]
@@ -90,7 +96,19 @@ pub(crate) fn refused(cases: &[(&str, &str)]) {
     }
 }
 
-/// Processes of this system with a marker among their arguments.
+/// Waits for something to become true, twenty seconds at most; says whether it did.
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) -> bool {
+    for _ in 0..1000 {
+        if is_so() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+/// Processes of this system with a marker among their arguments. A list made while others start and end may lack
+/// one that was there all the time.
 pub(crate) fn processes_with(marker: &str) -> Vec<u32> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {

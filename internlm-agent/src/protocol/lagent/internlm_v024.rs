@@ -3,8 +3,8 @@
 use internlm_core::{ChatRequest, Message};
 use serde::{Deserialize, Serialize};
 
-use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step, in_order};
-use super::{Dispatch, Record, descriptions, dispatch, from_message, record, to_messages};
+use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step};
+use super::{Dispatch, Record, descriptions, dispatch, from_message, records, system, to_messages};
 use crate::error::{Error, Result};
 use crate::lagent::{ActionDescription, ChatMessage, parse_v024, prompts};
 use crate::python::{self, DumpStyle, PyValue};
@@ -80,11 +80,7 @@ impl Internlm2Machine {
 
     /// What the model is sent.
     pub fn prompt(&self) -> Vec<ChatMessage> {
-        let system = self
-            .system
-            .iter()
-            .map(|text| ChatMessage::new("system", text));
-        let mut out: Vec<ChatMessage> = system.collect();
+        let mut out = system(self.system.as_deref());
         out.push(ChatMessage::new("system", prompts::META_CN));
         let named = |name: &str, text: &str| ChatMessage {
             name: Some(name.to_owned()),
@@ -200,13 +196,9 @@ fn joined(steps: &[ChatMessage]) -> Vec<ChatMessage> {
 
 impl Machine for Internlm2Machine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => {
-                let request = ChatRequest::messages(to_messages(self.prompt())?);
-                Step::Ask(request.with_keep_special_tokens(true))
-            }
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
+        self.phase.step(|| {
+            let request = ChatRequest::messages(to_messages(self.prompt())?);
+            Ok(request.with_keep_special_tokens(true))
         })
     }
 
@@ -248,9 +240,8 @@ impl Machine for Internlm2Machine {
     }
 
     fn observe(&mut self, observations: Vec<Observation>) -> Result<()> {
-        let calls = self.phase.expect_calls()?;
-        for (call, observed) in calls.iter().zip(in_order(&calls, observations)) {
-            self.tell(record(call, observed));
+        for record in records(&self.phase, observations)? {
+            self.tell(record);
         }
         Ok(())
     }

@@ -3,8 +3,10 @@
 use internlm_core::{ChatRequest, Message, Role};
 use serde::{Deserialize, Serialize};
 
-use super::super::{Machine, Observation, Observed, Outcome, Phase, Reply, Start, Step, in_order};
-use super::{Dispatch, Record, descriptions, dispatch, from_message, record, to_messages};
+use super::super::{End, Machine, Observation, Phase, Reply, Start, Step};
+use super::{
+    AGENT, Dispatch, EXECUTOR, Record, descriptions, dispatch, from_message, outcome, records, system, to_messages,
+};
 use crate::error::{Error, Result};
 use crate::lagent::{
     ActionDescription, AgentMessage, ChatMessage, ParsedReply, ToolParser, prompts, status,
@@ -54,8 +56,6 @@ pub struct AgentForInternLmMachine {
     phase: Phase,
 }
 
-/// The agent's name as a sender.
-const AGENT: &str = "Agent";
 const PARSER: ToolParser = ToolParser::Mixed;
 
 impl AgentForInternLmMachine {
@@ -117,11 +117,7 @@ impl AgentForInternLmMachine {
     /// # Errors
     /// [`Error::Upstream`] for an unknown role in the few shots.
     pub fn prompt(&self) -> Result<Vec<ChatMessage>> {
-        let mut out: Vec<ChatMessage> = self
-            .system
-            .iter()
-            .map(|text| ChatMessage::new("system", text))
-            .collect();
+        let mut out = system(self.system.as_deref());
         out.push(ChatMessage::new("system", prompts::META_CN));
         let list = ActionDescription::plugin_prompt(&self.config.plugins);
         let plugin = prompts::fill(prompts::PLUGIN_CN, &[("prompt", &list)]);
@@ -137,6 +133,13 @@ impl AgentForInternLmMachine {
         for shot in &self.config.few_shot {
             self.few_shot(shot, &mut out)?;
         }
+        out.extend(self.conversation()?);
+        Ok(out)
+    }
+
+    /// The part of the prompt after the instructions and the few shots.
+    fn conversation(&self) -> Result<Vec<ChatMessage>> {
+        let mut out = Vec::new();
         let mut tool_type = None;
         for message in &self.memory {
             match (message.sender.as_str(), parsed(message)) {
@@ -238,12 +241,10 @@ impl AgentForInternLmMachine {
     }
 
     fn tell(&mut self, record: Record) {
-        let message = AgentMessage::new("ActionExecutor", record.action_return.response());
+        let message = AgentMessage::new(EXECUTOR, record.action_return.response());
         self.records.push(record);
         if self.turn >= self.max_turn {
-            let mut outcome = Outcome::out_of_turns(message.content.display());
-            outcome.details = details(&message);
-            self.phase = Phase::Done(outcome);
+            self.phase = Phase::Done(outcome(&message, End::OutOfTurns));
         } else {
             self.memory.push(message);
             self.phase = Phase::Ask;
@@ -251,14 +252,10 @@ impl AgentForInternLmMachine {
     }
 }
 
-fn details(message: &AgentMessage) -> serde_json::Value {
-    serde_json::to_value(message).unwrap_or_default()
-}
-
 fn sent(message: &Message) -> AgentMessage {
     let sender = match message.role {
         Role::Assistant => AGENT,
-        Role::Environment => "ActionExecutor",
+        Role::Environment => EXECUTOR,
         _ => "user",
     };
     AgentMessage::new(sender, from_message(message).content)
@@ -270,13 +267,9 @@ fn parsed(message: &AgentMessage) -> Option<ParsedReply> {
 
 impl Machine for AgentForInternLmMachine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => {
-                let request = ChatRequest::messages(to_messages(self.prompt()?)?);
-                Step::Ask(request.with_keep_special_tokens(true))
-            }
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
+        self.phase.step(|| {
+            let request = ChatRequest::messages(to_messages(self.prompt()?)?);
+            Ok(request.with_keep_special_tokens(true))
         })
     }
 
@@ -291,9 +284,7 @@ impl Machine for AgentForInternLmMachine {
             formatted: PyValue::from(formatted),
         };
         self.memory.push(message.clone());
-        let mut outcome = Outcome::answered(message.content.display());
-        outcome.details = details(&message);
-        self.phase = Phase::Done(outcome);
+        self.phase = Phase::Done(outcome(&message, End::Answered));
         match parsed.status {
             status::NO_TOOL => Ok(()),
             _ => self.call(&parsed),
@@ -301,10 +292,8 @@ impl Machine for AgentForInternLmMachine {
     }
 
     fn observe(&mut self, observations: Vec<Observation>) -> Result<()> {
-        let calls = self.phase.expect_calls()?;
-        for (call, observed) in calls.iter().zip(in_order(&calls, observations)) {
-            let observed: Observed = observed;
-            self.tell(record(call, observed));
+        for record in records(&self.phase, observations)? {
+            self.tell(record);
         }
         Ok(())
     }
@@ -318,10 +307,38 @@ impl Machine for AgentForInternLmMachine {
     }
 
     fn messages(&self) -> Vec<Message> {
-        let fixed = self.system.iter().count() + 3;
-        let prompt = self.prompt().unwrap_or_default();
-        let shots: usize = self.config.few_shot.iter().map(Vec::len).sum();
-        let own = prompt.into_iter().skip(fixed + shots).collect();
-        to_messages(own).unwrap_or_default()
+        to_messages(self.conversation().unwrap_or_default()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_shot_of_joined_steps_hides_nothing_of_the_conversation() {
+        let tool = ChatMessage {
+            name: Some("plugin".to_owned()),
+            ..ChatMessage::new("tool", "{}")
+        };
+        let shot = vec![
+            ChatMessage::new("user", "an example"),
+            ChatMessage::new("thought", "let me see"),
+            tool,
+        ];
+        let config = AgentForInternLm {
+            few_shot: vec![shot],
+            ..AgentForInternLm::default()
+        };
+        let start = Start {
+            system: Some("be brief".to_owned()),
+            messages: vec![Message::user("the task")],
+            ..Start::default()
+        };
+        let mut machine = AgentForInternLmMachine::new(config, start);
+        machine.reply(Reply::text("the answer")).unwrap();
+        let texts: Vec<String> = machine.messages().iter().map(Message::text).collect();
+        assert_eq!(texts, ["the task", "the answer"]);
+        assert_eq!(machine.prompt().unwrap().len(), 1 + 3 + 2 + 2);
     }
 }

@@ -4,8 +4,8 @@ use internlm_core::{ChatRequest, Message};
 use serde::{Deserialize, Serialize};
 
 use super::super::react_text::{Language, instructions};
-use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step, in_order};
-use super::{Dispatch, Record, descriptions, dispatch, from_message, record, to_messages};
+use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step};
+use super::{Dispatch, Record, descriptions, dispatch, from_message, records, system, to_messages};
 use crate::error::Result;
 use crate::lagent::{ActionDescription, ChatMessage, ReActMarkers, prompts};
 use crate::python::PyValue;
@@ -88,11 +88,7 @@ impl ReActV024Machine {
             .iter()
             .map(|a| PyValue::str(a.name()))
             .collect();
-        let system = self
-            .system
-            .iter()
-            .map(|text| ChatMessage::new("system", text));
-        let mut out: Vec<ChatMessage> = system.collect();
+        let mut out = system(self.system.as_deref());
         let text = instructions(self.config.language, &self.config.markers, &tools, names);
         out.push(ChatMessage::new("system", text));
         out.extend(self.history.iter().cloned());
@@ -129,11 +125,8 @@ impl ReActV024Machine {
 
 impl Machine for ReActV024Machine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => Step::Ask(ChatRequest::messages(to_messages(self.prompt())?)),
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
-        })
+        self.phase
+            .step(|| Ok(ChatRequest::messages(to_messages(self.prompt())?)))
     }
 
     fn reply(&mut self, reply: Reply) -> Result<()> {
@@ -155,9 +148,8 @@ impl Machine for ReActV024Machine {
     }
 
     fn observe(&mut self, observations: Vec<Observation>) -> Result<()> {
-        let calls = self.phase.expect_calls()?;
-        for (call, observed) in calls.iter().zip(in_order(&calls, observations)) {
-            self.tell(record(call, observed));
+        for record in records(&self.phase, observations)? {
+            self.tell(record);
         }
         Ok(())
     }

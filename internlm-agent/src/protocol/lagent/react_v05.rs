@@ -4,8 +4,10 @@ use internlm_core::{ChatRequest, Message, Role};
 use serde::{Deserialize, Serialize};
 
 use super::super::react_json::instructions;
-use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step, in_order};
-use super::{Dispatch, Record, descriptions, dispatch, from_message, record, to_messages};
+use super::super::{End, Machine, Observation, Outcome, Phase, Reply, Start, Step};
+use super::{
+    AGENT, Dispatch, EXECUTOR, Record, descriptions, dispatch, from_message, outcome, records, system, to_messages,
+};
 use crate::error::{Error, Result};
 use crate::lagent::{ActionDescription, AgentMessage, ChatMessage, JsonParser, default_aggregate};
 use crate::python::PyValue;
@@ -44,8 +46,6 @@ pub struct ReActV05Machine {
     phase: Phase,
 }
 
-const AGENT: &str = "Agent";
-
 impl ReActV05Machine {
     /// A run from its beginning.
     pub fn new(mut config: ReActV05, start: Start) -> Self {
@@ -72,31 +72,17 @@ impl ReActV05Machine {
     }
 
     fn prompt(&self) -> Result<Vec<ChatMessage>> {
-        let mut system: Vec<ChatMessage> = self
-            .system
-            .iter()
-            .map(|text| ChatMessage::new("system", text))
-            .collect();
+        let mut system = system(self.system.as_deref());
         let text = instructions(&self.config.actions, &self.config.parser);
         system.push(ChatMessage::new("system", text));
         default_aggregate(&self.memory, AGENT, &system)
     }
 
-    fn done(&mut self, message: &AgentMessage, answered: bool) {
-        let text = message.content.display();
-        let mut outcome = match answered {
-            true => Outcome::answered(text),
-            false => Outcome::out_of_turns(text),
-        };
-        outcome.details = serde_json::to_value(message).unwrap_or_default();
-        self.phase = Phase::Done(outcome);
-    }
-
     fn tell(&mut self, record: Record) {
-        let message = AgentMessage::new("ActionExecutor", record.action_return.response());
+        let message = AgentMessage::new(EXECUTOR, record.action_return.response());
         self.records.push(record);
         if self.turn >= self.max_turn {
-            self.done(&message, false);
+            self.phase = Phase::Done(outcome(&message, End::OutOfTurns));
         } else {
             self.memory.push(message);
             self.phase = Phase::Ask;
@@ -115,11 +101,8 @@ fn sent(message: &Message) -> AgentMessage {
 
 impl Machine for ReActV05Machine {
     fn step(&self) -> Result<Step> {
-        Ok(match &self.phase {
-            Phase::Ask => Step::Ask(ChatRequest::messages(to_messages(self.prompt()?)?)),
-            Phase::Call(calls) => Step::Call(calls.clone()),
-            Phase::Done(outcome) => Step::Done(outcome.clone()),
-        })
+        self.phase
+            .step(|| Ok(ChatRequest::messages(to_messages(self.prompt()?)?)))
     }
 
     fn reply(&mut self, reply: Reply) -> Result<()> {
@@ -135,7 +118,7 @@ impl Machine for ReActV05Machine {
         self.memory.push(message.clone());
         // The word is looked for in the whole text, arguments included.
         if reply.text.contains("conclusion") || formatted.get("conclusion").is_some() {
-            self.done(&message, true);
+            self.phase = Phase::Done(outcome(&message, End::Answered));
             return Ok(());
         }
         let action = formatted.get("action").unwrap_or(&PyValue::None);
@@ -156,9 +139,8 @@ impl Machine for ReActV05Machine {
     }
 
     fn observe(&mut self, observations: Vec<Observation>) -> Result<()> {
-        let calls = self.phase.expect_calls()?;
-        for (call, observed) in calls.iter().zip(in_order(&calls, observations)) {
-            self.tell(record(call, observed));
+        for record in records(&self.phase, observations)? {
+            self.tell(record);
         }
         Ok(())
     }

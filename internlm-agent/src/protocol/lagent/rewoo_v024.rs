@@ -7,8 +7,8 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::super::react_text::Language;
-use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step, in_order};
-use super::{Dispatch, Record, descriptions, dispatch, from_message, record, to_messages};
+use super::super::{Machine, Observation, Outcome, Phase, Reply, Start, Step};
+use super::{Dispatch, Record, descriptions, dispatch, from_message, records, system, to_messages};
 use crate::error::{Error, Result};
 use crate::lagent::{ActionDescription, ChatMessage, PlannedStep, parse_plan, prompts};
 use crate::python::PyValue;
@@ -106,11 +106,7 @@ impl ReWooV024Machine {
     fn planner_prompt(&self) -> Vec<ChatMessage> {
         let [planner, _, _, reformat] = self.prompts();
         let tools = ActionDescription::repr(&self.config.actions);
-        let system = self
-            .system
-            .iter()
-            .map(|text| ChatMessage::new("system", text));
-        let mut out: Vec<ChatMessage> = system.collect();
+        let mut out = system(self.system.as_deref());
         let text = prompts::fill(planner, &[("tool_description", &tools)]);
         out.push(ChatMessage::new("system", text));
         out.extend(self.history.iter().cloned());
@@ -174,13 +170,9 @@ fn substitute(input: &str, records: &[Record]) -> Result<String> {
 
 impl Machine for ReWooV024Machine {
     fn step(&self) -> Result<Step> {
-        Ok(match (&self.phase, &self.solver_prompt) {
-            (Phase::Ask, Some(prompt)) => Step::Ask(ChatRequest::prompt(prompt)),
-            (Phase::Ask, None) => {
-                Step::Ask(ChatRequest::messages(to_messages(self.planner_prompt())?))
-            }
-            (Phase::Call(calls), _) => Step::Call(calls.clone()),
-            (Phase::Done(outcome), _) => Step::Done(outcome.clone()),
+        self.phase.step(|| match &self.solver_prompt {
+            Some(prompt) => Ok(ChatRequest::prompt(prompt)),
+            None => Ok(ChatRequest::messages(to_messages(self.planner_prompt())?)),
         })
     }
 
@@ -211,10 +203,7 @@ impl Machine for ReWooV024Machine {
     }
 
     fn observe(&mut self, observations: Vec<Observation>) -> Result<()> {
-        let calls = self.phase.expect_calls()?;
-        for (call, observed) in calls.iter().zip(in_order(&calls, observations)) {
-            self.records.push(record(call, observed));
-        }
+        self.records.extend(records(&self.phase, observations)?);
         self.phase = Phase::Done(Outcome::out_of_turns(""));
         self.run_steps()
     }

@@ -52,3 +52,18 @@ fn names_are_no_literals_and_the_rest_is_no_python() {
     assert!(literal(&"[".repeat(100_000)).is_err());
     assert!(literal(&"-".repeat(100_000)).is_err());
 }
+
+#[test]
+fn whole_numbers_have_as_many_digits_as_in_python() {
+    let digits = "1".repeat(MAX_DIGITS);
+    for text in [
+        digits.clone(),
+        format!("-{digits}"),
+        format!("1_{}", &digits[1..]),
+        format!("0x{digits}1"),
+        format!("{digits}1.5"),
+    ] {
+        assert!(literal(&text).is_ok(), "{} characters", text.len());
+    }
+    assert!(literal(&format!("{digits}1")).is_err());
+}

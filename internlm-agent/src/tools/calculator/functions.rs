@@ -149,7 +149,8 @@ fn square_root(x: &Number) -> Option<Number> {
 }
 
 pub(super) fn factorial(x: &Number) -> Result {
-    const MOST: u64 = 10_000;
+    // The factorial of the next number has more than `MAX_BITS` bits.
+    const MOST: u64 = 20_366;
     let n = whole("factorial", x)?;
     if n.is_negative() {
         let function = "factorial".to_owned();

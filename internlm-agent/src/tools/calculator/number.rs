@@ -89,7 +89,8 @@ impl Number {
         }
     }
 
-    pub(super) fn add(&self, other: &Self) -> Result {
+    /// Numerator and denominator of this number and of another, if both are exact.
+    fn both_exact<'a>(&'a self, other: &'a Self) -> Option<[&'a BigInt; 4]> {
         match (self, other) {
             (
                 Self::Exact {
@@ -100,8 +101,15 @@ impl Number {
                     numerator: c,
                     denominator: d,
                 },
-            ) => Self::fraction(a * d + c * b, b * d),
-            _ => Self::real(self.to_f64() + other.to_f64(), "+"),
+            ) => Some([a, b, c, d]),
+            _ => None,
+        }
+    }
+
+    pub(super) fn add(&self, other: &Self) -> Result {
+        match self.both_exact(other) {
+            Some([a, b, c, d]) => Self::fraction(a * d + c * b, b * d),
+            None => Self::real(self.to_f64() + other.to_f64(), "+"),
         }
     }
 
@@ -119,35 +127,17 @@ impl Number {
     }
 
     pub(super) fn multiply(&self, other: &Self) -> Result {
-        match (self, other) {
-            (
-                Self::Exact {
-                    numerator: a,
-                    denominator: b,
-                },
-                Self::Exact {
-                    numerator: c,
-                    denominator: d,
-                },
-            ) => Self::fraction(a * c, b * d),
-            _ => Self::real(self.to_f64() * other.to_f64(), "*"),
+        match self.both_exact(other) {
+            Some([a, b, c, d]) => Self::fraction(a * c, b * d),
+            None => Self::real(self.to_f64() * other.to_f64(), "*"),
         }
     }
 
     pub(super) fn divide(&self, other: &Self) -> Result {
-        match (self, other) {
-            (
-                Self::Exact {
-                    numerator: a,
-                    denominator: b,
-                },
-                Self::Exact {
-                    numerator: c,
-                    denominator: d,
-                },
-            ) => Self::fraction(a * d, b * c),
-            _ if other.to_f64() == 0.0 => Err(CalculatorError::DivisionByZero),
-            _ => Self::real(self.to_f64() / other.to_f64(), "/"),
+        match self.both_exact(other) {
+            Some([a, b, c, d]) => Self::fraction(a * d, b * c),
+            None if other.to_f64() == 0.0 => Err(CalculatorError::DivisionByZero),
+            None => Self::real(self.to_f64() / other.to_f64(), "/"),
         }
     }
 
@@ -208,18 +198,9 @@ impl Number {
     }
 
     pub(super) fn is_less_than(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::Exact {
-                    numerator: a,
-                    denominator: b,
-                },
-                Self::Exact {
-                    numerator: c,
-                    denominator: d,
-                },
-            ) => a * d < c * b,
-            _ => self.to_f64() < other.to_f64(),
+        match self.both_exact(other) {
+            Some([a, b, c, d]) => a * d < c * b,
+            None => self.to_f64() < other.to_f64(),
         }
     }
 }
