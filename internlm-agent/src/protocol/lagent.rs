@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use super::{Call, Channel, End, Observation, Observed, Outcome, Phase, in_order};
 use crate::error::{Error, Result};
 use crate::lagent::{
-    ActionDescription, ActionReturn, AgentMessage, ChatMessage, ResultItem, builtin, split_name, state,
+    ActionDescription, ActionReturn, AgentMessage, ChatMessage, ResultItem, builtin, split_name,
+    state,
 };
 use crate::python::PyValue;
 

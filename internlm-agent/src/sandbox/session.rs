@@ -172,7 +172,8 @@ impl PythonSession {
             });
         };
         let token = token()?;
-        let length = u32::try_from(code.len()).map_err(|_| Fault::CodeTooLong { bytes: code.len() })?;
+        let length =
+            u32::try_from(code.len()).map_err(|_| Fault::CodeTooLong { bytes: code.len() })?;
         let value_bytes = u32::try_from(self.value_bytes).unwrap_or(u32::MAX);
         let mut input = length.to_be_bytes().to_vec();
         input.extend_from_slice(&value_bytes.to_be_bytes());

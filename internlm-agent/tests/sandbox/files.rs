@@ -129,9 +129,15 @@ fn the_environment_is_our_own() {
     );
     let config = super::support::config().with_env("MINE", "given");
     let sandbox = internlm_agent::sandbox::Sandbox::new(config).unwrap();
-    let request = CodeRequest::new("python", "import os; print(len(os.environ), os.environ['MINE'])")
-        .with_timeout(LONG);
-    assert_eq!(sandbox.execute(&request).unwrap().output.stdout, "12 given\n");
+    let request = CodeRequest::new(
+        "python",
+        "import os; print(len(os.environ), os.environ['MINE'])",
+    )
+    .with_timeout(LONG);
+    assert_eq!(
+        sandbox.execute(&request).unwrap().output.stdout,
+        "12 given\n"
+    );
 }
 
 #[test]

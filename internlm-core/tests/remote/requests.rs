@@ -287,6 +287,23 @@ fn tools_and_formats() {
     let want = json!({"type": "json_schema",
         "json_schema": {"name": "answer", "schema": schema, "strict": true}});
     assert_eq!(format(ResponseFormat::JsonSchema(schema)), want);
+
+    // Forms that OpenAI has no word for, in the words of those who have one.
+    let regex = hi().with_response_format(ResponseFormat::Regex("a+".into()));
+    let grammar = hi().with_response_format(ResponseFormat::Lark("start: \"a\"".into()));
+    let vllm = |request| sent(Dialect::Vllm, request).body["structured_outputs"].clone();
+    assert_eq!(vllm(&regex), json!({"regex": "a+"}));
+    assert_eq!(vllm(&grammar), json!({"grammar": "start: \"a\""}));
+    let lmdeploy = &sent(Dialect::LmDeploy, &regex).body["response_format"];
+    assert_eq!(
+        *lmdeploy,
+        json!({"type": "regex_schema", "regex_schema": "a+"})
+    );
+    refused(Dialect::LmDeploy, &grammar, "response_format");
+    for dialect in [Dialect::OpenAi, Dialect::LlamaCpp] {
+        refused(dialect, &regex, "response_format");
+        refused(dialect, &grammar, "response_format");
+    }
 }
 
 #[test]

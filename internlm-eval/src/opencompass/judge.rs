@@ -515,9 +515,10 @@ fn jieba_rouge(text: &str, gold: &str) -> Result<Verdict> {
 
 #[cfg(not(feature = "jieba"))]
 fn jieba_rouge(_: &str, _: &str) -> Result<Verdict> {
-    Err(Error::Prompt(
-        "ROUGE of Chinese texts needs the feature `jieba` of internlm-eval".into(),
-    ))
+    Err(Error::Feature {
+        what: "ROUGE of Chinese texts",
+        feature: "jieba",
+    })
 }
 
 /// BLEU of one pair in `[0, 1]`, as `evaluate`'s metric `bleu` computes it: tokens of sacrebleu's `13a`, orders 1 to 4,

@@ -50,7 +50,7 @@ pub(super) struct Structured {
 
 impl Structured {
     /// # Errors
-    /// None or several forms, a form that is not known, no choices.
+    /// None or several forms, a form that is not known, no choices or an empty one.
     pub(super) fn response_format(&self) -> Result<ResponseFormat, ApiError> {
         let refuse = |what: &str| {
             let message = format!("`structured_outputs` {what}");
@@ -61,10 +61,10 @@ impl Structured {
         }
         let json_object = self.json_object.filter(|&wanted| wanted);
         let choice = match &self.choice {
-            Some(choices) if choices.iter().any(|choice| !choice.is_empty()) => {
-                Some(ResponseFormat::Lark(one_of(choices)))
+            Some(choices) if choices.is_empty() || choices.iter().any(String::is_empty) => {
+                return refuse("needs choices that are not empty.");
             }
-            Some(_) => return refuse("needs a choice that is not empty."),
+            Some(choices) => Some(ResponseFormat::Lark(one_of(choices))),
             None => None,
         };
         let mut forms = [
@@ -85,11 +85,10 @@ impl Structured {
 
 /// A grammar of texts of which one is the answer. Strings of Lark are written as those of JSON.
 fn one_of(choices: &[String]) -> String {
-    let texts = choices.iter().filter(|choice| !choice.is_empty());
-    let texts: Vec<_> = texts
-        .map(|choice| Value::from(&**choice).to_string())
-        .collect();
-    format!("start: {}", texts.join(" | "))
+    let texts = choices
+        .iter()
+        .map(|choice| Value::from(&**choice).to_string());
+    format!("start: {}", texts.collect::<Vec<_>>().join(" | "))
 }
 
 /// Other words for the form of an answer, of llama.cpp and of vLLM before 0.12. Fields that are not known are

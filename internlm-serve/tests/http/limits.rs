@@ -425,7 +425,7 @@ fn structured_outputs_are_followed() {
         json!({}),
         json!({"regex": "a", "choice": ["b"]}),
         json!({"choice": []}),
-        json!({"choice": [""]}),
+        json!({"choice": ["a", ""]}),
         json!({"structural_tag": "x"}),
         json!({"regex": "("}),
         json!({"grammar": "start: ("}),

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{End, Machine, Observation, Phase, Reply, Start, Step};
 use super::{
-    AGENT, Dispatch, EXECUTOR, Record, descriptions, dispatch, from_message, outcome, records, system, to_messages,
+    AGENT, Dispatch, EXECUTOR, Record, descriptions, dispatch, from_message, outcome, records,
+    system, to_messages,
 };
 use crate::error::{Error, Result};
 use crate::lagent::{

@@ -58,12 +58,9 @@ fn factorials_reach_as_far_as_numbers_do() {
         panic!("20366! has no value");
     };
     assert!(numerator.bits() <= MAX_BITS);
-    assert!((numerator * 20_367).bits() > MAX_BITS);
+    assert!((numerator * 20_367_u32).bits() > MAX_BITS);
     let limit = MAX_BITS;
-    assert_eq!(
-        evaluate("20367!"),
-        Err(CalculatorError::TooLarge { limit })
-    );
+    assert_eq!(evaluate("20367!"), Err(CalculatorError::TooLarge { limit }));
 }
 
 #[test]
