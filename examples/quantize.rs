@@ -1,10 +1,10 @@
 //! A dense checkpoint to one of 4 or 8 bits.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use internlm_examples::model::{Head, ModelArgs, RuntimeArgs};
+use internlm_examples::model::{Head, ModelArgs, RuntimeArgs, weight_bytes};
 use internlm_examples::output::Output;
 use internlm_examples::{Error, Result, program, progress};
 use internlm_model::ModelDir;
@@ -253,26 +253,4 @@ fn record(layer: &LayerReport) -> Layer<'_> {
         scale_exponent: layer.scale_exponent,
         clip_ratio: layer.clip_ratio,
     }
-}
-
-/// Bytes of a checkpoint's weight files.
-fn weight_bytes(path: &Path) -> Result<u64> {
-    let size = |path: &Path| {
-        let metadata = std::fs::metadata(path);
-        metadata
-            .map(|m| m.len())
-            .map_err(Error::io(path.display().to_string()))
-    };
-    if path.is_file() {
-        return size(path);
-    }
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(path).map_err(Error::io(path.display().to_string()))? {
-        let file = entry.map_err(Error::io(path.display().to_string()))?.path();
-        let ending = file.extension().and_then(|e| e.to_str());
-        if matches!(ending, Some("safetensors" | "bin" | "gguf")) {
-            bytes += size(&file)?;
-        }
-    }
-    Ok(bytes)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use internlm_eval::RunConfig;
 use internlm_eval::run::{Predictions, Shard};
-use internlm_examples::model::RuntimeArgs;
+use internlm_examples::source::SourceArgs;
 use internlm_examples::{Error, Result};
 
 /// Run benchmarks by the rules of lm-evaluation-harness or OpenCompass.
@@ -45,18 +45,8 @@ pub(crate) struct MergeArguments {
 
 #[derive(Args)]
 pub(crate) struct RunArguments {
-    /// A folder in Hugging Face layout, a .gguf file, or a hub id (org/name, org/name@revision)
-    #[arg(long, value_name = "PATH|ID", conflicts_with = "base_url")]
-    pub(crate) model: Option<PathBuf>,
-    /// In place of --model: an OpenAI-compatible server
-    #[arg(long, value_name = "URL")]
-    pub(crate) base_url: Option<String>,
-    /// The model's name on the server; not needed where it has one
-    #[arg(long, value_name = "NAME", default_value = "", requires = "base_url")]
-    pub(crate) api_model: String,
-    /// The server's key
-    #[arg(long, value_name = "KEY", requires = "base_url")]
-    pub(crate) api_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// The model's name in reports
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -122,8 +112,6 @@ pub(crate) struct RunArguments {
     /// Write one JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) runtime: RuntimeArgs,
 }
 
 impl RunArguments {
@@ -134,7 +122,7 @@ impl RunArguments {
             .with_score_batch(self.batch)
             .with_concurrency(self.concurrency)
             .with_seed(self.seed);
-        if self.base_url.is_some() {
+        if self.source.base_url.is_some() {
             config = config.with_score_concurrency(self.concurrency);
         }
         config.requests_per_second = self.requests_per_second;

@@ -2,7 +2,6 @@
 
 mod arguments;
 mod bar;
-mod models;
 mod plan;
 
 use std::ops::ControlFlow;
@@ -10,6 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use internlm_agent::sandbox::{self, Sandbox, SandboxConfig};
 use internlm_core::CodeExecutor;
 use internlm_core::code_executor::{CodeOutput, CodeRequest};
 use internlm_eval::child::ChildProcess;
@@ -21,10 +21,11 @@ use serde::Serialize;
 
 use self::arguments::{Arguments, Command, MergeArguments, RunArguments};
 use self::bar::Bar;
-use self::models::Models;
 use self::plan::{Plan, Tasks};
 
 fn main() -> ExitCode {
+    // A sandbox is this program, started once more: it must know that before anything else happens.
+    sandbox::init();
     program::run(|arguments: Arguments| match arguments.command {
         Some(Command::Merge(merge)) => merged(&merge),
         None => run(&arguments.run),
@@ -37,16 +38,15 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 fn run(arguments: &RunArguments) -> Result<()> {
     let plan = Plan::of(arguments);
     let Tasks { tasks, missing } = plan.tasks(None)?;
-    if let Some(task) = tasks.iter().find(|task| task.needs_code())
-        && !arguments.allow_unconfined_code
-    {
-        return Err(Error::Input(format!(
-            "{} runs code that the model wrote; --allow-unconfined-code runs it as a plain child process, with limits \
-             of time and memory, that can read what you can read",
-            task.name()
-        )));
-    }
-    let models = Models::of(arguments)?;
+    let code = match tasks.iter().find(|task| task.needs_code()) {
+        Some(task) => Some(code(task, arguments.allow_unconfined_code)?),
+        None => None,
+    };
+    // Where only answers that were made elsewhere are judged, nobody is asked.
+    let source = match arguments.judges_only() {
+        true => None,
+        false => Some(arguments.source.open()?),
+    };
     plan.save(&arguments.out)?;
     // A second interrupt ends the program at once; the journal has what is done.
     ctrlc::set_handler(|| {
@@ -55,7 +55,6 @@ fn run(arguments: &RunArguments) -> Result<()> {
         }
     })
     .map_err(|e| Error::Input(format!("waiting for interrupts: {e}")))?;
-    let code = code(arguments.allow_unconfined_code)?;
     let predictions = arguments.predictions()?;
     let bar = Bar::new();
     let on_progress = |progress: &Progress| {
@@ -73,12 +72,17 @@ fn run(arguments: &RunArguments) -> Result<()> {
         run = run.with_name(name);
     }
     if let Some(code) = &code {
-        run = run.with_code_executor(code);
+        run = run.with_code_executor(&**code);
     }
     if let Some(predictions) = &predictions {
         run = run.with_predictions(predictions);
     }
-    let report = models.give_to(run).execute();
+    if let Some(source) = &source {
+        run = run
+            .with_scorer(source.scorer())
+            .with_chat_model(source.chat_model());
+    }
+    let report = run.execute();
     bar.clear();
     let report = report?;
     if let Some(other) = &arguments.compare {
@@ -147,13 +151,21 @@ fn benchmarks(tasks: &[Task]) -> impl Iterator<Item = &dyn Benchmark> {
     tasks.iter().map(|task| task as &dyn Benchmark)
 }
 
-fn code(allowed: bool) -> Result<Option<ChildProcess>> {
-    if !allowed {
-        return Ok(None);
-    }
-    let child = ChildProcess::allow_unconfined()?;
-    tracing::info!("code of the model: {}", child.confinement());
-    Ok(Some(child))
+/// What runs the code that a model wrote: the sandbox, or a plain child process where that was allowed.
+fn code(task: &Task, unconfined: bool) -> Result<Box<dyn CodeExecutor>> {
+    let code: Box<dyn CodeExecutor> = if unconfined {
+        Box::new(ChildProcess::allow_unconfined()?)
+    } else {
+        Box::new(Sandbox::new(SandboxConfig::default()).map_err(|fault| {
+            Error::Input(format!(
+                "{} runs code that the model wrote, and there is no sandbox: {fault}; --allow-unconfined-code runs it \
+                 as a plain child process, with limits of time and memory, that can read what you can read",
+                task.name()
+            ))
+        })?)
+    };
+    tracing::info!("code of the model: {}", code.confinement());
+    Ok(code)
 }
 
 /// A line of `--json`.

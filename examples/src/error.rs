@@ -64,6 +64,9 @@ pub enum Error {
     /// The evaluation failed.
     #[error(transparent)]
     Eval(#[from] internlm_eval::Error),
+    /// An agent failed.
+    #[error(transparent)]
+    Agent(#[from] internlm_agent::Error),
     /// A trait of `internlm-core` failed.
     #[error(transparent)]
     Core(#[from] internlm_core::Error),

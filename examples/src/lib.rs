@@ -11,6 +11,7 @@ pub mod output;
 pub mod program;
 pub mod progress;
 pub mod sampling;
+pub mod source;
 
 pub use error::{Error, Result};
 

@@ -271,6 +271,31 @@ pub fn tokenizer(model: &Path) -> Result<Tokenizer> {
     Ok(Tokenizer::load(find(model, &["*token*", "*.jinja"])?)?)
 }
 
+/// Bytes of the weight files of a folder, or of a file.
+///
+/// # Errors
+/// They can't be read.
+pub fn weight_bytes(path: &Path) -> Result<u64> {
+    let size = |path: &Path| {
+        let metadata = std::fs::metadata(path);
+        metadata
+            .map(|m| m.len())
+            .map_err(Error::io(path.display().to_string()))
+    };
+    if path.is_file() {
+        return size(path);
+    }
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(path).map_err(Error::io(path.display().to_string()))? {
+        let file = entry.map_err(Error::io(path.display().to_string()))?.path();
+        let ending = file.extension().and_then(|e| e.to_str());
+        if matches!(ending, Some("safetensors" | "bin" | "gguf")) {
+            bytes += size(&file)?;
+        }
+    }
+    Ok(bytes)
+}
+
 /// The local folder or file of `--model`; only these files of a hub's repository, if any are named.
 fn find(model: &Path, patterns: &[&str]) -> Result<PathBuf> {
     if model.exists() {

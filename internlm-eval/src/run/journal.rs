@@ -214,6 +214,14 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    /// Closing would not do: a child process that another thread is starting holds the file until it is another
+    /// program, and with it the lock.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
