@@ -35,7 +35,7 @@ mod tests;
 
 pub use block::{ActionBlock, Fault};
 pub use parser::{Parsed, ToolCallEvent, ToolCallParser, parse};
-pub use write::{calls, interpreter, plugin, spec_json};
+pub use write::{calls, in_words, interpreter, plugin, spec_json};
 
 #[cfg(doc)]
 use crate::message::Part;

@@ -8,7 +8,9 @@ mod scorer;
 use internlm_core::chat_model::{Events, Input, ResponseFormat};
 use internlm_core::scorer::ModelFacts;
 use internlm_core::tool::ToolChoice;
-use internlm_core::{ChatModel, ChatRequest, Error as CoreError, Message, Part, ToolSpec};
+use internlm_core::{
+    ChatModel, ChatRequest, Error as CoreError, Message, Part, ToolSpec, tool_call,
+};
 use internlm_tokenize::{ChatTemplate, Tokenizer};
 
 use crate::causal_lm::CausalLm;
@@ -112,7 +114,8 @@ impl TextModel {
         &self.stop_token_ids
     }
 
-    /// Renders a conversation.
+    /// Renders a conversation. A template that never looks at tools gets them
+    /// [in words](internlm_core::tool_call::in_words).
     ///
     /// # Errors
     /// No template, or one that refuses the messages.
@@ -123,6 +126,10 @@ impl TextModel {
         add_generation_prompt: bool,
     ) -> Result<Vec<Part>> {
         match &self.template {
+            Some(template) if !tools.is_empty() && !template.reads_tools() => {
+                let messages = tool_call::in_words(messages, tools);
+                Ok(template.render(&messages, &[], add_generation_prompt)?)
+            }
             Some(template) => Ok(template.render(messages, tools, add_generation_prompt)?),
             // Says what was looked for.
             None => Ok(ChatTemplate::for_tokenizer(&self.tokenizer)?.render(

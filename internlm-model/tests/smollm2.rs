@@ -8,7 +8,9 @@ use common::{shared, smollm2};
 use internlm_core::chat_model::{FinishReason, ResponseFormat};
 use internlm_core::scorer::{ScoreRequest, Tokens};
 use internlm_core::tool::ToolChoice;
-use internlm_core::{ChatModel, ChatRequest, Error, Event, Message, SamplingParams, Scorer};
+use internlm_core::{
+    ChatModel, ChatRequest, Error, Event, Message, SamplingParams, Scorer, ToolSpec,
+};
 use internlm_model::batch::Logits;
 use internlm_model::candle::DType;
 use internlm_model::load::Activation;
@@ -164,6 +166,25 @@ fn what_cannot_be_kept_is_refused() {
 }
 
 /// Shared contexts are computed once; the scores are those of each request alone.
+/// Its template never looks at tools.
+#[test]
+fn tools_are_told_in_words() {
+    let Some(model) = load() else {
+        return;
+    };
+    let messages = [Message::user("What is 2+2?")];
+    let tools = [ToolSpec::new(
+        "calculator",
+        "Calculates.",
+        serde_json::json!({"type": "object"}),
+    )];
+    let prompt =
+        |tools| internlm_core::message::join(&model.render(&messages, tools, true).unwrap());
+    assert!(!model.template().unwrap().reads_tools());
+    assert!(prompt(&tools).contains("\"name\": \"calculator\""));
+    assert!(!prompt(&[]).contains("calculator"));
+}
+
 #[test]
 fn scores_do_not_depend_on_company() {
     let Some(model) = load() else { return };

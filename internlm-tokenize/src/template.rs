@@ -200,6 +200,15 @@ impl ChatTemplate {
         &self.stop_tokens
     }
 
+    /// Whether [`render`](ChatTemplate::render) does anything with tools. A built-in format that can't refuses them; a
+    /// Jinja template that never looks at `tools` passes them over, as transformers does.
+    pub fn reads_tools(&self) -> bool {
+        match &self.kind {
+            Kind::Builtin(_) => true,
+            Kind::Jinja(jinja) => jinja.reads("tools"),
+        }
+    }
+
     /// The name in [`BUILTIN`], or `jinja`.
     pub fn name(&self) -> &'static str {
         match &self.kind {

@@ -3,6 +3,7 @@
 //! The programs are run as a user runs them. `cargo test -p internlm-examples` builds them; where
 //! they or the goldens are missing a test prints why it is skipped, and fails with `CI=true`.
 
+mod agent;
 mod embed;
 mod errors;
 mod evaluate;

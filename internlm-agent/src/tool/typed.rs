@@ -34,6 +34,10 @@ pub fn spec_of<T: JsonSchema>(name: impl Into<String>) -> ToolSpec {
         if let Some(Value::String(text)) = object.remove("description") {
             description = text;
         }
+        // Unknown names are refused by `check_arguments` in any case; an engine that is told so can't write one.
+        object
+            .entry("additionalProperties")
+            .or_insert(Value::Bool(false));
     }
     ToolSpec::new(name, description, schema)
 }

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::error::Error;
-use crate::message::{Part, join};
+use crate::message::{Message, Part, Role, join};
 use crate::tool::{ToolCall, ToolSpec};
 
 const CALL: &str = "{\"name\": \"f\", \"parameters\": {\"a\": 1}}";
@@ -472,4 +472,29 @@ proptest! {
         prop_assert_eq!(parsed.blocks.len(), 1);
         prop_assert_eq!(parsed.blocks[0].strict_tool_call().unwrap(), call);
     }
+}
+
+/// For chat templates that know no tools: everything is in the texts, and nothing of the conversation is lost.
+#[test]
+fn conversations_in_words() {
+    let tools = [ToolSpec::new("f", "Does it.", json!({"type": "object"}))];
+    let call = ToolCall::new("f", json!({"a": 1}));
+    let messages = [
+        Message::system("Be brief."),
+        Message::user("x?"),
+        Message::assistant("Hm.").with_tool_calls(vec![call.clone()]),
+        Message::environment("1"),
+    ];
+    let told = in_words(&messages, &tools);
+    assert_eq!(told.len(), messages.len());
+    let system = told[0].text();
+    assert!(system.starts_with("Be brief.\n\nYou may call") && system.contains("Does it."));
+    assert!(told[2].tool_calls.is_empty());
+    let parsed = parse(&told[2].text());
+    assert_eq!(parsed.content, "Hm.");
+    assert_eq!(parsed.blocks[0].tool_call().unwrap(), call);
+    assert_eq!((&told[1], &told[3]), (&messages[1], &messages[3]));
+
+    let told = in_words(&messages[1..2], &tools);
+    assert_eq!((told.len(), told[0].role), (2, Role::System));
 }

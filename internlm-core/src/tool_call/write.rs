@@ -5,8 +5,8 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-use super::{ACTION_END, ACTION_START, Action, INTERPRETER_TOOL};
-use crate::message::Part;
+use super::{ACTION_END, ACTION_START, Action, INTERPRETER_TOOL, PLUGIN};
+use crate::message::{Message, Part, Role};
 use crate::tool::{ToolCall, ToolSpec};
 
 /// The blocks of calls, one after the other: [`interpreter`] for a call of [`INTERPRETER_TOOL`]
@@ -66,6 +66,28 @@ fn block(action: Action, payload: String) -> Vec<Part> {
         Part::text(payload),
         Part::marker(ACTION_END),
     ]
+}
+
+/// A conversation in words alone, for chat templates that know no tools: the first system message ends with the tools
+/// and how to call one, and calls stand in the text of the assistant's messages.
+pub fn in_words(messages: &[Message], tools: &[ToolSpec]) -> Vec<Message> {
+    let told = format!(
+        "You may call these tools:\n{}\nTo call one, write\n{ACTION_START}{PLUGIN}\n{{\"name\": \"…\", \
+         \"parameters\": {{…}}}}{ACTION_END}\nThe result comes next. Without need of a tool, answer in words.",
+        spec_json(tools)
+    );
+    let mut messages = messages.to_vec();
+    match messages.first_mut() {
+        Some(first) if first.role == Role::System => {
+            first.content.push(Part::text(format!("\n\n{told}")));
+        }
+        _ => messages.insert(0, Message::system(told)),
+    }
+    for message in &mut messages {
+        let made = std::mem::take(&mut message.tool_calls);
+        message.content.extend(calls(&made));
+    }
+    messages
 }
 
 /// The tools as the JSON list that InternLM2 was trained on: indented by four spaces, keys in

@@ -69,6 +69,12 @@ impl Jinja {
         }
     }
 
+    /// Whether the template reads a variable of the conversation.
+    pub(super) fn reads(&self, variable: &str) -> bool {
+        let template = self.env.get_template(TEMPLATE);
+        template.is_ok_and(|template| template.undeclared_variables(false).contains(variable))
+    }
+
     /// See [`super::ChatTemplate::render`].
     pub(super) fn render(
         &self,

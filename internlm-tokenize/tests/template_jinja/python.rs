@@ -115,3 +115,15 @@ fn stop_tokens_are_found() {
         );
     }
 }
+
+#[test]
+fn templates_say_whether_they_read_tools() {
+    for (source, reads) in [
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", false),
+        ("{% if tools %}{{ tools | tojson }}{% endif %}", true),
+        ("{% set tools = [] %}{{ tools }}", false),
+        ("{# tools #}{{ messages[0].tools }}", false),
+    ] {
+        assert_eq!(template(source).reads_tools(), reads, "{source}");
+    }
+}
