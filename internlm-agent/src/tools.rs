@@ -1,7 +1,21 @@
-//! Tools that need nothing but themselves.
+//! Ready tools. [`catalog`] lists them all; `docs/src/tools.md` is made from it.
+//!
+//! ```
+//! use internlm_agent::tool::ToolContext;
+//! use internlm_agent::tools::{self, Root};
+//!
+//! let set = tools::catalog::default_set(&Root::open(".")?);
+//! let output = set.call("calculator", &serde_json::json!({"expression": "37*12+5"}), &ToolContext::default())?;
+//! assert_eq!(output.to_text(), "449");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod calculator;
+pub mod catalog;
+pub mod root;
 pub mod text;
 
 pub use calculator::calculator;
+pub use catalog::{CatalogEntry, default_set};
+pub use root::Root;
 pub use text::text_stats;

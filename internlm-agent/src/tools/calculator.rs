@@ -26,6 +26,7 @@ use serde::Deserialize;
 
 pub use number::Number;
 
+use super::catalog::CatalogEntry;
 use crate::tool::{ToolError, TypedTool, tool};
 
 /// Why an expression has no value.
@@ -105,4 +106,15 @@ pub fn calculator() -> TypedTool {
         let value = evaluate(&arguments.expression).map_err(ToolError::failed)?;
         Ok(value.to_string())
     })
+}
+
+/// What the catalog says of it.
+pub(super) fn entries() -> Vec<CatalogEntry> {
+    let limits = format!(
+        "numbers of {} bits and brackets {} deep.",
+        number::MAX_BITS,
+        parser::MAX_DEPTH
+    );
+    let entry = CatalogEntry::from_tool(&calculator(), "tools::calculator", limits);
+    vec![entry.in_default_set()]
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::catalog::CatalogEntry;
 use crate::tool::{TypedTool, tool};
 
 /// Counts the characters, words and lines of a text, and how often a part occurs in it.
@@ -30,4 +31,10 @@ pub fn text_stats() -> TypedTool {
         }
         Ok(facts)
     })
+}
+
+/// What the catalog says of it.
+pub(super) fn entries() -> Vec<CatalogEntry> {
+    let entry = CatalogEntry::from_tool(&text_stats(), "tools::text_stats", "none but its text's.");
+    vec![entry.in_default_set()]
 }

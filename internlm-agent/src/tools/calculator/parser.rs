@@ -8,7 +8,7 @@ use super::number::Number;
 
 type Result<T = Number> = std::result::Result<T, CalculatorError>;
 
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// Words and signs that stand for others. Longer ones come first.
 const SPELLINGS: [(&str, &str); 27] = [
