@@ -12,6 +12,7 @@
 
 pub mod calculator;
 pub mod catalog;
+pub mod files;
 pub mod root;
 pub mod text;
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use internlm_core::ToolSpec;
 
+use super::files::{self, FileLimits};
 use super::{calculator, root::Root, text};
 use crate::tool::{Tool, ToolSet, TypedTool, spec_of};
 
@@ -92,7 +93,12 @@ impl CatalogEntry {
 /// All tools of the features that this crate was built with, by name.
 pub fn entries() -> Vec<CatalogEntry> {
     // One line a module, sorted.
-    let modules: &[fn() -> Vec<CatalogEntry>] = &[calculator::entries, text::entries];
+    #[rustfmt::skip]
+    let modules: &[fn() -> Vec<CatalogEntry>] = &[
+        calculator::entries,
+        files::entries,
+        text::entries,
+    ];
     let mut entries: Vec<_> = modules.iter().flat_map(|module| module()).collect();
     entries.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     entries
@@ -101,8 +107,8 @@ pub fn entries() -> Vec<CatalogEntry> {
 /// Tools for any agent: they need no feature, change nothing and read only what is below a folder. A feature adds
 /// none to them; what does more is added by name.
 pub fn default_set(root: &Root) -> ToolSet {
-    let _ = root;
-    let tools: [TypedTool; 2] = [super::calculator(), super::text_stats()];
+    let mut tools = vec![super::calculator(), super::text_stats()];
+    tools.extend(files::reading_tools(root, FileLimits::default()));
     let mut set = ToolSet::new();
     for tool in tools {
         set.replace(Arc::new(tool));

@@ -9,6 +9,7 @@
 // One line a module, sorted.
 mod calculator;
 mod catalog;
+mod files;
 mod root;
 mod support;
 mod text;

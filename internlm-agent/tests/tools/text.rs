@@ -18,6 +18,6 @@ fn it_counts() {
 
 #[test]
 fn arguments_that_do_not_fit_are_named() {
-    let want = "`text` is missing; `texts` is unknown (known are: part, text)";
+    let want = "`text` is missing; `texts` is unknown (known are: text, part)";
     assert_eq!(misfit(&text_stats(), json!({"texts": ""})), want);
 }

@@ -90,9 +90,6 @@ fn arguments(root: &Value, schema: &Value, path: &str, depth: usize, rows: &mut 
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    // Required ones first, and in an order that does not depend on how objects are kept.
-    let mut properties: Vec<_> = properties.iter().collect();
-    properties.sort_by_key(|(name, _)| (!required.contains(&name.as_str()), name.as_str()));
     for (name, property) in properties {
         let target = resolved(root, property);
         let described = [property, target].map(|schema| schema["description"].as_str());
@@ -233,10 +230,10 @@ At length.
 | argument | type | meaning |
 |---|---|---|
 | `count` | integer | How many \\| much. |
-| `kind` | `\"red\"` or `\"blue\"`, optional | Which. |
 | `name` | string, optional |  |
 | `parts` | array of object, optional | Parts of it. |
 | `parts[].length` | number | In metres. |
+| `kind` | `\"red\"` or `\"blue\"`, optional | Which. |
 
 Made by: `tools::thing` (feature `f`).
 

@@ -1,6 +1,6 @@
 //! Changes below a root, each of which is there whole or not at all.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,16 +31,19 @@ impl Root {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty());
         let folder = match parent {
-            Some(parent) => {
-                self.dir.create_dir_all(parent).map_err(fault)?;
-                self.dir.open_dir(parent).map_err(fault)?
-            }
+            Some(parent) => match self.dir.open_dir(parent) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.dir.create_dir_all(parent).map_err(fault)?;
+                    self.dir.open_dir(parent).map_err(fault)?
+                }
+                opened => opened.map_err(fault)?,
+            },
             None => self.dir.try_clone().map_err(fault)?,
         };
         let before = match folder.symlink_metadata(name) {
             Ok(before) if before.is_file() => Some(before.permissions()),
             Ok(_) => return Err(format!("`{path}` is a folder, a link or the like").into()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(fault(error)),
         };
         let draft = Draft::new(&folder).map_err(fault)?;
@@ -51,7 +54,10 @@ impl Root {
         draft.keep();
         // Else the name might be lost in a crash, though the bytes are not.
         #[cfg(unix)]
-        folder.into_std_file().sync_all().map_err(fault)?;
+        folder
+            .open(".")
+            .and_then(|folder| folder.sync_all())
+            .map_err(fault)?;
         Ok(())
     }
 }
@@ -70,7 +76,7 @@ impl<'a> Draft<'a> {
             let name = format!(".draft-{}-{count}", std::process::id());
             match folder.open_with(&name, OpenOptions::new().write(true).create_new(true)) {
                 Ok(_) => return Ok(Self { folder, name }),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
