@@ -45,6 +45,8 @@ pub use check::check_arguments;
 pub(crate) use output::limited_text;
 pub use output::{Media, MediaSource, OutputPart, ToolOutput};
 pub use set::ToolSet;
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+pub(crate) use typed::read as read_arguments;
 #[cfg(feature = "async")]
 pub use typed::tool_async;
 pub use typed::{TypedTool, spec_of, tool};

@@ -12,6 +12,9 @@
 
 pub mod calculator;
 pub mod catalog;
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+pub mod code;
+pub mod dates;
 pub mod files;
 pub mod root;
 pub mod text;

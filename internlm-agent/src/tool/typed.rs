@@ -123,7 +123,8 @@ impl TypedTool {
     }
 }
 
-fn read<T: DeserializeOwned>(
+/// The arguments of a call of a tool with this name and schema, or what does not fit.
+pub(crate) fn read<T: DeserializeOwned>(
     tool: &str,
     schema: &Value,
     arguments: &Value,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use internlm_core::ToolSpec;
 
+use super::dates::{self, DateConfig};
 use super::files::{self, FileLimits};
 use super::{calculator, root::Root, text};
 use crate::tool::{Tool, ToolSet, TypedTool, spec_of};
@@ -96,6 +97,9 @@ pub fn entries() -> Vec<CatalogEntry> {
     #[rustfmt::skip]
     let modules: &[fn() -> Vec<CatalogEntry>] = &[
         calculator::entries,
+        #[cfg(all(feature = "sandbox", target_os = "linux"))]
+        super::code::entries,
+        dates::entries,
         files::entries,
         text::entries,
     ];
@@ -108,6 +112,7 @@ pub fn entries() -> Vec<CatalogEntry> {
 /// none to them; what does more is added by name.
 pub fn default_set(root: &Root) -> ToolSet {
     let mut tools = vec![super::calculator(), super::text_stats()];
+    tools.extend(dates::tools(&DateConfig::default()));
     tools.extend(files::reading_tools(root, FileLimits::default()));
     let mut set = ToolSet::new();
     for tool in tools {

@@ -150,19 +150,23 @@ pub fn date_add(config: DateConfig) -> TypedTool {
     tool("date_add", move |arguments: DateAdd| {
         let reader = Reader::new("date_add", &config, arguments.zone.as_deref(), "zone")?;
         let start = reader.read("start", &arguments.start)?;
-        let span = span(&arguments).map_err(|_| out_of_range())?;
+        let spans = spans(&arguments).ok_or_else(out_of_range)?;
         let has_time = [arguments.hours, arguments.minutes, arguments.seconds]
             .iter()
             .any(Option::is_some);
         match start {
             Moment::Date(date) if !has_time => {
-                let date = date.checked_add(span).map_err(|_| out_of_range())?;
+                let mut days = spans[..2].iter();
+                let date = days.try_fold(date, |date, span| date.checked_add(*span));
+                let date = date.map_err(|_| out_of_range())?;
                 Ok(json!({"date": date.to_string(), "weekday": weekday(date.weekday())}))
             }
             start => {
                 let (start, note) = start.in_zone(&reader)?;
-                let time = start.checked_add(span).map_err(|_| out_of_range())?;
-                Ok(noted(shown(&time), note))
+                let time = spans
+                    .iter()
+                    .try_fold(start, |time, span| time.checked_add(*span));
+                Ok(noted(shown(&time.map_err(|_| out_of_range())?), note))
             }
         }
     })
@@ -171,19 +175,23 @@ pub fn date_add(config: DateConfig) -> TypedTool {
 /// The tool `date_difference`.
 pub fn date_difference(config: DateConfig) -> TypedTool {
     tool("date_difference", move |arguments: DateDifference| {
-        let reader = Reader::new("date_difference", &config, arguments.zone.as_deref(), "zone")?;
+        let reader = Reader::new(
+            "date_difference",
+            &config,
+            arguments.zone.as_deref(),
+            "zone",
+        )?;
         let from = reader.read("from", &arguments.from)?;
         let to = reader.read("to", &arguments.to)?;
-        let is_of_days = matches!((&from, &to), (Moment::Date(_), Moment::Date(_)));
+        if let (Moment::Date(from), Moment::Date(to)) = (&from, &to) {
+            // Without a zone: a day that is not over anywhere is one as well.
+            return days_between(*from, *to).map_err(|_| out_of_range());
+        }
         let (from, first_note) = from.in_zone(&reader)?;
         let (to, second_note) = to.in_zone(&reader)?;
         // By the calendar of the first one's place.
         let to = to.with_time_zone(from.time_zone().clone());
-        let mut between = between(&from, &to, is_of_days).map_err(|_| out_of_range())?;
-        if !is_of_days {
-            between["from"] = from.to_string().into();
-            between["to"] = to.to_string().into();
-        }
+        let between = times_between(&from, &to).map_err(|_| out_of_range())?;
         Ok(noted(between, first_note.or(second_note)))
     })
 }
@@ -205,20 +213,35 @@ fn out_of_range() -> ToolError {
     }
 }
 
-fn span(arguments: &DateAdd) -> Result<Span, jiff::Error> {
-    Span::new()
-        .try_years(arguments.years.unwrap_or(0))?
-        .try_months(arguments.months.unwrap_or(0))?
-        .try_weeks(arguments.weeks.unwrap_or(0))?
-        .try_days(arguments.days.unwrap_or(0))?
-        .try_hours(arguments.hours.unwrap_or(0))?
-        .try_minutes(arguments.minutes.unwrap_or(0))?
-        .try_seconds(arguments.seconds.unwrap_or(0))
+/// Months, days and seconds, to be added in this order: a span of all would have one sign for all. The years of
+/// which nothing is known are `None`.
+fn spans(arguments: &DateAdd) -> Option<[Span; 3]> {
+    let sum = |parts: &[(Option<i64>, i64)]| {
+        let parts = parts
+            .iter()
+            .map(|(count, of)| count.unwrap_or(0).checked_mul(*of));
+        parts.reduce(|sum, part| sum?.checked_add(part?)).flatten()
+    };
+    let months = sum(&[(arguments.years, 12), (arguments.months, 1)])?;
+    let days = sum(&[(arguments.weeks, 7), (arguments.days, 1)])?;
+    let time = [
+        (arguments.hours, 3600),
+        (arguments.minutes, 60),
+        (arguments.seconds, 1),
+    ];
+    Some([
+        Span::new().try_months(months).ok()?,
+        Span::new().try_days(days).ok()?,
+        Span::new().try_seconds(sum(&time)?).ok()?,
+    ])
 }
 
 /// A time, and what people want to know of it.
 fn shown(time: &ZonedDateTime) -> Value {
-    let zone = time.time_zone().iana_name().map_or_else(|| time.offset().to_string(), str::to_owned);
+    let zone = time
+        .time_zone()
+        .iana_name()
+        .map_or_else(|| time.offset().to_string(), str::to_owned);
     json!({
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
         "weekday": weekday(time.weekday()),
@@ -248,24 +271,33 @@ fn weekday(day: Weekday) -> &'static str {
     }
 }
 
-fn between(from: &ZonedDateTime, to: &ZonedDateTime, is_of_days: bool) -> Result<Value, jiff::Error> {
+fn days_between(from: Date, to: Date) -> Result<Value, jiff::Error> {
+    Ok(json!({
+        "days": from.until((Unit::Day, to))?.get_days(),
+        "working_days": working_days(from, to),
+        "calendar": in_words(&from.until((Unit::Year, to))?),
+    }))
+}
+
+fn times_between(from: &ZonedDateTime, to: &ZonedDateTime) -> Result<Value, jiff::Error> {
     let by = |unit| from.until(ZonedDateTimeDifference::new(to).largest(unit));
-    let calendar = by(Unit::Year)?;
-    let days = by(Unit::Day)?.get_days();
-    let mut shown = json!({
-        "days": days,
+    Ok(json!({
+        "days": by(Unit::Day)?.get_days(),
         "working_days": working_days(from.date(), to.date()),
-        "calendar": in_words(&calendar),
-    });
-    if !is_of_days {
-        shown["seconds"] = from.duration_until(to).as_secs().into();
-    }
-    Ok(shown)
+        "calendar": in_words(&by(Unit::Year)?),
+        "seconds": from.duration_until(to).as_secs(),
+        "from": from.to_string(),
+        "to": to.to_string(),
+    }))
 }
 
 /// Days from Monday to Friday, the first counted and the last not; negative backwards.
 fn working_days(from: Date, to: Date) -> i64 {
-    let (first, last, sign) = if from <= to { (from, to, 1) } else { (to, from, -1) };
+    let (first, last, sign) = if from <= to {
+        (from, to, 1)
+    } else {
+        (to, from, -1)
+    };
     // Both are dates, so there is nothing but days between them.
     let days = first.duration_until(last).as_hours() / 24;
     let begin = i64::from(first.weekday().to_monday_zero_offset());
@@ -306,7 +338,10 @@ pub(super) fn entries() -> Vec<CatalogEntry> {
         "tools::dates::date_difference",
         "tools::dates::date_convert",
     ];
-    let limits = format!("the years -9999 to 9999, and {} bytes of text.", moment::MAX_BYTES);
+    let limits = format!(
+        "the years -9999 to 9999, and {} bytes of text.",
+        moment::MAX_BYTES
+    );
     tools(&DateConfig::default())
         .iter()
         .zip(made_by)

@@ -35,6 +35,7 @@ use crate::tool::ToolError;
 #[derive(Clone, Debug)]
 pub struct Root {
     dir: Arc<Dir>,
+    path: Arc<Path>,
     /// Held by whoever changes something, so that two edits of a file do not lose one.
     change: Arc<Mutex<()>>,
 }
@@ -45,10 +46,17 @@ impl Root {
     /// # Errors
     /// If it can't be opened.
     pub fn open(path: impl AsRef<Path>) -> std::io::Result<Self> {
+        let path = path.as_ref();
         Ok(Self {
             dir: Arc::new(Dir::open_ambient_dir(path, ambient_authority())?),
+            path: path.into(),
             change: Arc::default(),
         })
+    }
+
+    /// The path that it was opened at, to name what is in it; it is not used to get there.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The bytes of a regular file.

@@ -9,6 +9,9 @@
 // One line a module, sorted.
 mod calculator;
 mod catalog;
+#[cfg(all(feature = "sandbox", target_os = "linux"))]
+mod code;
+mod dates;
 mod files;
 mod root;
 mod support;

@@ -35,7 +35,10 @@ pub(super) enum Moment {
 
 impl Moment {
     /// The time, or the first of the day, in the zone of the call if it has none of its own; and what is odd about it.
-    pub(super) fn in_zone(self, reader: &Reader) -> Result<(ZonedDateTime, Option<String>), ToolError> {
+    pub(super) fn in_zone(
+        self,
+        reader: &Reader,
+    ) -> Result<(ZonedDateTime, Option<String>), ToolError> {
         match self {
             Self::Date(date) => date
                 .to_zoned_datetime(reader.zone())
@@ -128,7 +131,9 @@ impl Reader {
         if found.get(4).is_none() {
             return match zone_text {
                 None => Ok(Moment::Date(date)),
-                Some(more) => Err(wrong(format!("what `{more}` behind the date means is not known"))),
+                Some(more) => Err(wrong(format!(
+                    "what `{more}` behind the date means is not known"
+                ))),
             };
         }
         let time = Time::new(small(4), small(5), small(6), 0)
@@ -148,7 +153,7 @@ impl Reader {
 fn placed(time: DateTime, zone: &TimeZone) -> Result<(ZonedDateTime, Option<String>), ToolError> {
     let placed = zone.to_ambiguous_zoned_datetime(time);
     let note = placed.is_ambiguous().then(|| {
-        format!("the clocks there skip {time} or show it twice; it is taken as they go on before the change")
+        format!("the clocks there skip {time} or show it twice; it is taken with the offset before the change")
     });
     let time = placed.compatible().map_err(|_| out_of_range())?;
     Ok((time, note))

@@ -18,7 +18,10 @@ const MORE: [(&str, &str); 3] = [
 /// A zone, or what to write instead.
 pub(super) fn zone(text: &str) -> Result<TimeZone, String> {
     let name = text.trim().trim_start_matches('[').trim_end_matches(']');
-    if ["", "Z", "UTC", "GMT"].iter().any(|utc| name.eq_ignore_ascii_case(utc)) {
+    if ["", "Z", "UTC", "GMT"]
+        .iter()
+        .any(|utc| name.eq_ignore_ascii_case(utc))
+    {
         return Ok(TimeZone::UTC);
     }
     if let Some(found) = OFFSET.as_ref().and_then(|offset| offset.captures(name)) {
@@ -31,7 +34,9 @@ pub(super) fn zone(text: &str) -> Result<TimeZone, String> {
         let sign = if &found[1] == "-" { -1 } else { 1 };
         let (hours, minutes) = (number(2), number(3));
         if hours > 14 || minutes > 59 {
-            return Err(format!("`{name}` is no offset: they go from -14:00 to +14:00"));
+            return Err(format!(
+                "`{name}` is no offset: they go from -14:00 to +14:00"
+            ));
         }
         return Offset::from_seconds(sign * (hours * 3600 + minutes * 60))
             .map(TimeZone::fixed)
@@ -44,9 +49,13 @@ pub(super) fn zone(text: &str) -> Result<TimeZone, String> {
         return Ok(zone);
     }
     let names = database.available().map(|name| name.to_string());
-    let alike: Vec<String> = names.filter(|other| other.to_lowercase().contains(&plain)).collect();
+    let alike: Vec<String> = names
+        .filter(|other| other.to_lowercase().contains(&plain))
+        .collect();
     let city = format!("/{plain}");
-    let mut same = alike.iter().filter(|other| other.to_lowercase().ends_with(&city));
+    let mut same = alike
+        .iter()
+        .filter(|other| other.to_lowercase().ends_with(&city));
     match (same.next(), same.next()) {
         (Some(only), None) => database.get(only).map_err(|error| error.to_string()),
         _ if alike.is_empty() || plain.len() < 3 => Err(format!(
@@ -54,7 +63,10 @@ pub(super) fn zone(text: &str) -> Result<TimeZone, String> {
         )),
         _ => {
             let shown: Vec<&str> = alike.iter().take(5).map(String::as_str).collect();
-            Err(format!("`{name}` is no zone; there are {}", shown.join(", ")))
+            Err(format!(
+                "`{name}` is no zone; there are {}",
+                shown.join(", ")
+            ))
         }
     }
 }
