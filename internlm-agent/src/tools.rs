@@ -16,6 +16,7 @@ pub mod catalog;
 pub mod code;
 pub mod dates;
 pub mod files;
+pub mod query;
 pub mod root;
 pub mod text;
 

@@ -11,6 +11,7 @@ use internlm_core::ToolSpec;
 
 use super::dates::{self, DateConfig};
 use super::files::{self, FileLimits};
+use super::query::{self, QueryLimits};
 use super::{calculator, root::Root, text};
 use crate::tool::{Tool, ToolSet, TypedTool, spec_of};
 
@@ -101,6 +102,7 @@ pub fn entries() -> Vec<CatalogEntry> {
         super::code::entries,
         dates::entries,
         files::entries,
+        query::entries,
         text::entries,
     ];
     let mut entries: Vec<_> = modules.iter().flat_map(|module| module()).collect();
@@ -114,6 +116,7 @@ pub fn default_set(root: &Root) -> ToolSet {
     let mut tools = vec![super::calculator(), super::text_stats()];
     tools.extend(dates::tools(&DateConfig::default()));
     tools.extend(files::reading_tools(root, FileLimits::default()));
+    tools.extend(query::tools(root, QueryLimits::default()));
     let mut set = ToolSet::new();
     for tool in tools {
         set.replace(Arc::new(tool));

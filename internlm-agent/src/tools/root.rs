@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
-pub(crate) use walk::{Kind, Visit, WalkLimits};
+pub(crate) use walk::{Kind, WalkLimits};
 
 use crate::tool::ToolError;
 

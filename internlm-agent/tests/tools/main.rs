@@ -13,6 +13,7 @@ mod catalog;
 mod code;
 mod dates;
 mod files;
+mod query;
 mod root;
 mod support;
 mod text;

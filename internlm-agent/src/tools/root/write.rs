@@ -66,6 +66,7 @@ impl Root {
 struct Draft<'a> {
     folder: &'a Dir,
     name: String,
+    is_kept: bool,
 }
 
 impl<'a> Draft<'a> {
@@ -75,7 +76,13 @@ impl<'a> Draft<'a> {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let name = format!(".draft-{}-{count}", std::process::id());
             match folder.open_with(&name, OpenOptions::new().write(true).create_new(true)) {
-                Ok(_) => return Ok(Self { folder, name }),
+                Ok(_) => {
+                    return Ok(Self {
+                        folder,
+                        name,
+                        is_kept: false,
+                    });
+                }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -97,14 +104,16 @@ impl<'a> Draft<'a> {
         file.sync_all()
     }
 
-    fn keep(self) {
-        std::mem::forget(self);
+    fn keep(mut self) {
+        self.is_kept = true;
     }
 }
 
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
-        // It failed already; that is what the caller is told.
-        self.folder.remove_file(&self.name).ok();
+        if !self.is_kept {
+            // It failed already; that is what the caller is told.
+            self.folder.remove_file(&self.name).ok();
+        }
     }
 }
