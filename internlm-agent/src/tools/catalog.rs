@@ -123,3 +123,13 @@ pub fn default_set(root: &Root) -> ToolSet {
     }
     set
 }
+
+/// A number of bytes as people read it, such as `12 KiB`; exact.
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0 => "0 bytes".to_owned(),
+        count if count.is_multiple_of(1 << 20) => format!("{} MiB", count >> 20),
+        count if count.is_multiple_of(1 << 10) => format!("{} KiB", count >> 10),
+        count => format!("{count} bytes"),
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use python::{Python, RunPython};
 pub use shell::{RunShell, shell};
 
-use super::catalog::CatalogEntry;
+use super::catalog::{CatalogEntry, bytes};
 use super::root::Root;
 
 /// Limits of a call, beside those of the sandbox, and where files go.
@@ -95,14 +95,14 @@ pub(super) fn entries() -> Vec<CatalogEntry> {
     let config = CodeConfig::default();
     let inside = crate::sandbox::Limits::default();
     let limits = format!(
-        "{} s and {} bytes of each stream a call; {} files of {} bytes together come back. In the sandbox: {} MiB of \
-         memory, {} MiB of files, {} processes, no network.",
+        "{} s and {} of each stream a call; {} files of {} together come back. In the sandbox: {} of memory, {} of \
+         files, {} processes, no network.",
         config.timeout.as_secs(),
-        config.output_bytes,
+        bytes(config.output_bytes as u64),
         config.files,
-        config.files_bytes,
-        inside.memory_bytes >> 20,
-        inside.disk_bytes >> 20,
+        bytes(config.files_bytes as u64),
+        bytes(inside.memory_bytes),
+        bytes(inside.disk_bytes),
         inside.processes,
     );
     vec![

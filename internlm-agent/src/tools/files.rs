@@ -27,7 +27,7 @@ pub use list::{ListFiles, list_files};
 pub use read::{ReadFile, read_file};
 pub use search::{SearchFiles, search_files};
 
-use super::catalog::CatalogEntry;
+use super::catalog::{CatalogEntry, bytes};
 use super::root::Root;
 use crate::tool::TypedTool;
 
@@ -155,13 +155,18 @@ pub(super) fn entries() -> Vec<CatalogEntry> {
         searched_bytes,
         visits,
     } = FileLimits::default();
-    let reads = format!("{read_bytes} bytes at a time, of files with {file_bytes} bytes at most.");
-    let lists = format!("{listed} names of {visits} that are looked at.");
-    let searches = format!(
-        "{matches} lines of {line_bytes} bytes each; {visits} files and folders, {file_bytes} bytes of a file and \
-         {searched_bytes} of all together. An expression takes linear time."
+    let file = bytes(file_bytes);
+    let reads = format!(
+        "{} at a time, of files of at most {file}.",
+        bytes(read_bytes as u64)
     );
-    let writes = format!("{write_bytes} bytes.");
+    let lists = format!("{listed} names; {visits} files and folders are looked at.");
+    let searches = format!(
+        "{matches} lines of {line_bytes} bytes each; {visits} files and folders, {file} of a file and {} of all \
+         together. An expression takes linear time.",
+        bytes(searched_bytes)
+    );
+    let writes = format!("files of {}.", bytes(write_bytes as u64));
     vec![
         CatalogEntry::of::<ListFiles>("list_files", "tools::files::list_files", lists)
             .in_default_set(),

@@ -14,7 +14,7 @@ mod value;
 pub use json::{QueryJson, query_json};
 pub use table::{Aggregate, Condition, Function, Operator, Order, QueryTable, query_table};
 
-use super::catalog::CatalogEntry;
+use super::catalog::{CatalogEntry, bytes};
 use super::root::Root;
 use crate::tool::{ToolError, TypedTool};
 
@@ -145,21 +145,20 @@ fn listed<T: AsRef<str>>(names: &[T]) -> String {
 /// What the catalog says of them.
 pub(super) fn entries() -> Vec<CatalogEntry> {
     let limits = QueryLimits::default();
+    let (file, output) = (bytes(limits.file_bytes), bytes(limits.output_bytes as u64));
     let of_json = format!(
-        "files of {} bytes, answers of {} values and {} bytes, values 128 deep.",
-        limits.file_bytes, limits.values, limits.output_bytes
+        "files of {file}, answers of {} values and {output}, values 128 deep.",
+        limits.values
     );
     let of_tables = format!(
-        "files of {} bytes, rows of {} bytes, {} columns or {} values; {} groups and {} bytes on the way; answers of \
-         {} rows, {} bytes, and {} bytes a cell.",
-        limits.file_bytes,
-        limits.row_bytes,
+        "files of {file}, rows of {}, {} columns or {} values; {} groups and {} on the way; answers of {} rows, \
+         {output}, and {} bytes a cell.",
+        bytes(limits.row_bytes as u64),
         limits.columns,
         limits.values,
         limits.groups,
-        limits.kept_bytes,
+        bytes(limits.kept_bytes as u64),
         limits.rows,
-        limits.output_bytes,
         limits.cell_bytes,
     );
     vec![

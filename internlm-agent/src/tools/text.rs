@@ -35,6 +35,10 @@ pub fn text_stats() -> TypedTool {
 
 /// What the catalog says of it.
 pub(super) fn entries() -> Vec<CatalogEntry> {
-    let entry = CatalogEntry::from_tool(&text_stats(), "tools::text_stats", "none but its text's.");
+    let entry = CatalogEntry::from_tool(
+        &text_stats(),
+        "tools::text_stats",
+        "it reads nothing but the text of the call.",
+    );
     vec![entry.in_default_set()]
 }

@@ -104,9 +104,9 @@ fn arguments(root: &Value, schema: &Value, path: &str, depth: usize, rows: &mut 
             cell(meaning)
         ));
         if depth > 0 {
-            let (inner, path) = match target["type"].as_str() {
-                Some("array") => (resolved(root, &target["items"]), format!("{path}{name}[].")),
-                _ => (target, format!("{path}{name}.")),
+            let (inner, path) = match is_array(target) {
+                true => (resolved(root, &target["items"]), format!("{path}{name}[].")),
+                false => (target, format!("{path}{name}.")),
             };
             arguments(root, inner, &path, depth - 1, rows);
         }
@@ -128,6 +128,12 @@ fn resolved<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
         }
     }
     at
+}
+
+/// Whether it is an array, or one or null.
+fn is_array(schema: &Value) -> bool {
+    let kinds = schema["type"].as_array();
+    schema["type"] == "array" || kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind == "array"))
 }
 
 fn type_of(root: &Value, schema: &Value) -> String {
@@ -197,7 +203,7 @@ mod tests {
         name: Option<String>,
         /// Parts of it.
         #[serde(default)]
-        parts: Vec<Part>,
+        parts: Option<Vec<Part>>,
         kind: Option<Kind>,
     }
 

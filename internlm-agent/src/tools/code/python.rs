@@ -33,12 +33,12 @@ pub struct RunPython {
 /// use internlm_agent::Agent;
 /// use internlm_agent::sandbox::{self, Sandbox, SandboxConfig};
 /// use internlm_agent::tools::code::Python;
-/// # use internlm_core::scripted::ScriptedModel;
+/// # use internlm_core::scripted::{Reply, ScriptedModel};
 ///
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     sandbox::init();
 ///     let sandbox = Arc::new(Sandbox::new(SandboxConfig::default())?);
-/// #   let model = ScriptedModel::new([]);
+/// #   let model = ScriptedModel::new([Reply::text("541")]);
 ///     let agent = Agent::new(model).with_tool(Python::new(sandbox));
 ///     println!("{}", agent.run("What is the 100th prime?")?.answer);
 ///     Ok(())
