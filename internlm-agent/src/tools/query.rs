@@ -132,12 +132,21 @@ fn limit(what: impl Into<String>) -> ToolError {
     ToolError::Limit { what: what.into() }
 }
 
-/// A list of names, the first ones of it.
+/// A list of names, the first ones of it, and of long ones their beginning.
 fn listed<T: AsRef<str>>(names: &[T]) -> String {
     const SHOWN: usize = 30;
-    let mut shown: Vec<&str> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();
+    const BYTES: usize = 60;
+    let shorten = |name: &T| {
+        let name = name.as_ref();
+        let end = name.floor_char_boundary(BYTES);
+        match end < name.len() {
+            true => format!("{}…", &name[..end]),
+            false => name.to_owned(),
+        }
+    };
+    let mut shown: Vec<String> = names.iter().take(SHOWN).map(shorten).collect();
     if names.len() > SHOWN {
-        shown.push("…");
+        shown.push("…".to_owned());
     }
     shown.join(", ")
 }

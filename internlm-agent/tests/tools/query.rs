@@ -185,6 +185,9 @@ fn tables_of_json() {
     let plain = json!({"order_by": [{"column": "value"}]});
     check(&root, "plain.json", plain, "value\n1\n2\n3");
     root.write("none.json", b"[]").unwrap();
+    check(&root, "none.json", json!({}), "[no rows]");
+    root.write("none.csv", b"a,b\n").unwrap();
+    check(&root, "none.csv", json!({}), "a,b\n[no rows]");
     let count = json!({"aggregate": [{"function": "count"}]});
     check(&root, "none.json", count, "count\n0");
 }
@@ -325,6 +328,10 @@ fn tables_have_limits() {
     let (_place, root) = place(&[
         ("many.csv", many.as_bytes()),
         ("deep.json", deep.as_bytes()),
+        (
+            "large.json",
+            format!("[{{\"{}\": 1}}]", "a".repeat(100_000)).as_bytes(),
+        ),
         ("wide.json", wide.as_bytes()),
         ("wide.jsonl", &wide.as_bytes()[1..wide.len() - 1]),
         (
@@ -379,6 +386,25 @@ fn tables_have_limits() {
             "a row has more than 10000 values"
         );
     }
+    let header: Vec<String> = (0..900)
+        .map(|n| format!("column {n} {}", "x".repeat(100)))
+        .collect();
+    root.write("header.csv", header.join(",").as_bytes())
+        .unwrap();
+    let wide = "900 columns are too many for an answer; `select` names those to give";
+    assert_eq!(told(limits(), "header.csv", question.clone()), wide);
+    // Long names are not repeated whole.
+    let unknown = misfit(
+        &query_table(&root, limits()),
+        about("large.json", json!({"select": ["b"]})),
+    );
+    assert_eq!(
+        unknown,
+        format!(
+            "there is no column `b`; the columns are {}…",
+            "a".repeat(60)
+        )
+    );
     let groups = json!({"group_by": ["n"]});
     assert_eq!(
         told(limits().with_groups(100), "many.csv", groups.clone()),

@@ -103,6 +103,7 @@ fn no_path_leads_out() {
 fn a_folder_that_turns_into_a_link_is_no_way_out() {
     use std::os::unix::fs::symlink;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
 
     let outer = tempfile::tempdir().unwrap();
     let (inside, outside) = (outer.path().join("in"), outer.path().join("out"));
@@ -126,14 +127,16 @@ fn a_folder_that_turns_into_a_link_is_no_way_out() {
                     ("rest", "turn"),
                 ] {
                     fs::rename(inside.join(from), inside.join(to)).unwrap();
+                    // So that the other thread meets all of them.
+                    std::thread::sleep(Duration::from_micros(50));
                 }
-                std::thread::yield_now();
             }
         })
     };
     start.wait();
     let (mut mine, mut others) = (0, 0);
-    while (mine < 100 || others < 100) && mine + others < 100_000 {
+    let end = Instant::now() + Duration::from_secs(60);
+    while (mine < 100 || others < 100) && Instant::now() < end {
         match root.read("turn/file", 100) {
             Ok(bytes) => {
                 assert_eq!(bytes, b"mine");

@@ -1,24 +1,25 @@
 //! Rows of a file, one after the other.
 
+mod array;
+
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 
 use csv_core::ReadRecordResult;
 use encoding_rs::Encoding;
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::DeserializeSeed;
 use serde_json::Value;
 
 use super::json::follow;
-use super::outline::{Find, Missing, Outline};
+use super::outline::Missing;
 use super::place::{Step, pointer};
 use super::value::{Budget, Within};
 use super::{QueryLimits, limit};
 use crate::tool::{ToolContext, ToolError};
 use crate::tools::Root;
 use crate::tools::root::{fault, too_large};
+use array::Elements;
 
 /// A row.
 pub(super) enum Row<'a> {
@@ -91,27 +92,31 @@ pub(super) struct Source<'a> {
     pub(super) context: &'a ToolContext,
 }
 
+/// What is known of a file when all rows have passed.
+#[derive(Default)]
+pub(super) struct Passed {
+    /// The columns of a CSV file.
+    pub(super) columns: Vec<String>,
+    /// How many rows of one had more or fewer cells than the header.
+    pub(super) uneven: usize,
+}
+
 /// Takes the rows.
 pub(super) type Take<'t> = dyn FnMut(&Row<'_>) -> Result<(), ToolError> + 't;
 
 impl Source<'_> {
-    /// Passes all rows on. Says how many of a CSV file had more or fewer cells than the header.
-    pub(super) fn read(&self, take: &mut Take<'_>) -> Result<usize, ToolError> {
+    /// Passes all rows on.
+    pub(super) fn read(&self, take: &mut Take<'_>) -> Result<Passed, ToolError> {
         let name = self.path.to_ascii_lowercase();
         match name.rsplit('.').next().unwrap_or_default() {
-            "json" | "geojson" => self.json(take).map(|()| 0),
-            "jsonl" | "ndjson" => self.lines(take).map(|()| 0),
+            "json" | "geojson" => self.json(take).map(|()| Passed::default()),
+            "jsonl" | "ndjson" => self.lines(take).map(|()| Passed::default()),
             _ => self.csv(take),
         }
     }
 
     fn json(&self, take: &mut Take<'_>) -> Result<(), ToolError> {
-        let elements = Elements {
-            take: RefCell::new(take),
-            stop: RefCell::default(),
-            limits: self.limits,
-            found: RefCell::default(),
-        };
+        let elements = Elements::new(take, self.limits);
         let missing = Missing::default();
         let read = follow(
             self.root,
@@ -122,11 +127,11 @@ impl Source<'_> {
             &elements,
             &missing,
         );
-        if let Some(stop) = elements.stop.into_inner() {
+        if let Some(stop) = elements.stop.take() {
             return Err(stop);
         }
         read?;
-        match elements.found.into_inner() {
+        match elements.found.take() {
             Some(Ok(())) => Ok(()),
             Some(Err(what)) => Err(format!(
                 "at `{}` of `{}` is {what}; `rows_at` says where an array of rows is",
@@ -180,7 +185,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    fn csv(&self, take: &mut Take<'_>) -> Result<usize, ToolError> {
+    fn csv(&self, take: &mut Take<'_>) -> Result<Passed, ToolError> {
         let mut reader = self.reader()?;
         let begin = reader
             .fill_buf()
@@ -253,7 +258,10 @@ impl Source<'_> {
             }
         }
         match header {
-            Some(_) => Ok(uneven),
+            Some(header) => Ok(Passed {
+                columns: header.names,
+                uneven,
+            }),
             None => Err(format!("`{}` is empty", self.path).into()),
         }
     }
@@ -311,88 +319,4 @@ fn delimiter(path: &str, begin: &[u8]) -> u8 {
 
 fn many_values(limits: QueryLimits) -> ToolError {
     limit(format!("a row has more than {} values", limits.values))
-}
-
-/// Passes the elements of an array on.
-struct Elements<'t, 'a> {
-    take: RefCell<&'a mut Take<'t>>,
-    /// Why it stopped early.
-    stop: RefCell<Option<ToolError>>,
-    limits: QueryLimits,
-    /// Whether there was an array, or what there was.
-    found: RefCell<Option<Result<(), String>>>,
-}
-
-impl<'de> Find<'de> for Elements<'_, '_> {
-    fn found<D: Deserializer<'de>>(&self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(Array(self))
-    }
-}
-
-struct Array<'e, 't, 'a>(&'e Elements<'t, 'a>);
-
-impl Array<'_, '_, '_> {
-    fn other<E>(&self, what: String) -> Result<(), E> {
-        *self.0.found.borrow_mut() = Some(Err(what));
-        Ok(())
-    }
-}
-
-impl<'de> Visitor<'de> for Array<'_, '_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of rows")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.other("null".to_owned())
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
-        self.other("a boolean".to_owned())
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        self.other("a number".to_owned())
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        self.other("a number".to_owned())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        self.other("a number".to_owned())
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
-        self.other("a string".to_owned())
-    }
-
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, members: A) -> Result<(), A::Error> {
-        let what = Outline.visit_map(members)?;
-        self.other(what)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        *self.0.found.borrow_mut() = Some(Ok(()));
-        loop {
-            let budget = Budget::new(self.0.limits.values);
-            let row = match elements.next_element_seed(Within(&budget)) {
-                Ok(Some(row)) => row,
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    if budget.is_used_up() {
-                        *self.0.stop.borrow_mut() = Some(many_values(self.0.limits));
-                    }
-                    return Err(error);
-                }
-            };
-            let taken = (self.0.take.borrow_mut())(&Row::Json(&row));
-            if let Err(stop) = taken {
-                *self.0.stop.borrow_mut() = Some(stop);
-                return Err(A::Error::custom("stopped"));
-            }
-        }
-    }
 }

@@ -245,7 +245,7 @@ fn query(
     let wanted = arguments.limit.unwrap_or(usize::MAX).min(limits.rows);
     let mut answer = Answer::new(select, if is_grouped { &[] } else { order }, wanted, limits);
     let mut groups = Groups::new(group_by, aggregates, limits);
-    let uneven = source.read(&mut |row| {
+    let passed = source.read(&mut |row| {
         known.look(row);
         if !tests.iter().all(|test| test.holds(row)) {
             return Ok(());
@@ -258,7 +258,8 @@ fn query(
     known.check()?;
 
     let mut notes = Vec::new();
-    if uneven > 0 {
+    if passed.uneven > 0 {
+        let uneven = passed.uneven;
         notes.push(format!(
             "{uneven} rows have more or fewer cells than the header"
         ));
@@ -283,7 +284,7 @@ fn query(
         in_order(&titles, &mut rows, order)?;
         answer = Answer::of(titles, rows, select, wanted, limits)?;
     }
-    Ok(answer.text(arguments.limit, notes))
+    answer.text(passed.columns, arguments.limit, notes)
 }
 
 /// Whether the columns of a question are there at all.

@@ -148,11 +148,30 @@ impl<'a> Answer<'a> {
             .sort_by(|a, b| by(order, a.keys.iter().zip(&b.keys)));
     }
 
-    /// The answer as CSV, with notes on what it lacks.
-    pub(super) fn text(mut self, asked: Option<usize>, mut notes: Vec<String>) -> String {
+    /// The answer as CSV, with notes on what it lacks. The columns are those of the file, where it says which it has.
+    pub(super) fn text(
+        mut self,
+        columns: Vec<String>,
+        asked: Option<usize>,
+        mut notes: Vec<String>,
+    ) -> Result<String, ToolError> {
+        if self.titles.is_empty() {
+            // No row told them.
+            self.titles = columns;
+        }
         self.sort();
         self.rows.truncate(self.wanted);
-        let mut text = line(&self.titles, self.limits.cell_bytes);
+        let mut text = match self.titles.as_slice() {
+            [] => String::new(),
+            titles => line(titles, self.limits.cell_bytes),
+        };
+        if text.len() > self.limits.output_bytes {
+            let what = format!(
+                "{} columns are too many for an answer; `select` names those to give",
+                self.titles.len()
+            );
+            return Err(limit(what));
+        }
         let mut given = 0;
         for row in &self.rows {
             let missing = self.titles.len() - row.cells.len();
@@ -191,7 +210,7 @@ impl<'a> Answer<'a> {
             text.push_str(&format!("[{note}]\n"));
         }
         text.truncate(text.trim_end().len());
-        text
+        Ok(text)
     }
 }
 
