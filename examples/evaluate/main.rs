@@ -205,11 +205,12 @@ fn show(report: &Report, out: &Path, json: bool) -> Result<()> {
         }
     }
     for group in &report.groups {
+        let figure = group.figure();
         let line = Line {
             task: &group.name,
             metric: &group.metric,
-            value: group.weighted,
-            stderr: group.stderr,
+            value: figure.map(|(value, _)| value),
+            stderr: figure.and_then(|(_, stderr)| stderr),
             n: group.items,
             failed: group.failed,
         };

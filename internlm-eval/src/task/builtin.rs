@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Task;
 use super::options::TaskOptions;
@@ -175,29 +175,59 @@ pub fn spec(rules: Rules, name: &str) -> Result<Arc<TaskSpec>> {
 pub fn summary_group(config: &str, group: &str) -> Result<Vec<(String, Option<f64>)>> {
     let mut members = Vec::new();
     for (_, spec) in specs()? {
-        if spec
-            .opencompass
-            .as_ref()
-            .is_none_or(|rules| rules.config != config)
-        {
-            continue;
-        }
-        let weights: Vec<Option<f64>> = match spec.subsets.as_slice() {
-            [] => vec![None],
-            subsets => {
-                let weights = subsets.iter().map(|subset| subset.get("weight"));
-                weights
-                    .map(|weight| weight.and_then(|weight| weight.as_f64()))
-                    .collect()
-            }
-        };
-        for ((_, name, groups), weight) in expanded(spec)?.into_iter().zip(weights) {
-            if groups.iter().any(|of| of == group) {
-                members.push((name, weight));
-            }
+        if config_of(spec) == Some(config) {
+            members.extend(members_of_group(spec, group)?);
         }
     }
     Ok(members)
+}
+
+/// All tasks of a group by the rule set of one of its tasks: those of the same built-in rule set, for OpenCompass's of
+/// the same configuration; of a user's file those of the file. Each with its weight if the group weighs them.
+///
+/// # Errors
+/// A built-in file that is wrong.
+pub(super) fn group_members(
+    spec: &Arc<TaskSpec>,
+    group: &str,
+) -> Result<Vec<(String, Option<f64>)>> {
+    let built_in = specs()?.iter().any(|(_, other)| Arc::ptr_eq(spec, other));
+    if !built_in {
+        return members_of_group(spec, group);
+    }
+    type Key = (Rules, String, String);
+    static GROUPS: Mutex<BTreeMap<Key, Vec<(String, Option<f64>)>>> = Mutex::new(BTreeMap::new());
+    let config = config_of(spec).unwrap_or_default();
+    let key = (spec.rules, config.to_owned(), group.to_owned());
+    // A map that a panic left is as whole as any: members are put in at once.
+    let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(members) = groups.get(&key) {
+        return Ok(members.clone());
+    }
+    let mut members = Vec::new();
+    for (_, other) in specs()? {
+        if other.rules == spec.rules && config_of(other).unwrap_or_default() == config {
+            members.extend(members_of_group(other, group)?);
+        }
+    }
+    groups.insert(key, members.clone());
+    Ok(members)
+}
+
+/// The tasks of a file that are part of a group.
+fn members_of_group(spec: &TaskSpec, group: &str) -> Result<Vec<(String, Option<f64>)>> {
+    let mut members = Vec::new();
+    for (number, (_, name, groups)) in expanded(spec)?.into_iter().enumerate() {
+        if groups.iter().any(|of| of == group) {
+            members.push((name, spec.subsets.get(number).and_then(weight_of)));
+        }
+    }
+    Ok(members)
+}
+
+/// The weight of a subset in the groups of OpenCompass's.
+pub(super) fn weight_of(subset: &Row) -> Option<f64> {
+    subset.get("weight").and_then(serde_json::Value::as_f64)
 }
 
 /// What a name stands for, with its data.

@@ -4,6 +4,7 @@
 
 mod endpoints;
 mod failures;
+mod groups;
 mod judges;
 mod output;
 mod predictions;
