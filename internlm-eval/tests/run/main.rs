@@ -7,6 +7,7 @@ mod failures;
 mod groups;
 mod judges;
 mod output;
+mod pages;
 mod predictions;
 mod resume;
 mod shards;
