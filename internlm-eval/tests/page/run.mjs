@@ -49,6 +49,8 @@ look("the page opens from the disk with its table and what was run", "report.htm
   const rows = await page.locator("section.results tbody tr").allInnerTexts();
   assert.ok(rows.length >= 16, String(rows.length));
   assert.ok(rows.some(row => row.includes("(naive)")) && rows.some(row => row.includes("(weighted)")));
+  const [figure, box] = await page.evaluate(() => [document.querySelector("section.results td:nth-child(5)"), document.querySelector("section.results .scroll")].map(node => node.getBoundingClientRect().right));
+  assert.ok(figure < box, "figures are in sight beside long names");
   assert.ok((await page.locator("section.hashes tbody tr").count()) >= 8);
 });
 
