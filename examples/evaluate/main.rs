@@ -13,7 +13,7 @@ use internlm_agent::sandbox::{self, Sandbox, SandboxConfig};
 use internlm_core::CodeExecutor;
 use internlm_core::code_executor::{CodeOutput, CodeRequest};
 use internlm_eval::child::ChildProcess;
-use internlm_eval::run::{Progress, merge};
+use internlm_eval::run::{Progress, Weights, merge};
 use internlm_eval::{Benchmark, Report, Run, RunConfig, Task};
 use internlm_examples::output::Output;
 use internlm_examples::{Error, Result, program};
@@ -80,7 +80,11 @@ fn run(arguments: &RunArguments) -> Result<()> {
     if let Some(source) = &source {
         run = run
             .with_scorer(source.scorer())
-            .with_chat_model(source.chat_model());
+            .with_chat_model(source.chat_model())
+            .with_weights(match arguments.source.model_args() {
+                Some(model) => Weights::at(model.dir()?.path())?,
+                None => Weights::Remote,
+            });
     }
     let report = run.execute();
     bar.clear();

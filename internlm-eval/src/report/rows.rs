@@ -84,6 +84,15 @@ impl Report {
         (!self.missing.is_empty()).then_some(text)
     }
 
+    /// What is known of the weights.
+    fn weights_text(&self) -> String {
+        match &self.model.model_hash {
+            Some(hash) => hash.clone(),
+            None if self.model.remote => format!("remote: {}", self.model.name),
+            None => "unknown".to_owned(),
+        }
+    }
+
     /// Groups that are not whole.
     fn parts_text(&self) -> Option<String> {
         let mut parts: Vec<String> = Vec::new();
@@ -117,7 +126,7 @@ impl Report {
         rules.dedup();
         let mut facts = vec![
             ("rule set", rules.join(", ")),
-            ("model sha256", known(&self.model.model_hash)),
+            ("model sha256", self.weights_text()),
             ("tokenizer sha256", known(&self.model.tokenizer_hash)),
         ];
         if let Some(judge) = &self.judge {

@@ -3,6 +3,7 @@
 //! ```text
 //! journal.jsonl                                    every answer, as it came
 //! configs/run.json                                 what was run: model, rule sets, hashes
+//! configs/weights.json                             the hash of the model's files
 //! predictions/{model}/{benchmark}.json             OpenCompass's: prompts, answers, gold
 //! results/{model}/{benchmark}.json                 OpenCompass's: metrics
 //! summary/summary_{time}.{txt,csv,md}              OpenCompass's tables

@@ -12,3 +12,4 @@ mod predictions;
 mod resume;
 mod shards;
 mod toy;
+mod weights;
