@@ -135,7 +135,8 @@ impl CodeExecutor for NothingRuns {
 }
 
 fn compare(arguments: &RunArguments, other: &Path, plan: &Plan, report: &Report) -> Result<()> {
-    let before = offline(plan, other, None)?;
+    // Its own tasks and shots: what differs is said beside what can be compared.
+    let before = offline(&Plan::read(other)?.with_data_of(plan), other, None)?;
     let comparison = before.compare(report);
     let page = arguments.out.join("comparison.html");
     std::fs::write(&page, report.html_compared(&comparison))
