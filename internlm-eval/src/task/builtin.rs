@@ -1,8 +1,13 @@
 //! The tasks that come with the crate, and how a name finds them.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+pub use groups::summary_group;
+pub(super) use groups::{group_members, weight_of};
 
 use super::Task;
 use super::options::TaskOptions;
@@ -165,69 +170,6 @@ pub fn spec(rules: Rules, name: &str) -> Result<Arc<TaskSpec>> {
         .find(|(entry, _)| entry.rules == rules && entry.name == name)
         .map(|(_, spec)| Arc::clone(spec))
         .ok_or_else(|| unknown(name, Vec::new()))
-}
-
-/// The tasks of a group of OpenCompass's, by the name of a configuration (`agieval_gen_5c79b4`), each with its weight
-/// if the group weighs them; in no order. Empty if there is no such group.
-///
-/// # Errors
-/// A built-in file that is wrong.
-pub fn summary_group(config: &str, group: &str) -> Result<Vec<(String, Option<f64>)>> {
-    let mut members = Vec::new();
-    for (_, spec) in specs()? {
-        if config_of(spec) == Some(config) {
-            members.extend(members_of_group(spec, group)?);
-        }
-    }
-    Ok(members)
-}
-
-/// All tasks of a group by the rule set of one of its tasks: those of the same built-in rule set, for OpenCompass's of
-/// the same configuration; of a user's file those of the file. Each with its weight if the group weighs them.
-///
-/// # Errors
-/// A built-in file that is wrong.
-pub(super) fn group_members(
-    spec: &Arc<TaskSpec>,
-    group: &str,
-) -> Result<Vec<(String, Option<f64>)>> {
-    let built_in = specs()?.iter().any(|(_, other)| Arc::ptr_eq(spec, other));
-    if !built_in {
-        return members_of_group(spec, group);
-    }
-    type Key = (Rules, String, String);
-    static GROUPS: Mutex<BTreeMap<Key, Vec<(String, Option<f64>)>>> = Mutex::new(BTreeMap::new());
-    let config = config_of(spec).unwrap_or_default();
-    let key = (spec.rules, config.to_owned(), group.to_owned());
-    // A map that a panic left is as whole as any: members are put in at once.
-    let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(members) = groups.get(&key) {
-        return Ok(members.clone());
-    }
-    let mut members = Vec::new();
-    for (_, other) in specs()? {
-        if other.rules == spec.rules && config_of(other).unwrap_or_default() == config {
-            members.extend(members_of_group(other, group)?);
-        }
-    }
-    groups.insert(key, members.clone());
-    Ok(members)
-}
-
-/// The tasks of a file that are part of a group.
-fn members_of_group(spec: &TaskSpec, group: &str) -> Result<Vec<(String, Option<f64>)>> {
-    let mut members = Vec::new();
-    for (number, (_, name, groups)) in expanded(spec)?.into_iter().enumerate() {
-        if groups.iter().any(|of| of == group) {
-            members.push((name, spec.subsets.get(number).and_then(weight_of)));
-        }
-    }
-    Ok(members)
-}
-
-/// The weight of a subset in the groups of OpenCompass's.
-pub(super) fn weight_of(subset: &Row) -> Option<f64> {
-    subset.get("weight").and_then(serde_json::Value::as_f64)
 }
 
 /// What a name stands for, with its data.
