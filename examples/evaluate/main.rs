@@ -13,7 +13,7 @@ use internlm_agent::sandbox::{self, Sandbox, SandboxConfig};
 use internlm_core::CodeExecutor;
 use internlm_core::code_executor::{CodeOutput, CodeRequest};
 use internlm_eval::child::ChildProcess;
-use internlm_eval::run::{Progress, merge};
+use internlm_eval::run::{Progress, Weights, merge};
 use internlm_eval::{Benchmark, Report, Run, RunConfig, Task};
 use internlm_examples::output::Output;
 use internlm_examples::{Error, Result, program};
@@ -80,7 +80,11 @@ fn run(arguments: &RunArguments) -> Result<()> {
     if let Some(source) = &source {
         run = run
             .with_scorer(source.scorer())
-            .with_chat_model(source.chat_model());
+            .with_chat_model(source.chat_model())
+            .with_weights(match arguments.source.model_args() {
+                Some(model) => Weights::at(model.dir()?.path())?,
+                None => Weights::Remote,
+            });
     }
     let report = run.execute();
     bar.clear();
@@ -131,7 +135,8 @@ impl CodeExecutor for NothingRuns {
 }
 
 fn compare(arguments: &RunArguments, other: &Path, plan: &Plan, report: &Report) -> Result<()> {
-    let before = offline(plan, other, None)?;
+    // Its own tasks and shots: what differs is said beside what can be compared.
+    let before = offline(&Plan::read(other)?.with_data_of(plan), other, None)?;
     let comparison = before.compare(report);
     let page = arguments.out.join("comparison.html");
     std::fs::write(&page, report.html_compared(&comparison))
@@ -205,11 +210,12 @@ fn show(report: &Report, out: &Path, json: bool) -> Result<()> {
         }
     }
     for group in &report.groups {
+        let figure = group.figure();
         let line = Line {
             task: &group.name,
             metric: &group.metric,
-            value: group.weighted,
-            stderr: group.stderr,
+            value: figure.map(|(value, _)| value),
+            stderr: figure.and_then(|(_, stderr)| stderr),
             n: group.items,
             failed: group.failed,
         };

@@ -46,6 +46,14 @@ impl Plan {
             .map_err(|e| Error::Input(format!("{shown}: {e}; expected what `evaluate` wrote")))
     }
 
+    /// The plan with the data of another one, where its own is not there any more.
+    pub(crate) fn with_data_of(mut self, other: &Plan) -> Self {
+        if !self.data.exists() {
+            self.data.clone_from(&other.data);
+        }
+        self
+    }
+
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
         let text = serde_json::to_string_pretty(self).map_err(|e| Error::Input(e.to_string()))?;

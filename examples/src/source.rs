@@ -50,19 +50,20 @@ impl SourceArgs {
         self
     }
 
+    /// The checkpoint, if one was named.
+    pub fn model_args(&self) -> Option<ModelArgs> {
+        let model = self.model.clone()?;
+        let runtime = self.runtime.clone();
+        Some(ModelArgs { model, runtime })
+    }
+
     /// Loads the model, or connects to the server.
     ///
     /// # Errors
     /// Neither was named, the checkpoint lacks something, or the server can't be used.
     pub fn open(&self) -> Result<Source> {
-        match (&self.model, &self.base_url) {
-            (Some(model), _) => {
-                let model = ModelArgs {
-                    model: model.clone(),
-                    runtime: self.runtime.clone(),
-                };
-                Ok(Source::Local(Box::new(model.engine()?)))
-            }
+        match (self.model_args(), &self.base_url) {
+            (Some(model), _) => Ok(Source::Local(Box::new(model.engine()?))),
             (None, Some(url)) => {
                 let mut config = RemoteConfig::new(url, &self.api_model);
                 if let Some(key) = &self.api_key {

@@ -98,7 +98,8 @@ pub trait Scorer: Send + Sync {
     /// Ids outside of the vocabulary, or no prefix token.
     fn score_rolling(&self, texts: &[Tokens]) -> Result<Vec<Vec<TokenScore>>>;
 
-    /// Token ids of a text; special tokens in it are not recognised.
+    /// Token ids of a text; special tokens in it are not recognised. With `add_bos` a BOS token stands before them
+    /// where the tokenizer wants one, as servers and Hugging Face's `add_special_tokens` have it.
     ///
     /// # Errors
     /// Whatever the tokenizer refuses.

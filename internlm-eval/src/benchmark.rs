@@ -24,6 +24,18 @@ pub trait Benchmark: Send + Sync {
     /// A row that cannot be rendered.
     fn items(&self, scorer: Option<&dyn Scorer>) -> Result<Vec<Item>>;
 
+    /// What it says about the groups that [`identity`](Benchmark::identity) names. Without an answer a report sums up
+    /// the headlines of the members that it has.
+    fn memberships(&self) -> Vec<Membership> {
+        let groups = self.identity().groups.iter();
+        groups
+            .map(|group| Membership {
+                group: group.clone(),
+                ..Membership::default()
+            })
+            .collect()
+    }
+
     /// Whether judging runs code that the model wrote. A run refuses such a benchmark before it asks anything if it
     /// has no executor.
     fn needs_code(&self) -> bool {
@@ -76,6 +88,32 @@ pub struct Identity {
     pub data_hash: String,
     /// Names of the groups that its score is part of, such as `cmmlu-stem`.
     pub groups: Vec<String>,
+}
+
+/// What a benchmark says about a group that it is part of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Membership {
+    /// The group's name.
+    pub group: String,
+    /// The metrics that are summed up, by their names in a report; the headline of the members if there are none.
+    pub metrics: Vec<String>,
+    /// The mean that the rule set itself gives of the group, if it gives one.
+    pub mean: Option<GroupMean>,
+    /// The benchmark's weight, where the rule set lists weights (OpenCompass's `weights`). Otherwise members weigh as
+    /// many as they have items.
+    pub weight: Option<f64>,
+    /// Names of all members that the rule set gives the group; only the run's own are known if empty.
+    pub members: Vec<String>,
+}
+
+/// A mean over the members of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupMean {
+    /// Each member counts the same.
+    Naive,
+    /// Each member counts by its weight.
+    Weighted,
 }
 
 /// One judged item.

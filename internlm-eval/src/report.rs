@@ -58,7 +58,7 @@ pub struct Report {
     pub benchmarks: Vec<BenchmarkReport>,
     /// Names of benchmarks that were asked for and are not in the run.
     pub missing: Vec<String>,
-    /// Means over benchmarks, in the order in which the benchmarks name them.
+    /// Means over benchmarks, in the order in which the benchmarks name them; several for groups with several metrics.
     pub groups: Vec<GroupReport>,
 }
 
@@ -141,10 +141,11 @@ impl Report {
                 records,
             });
         }
+        let memberships: Vec<_> = benchmarks.iter().map(|b| b.memberships()).collect();
         Ok(Self {
             model,
             shard,
-            groups: group::groups(&reports),
+            groups: group::groups(&reports, &memberships),
             benchmarks: reports,
             ..Self::default()
         })

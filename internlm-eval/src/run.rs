@@ -40,6 +40,7 @@ mod rate;
 mod score;
 mod track;
 mod unit;
+mod weights;
 mod work;
 
 use std::ops::ControlFlow;
@@ -57,6 +58,7 @@ pub use identity::ModelIdentity;
 pub use merge::merge;
 pub use predictions::Predictions;
 pub use progress::Progress;
+pub use weights::Weights;
 
 /// Called now and then with how far a run is; [`ControlFlow::Break`] stops it.
 pub type OnProgress<'a> = dyn Fn(&Progress) -> ControlFlow<()> + Sync + 'a;
@@ -72,6 +74,7 @@ pub(crate) enum Outcome {
 pub struct Run<'a> {
     config: RunConfig,
     name: Option<String>,
+    weights: Option<Weights>,
     scorer: Option<&'a dyn Scorer>,
     chat: Option<&'a dyn ChatModel>,
     judge: Option<(String, &'a dyn ChatModel)>,
@@ -88,6 +91,7 @@ impl<'a> Run<'a> {
         Self {
             config,
             name: None,
+            weights: None,
             scorer: None,
             chat: None,
             judge: None,
@@ -103,6 +107,14 @@ impl<'a> Run<'a> {
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Says where the model's weights are, for reports and for what a folder is compared with. Without it their hash
+    /// is what the scorer says, which may be unknown.
+    #[must_use]
+    pub fn with_weights(mut self, weights: Weights) -> Self {
+        self.weights = Some(weights);
         self
     }
 

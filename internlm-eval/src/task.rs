@@ -68,7 +68,7 @@ use self::opencompass::OpenCompass;
 use self::prompt::{Example, Prompter};
 use self::shots::Shots;
 use self::spec::Sampler;
-use crate::benchmark::{Benchmark, Identity, Sample, Score};
+use crate::benchmark::{Benchmark, Identity, Membership, Sample, Score};
 use crate::error::{Error, Result};
 use crate::hash::{hex, sha256_hex};
 use crate::item::{Item, Row};
@@ -81,6 +81,7 @@ pub struct Task {
     subset: Option<Row>,
     name: String,
     identity: Identity,
+    memberships: Vec<Membership>,
     /// Rows to ask, each with its number in its split.
     rows: Vec<(usize, Row)>,
     /// Rows to take examples from.
@@ -168,6 +169,7 @@ impl Task {
         }
         // A subset that is not part of a group has no name for it.
         groups.retain(|group| !group.is_empty());
+        let memberships = group::memberships(spec, subset.as_ref(), &groups)?;
         let identity = Identity {
             rules: spec.rules.as_str().to_owned(),
             mode: match &opencompass {
@@ -187,6 +189,7 @@ impl Task {
             subset,
             name,
             identity,
+            memberships,
             rows,
             pool,
             shots,
@@ -324,6 +327,10 @@ impl Benchmark for Task {
 
     fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    fn memberships(&self) -> Vec<Membership> {
+        self.memberships.clone()
     }
 
     fn needs_code(&self) -> bool {

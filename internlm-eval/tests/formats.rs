@@ -84,3 +84,16 @@ fn parquet() {
     assert_eq!(read.rows[0]["choices"], serde_json::json!(["a", "b"]));
     assert_eq!(read.rows[1]["choices"], serde_json::json!(["c"]));
 }
+
+/// Some files of objects on lines of their own are called `.json`.
+#[test]
+fn lines_under_the_name_of_json() {
+    use internlm_eval::data::{self, ReadOptions};
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dev.json");
+    std::fs::write(&file, "{\"a\": 1}\n{\"a\": 2}\n").unwrap();
+    let read = data::read(&[file], &ReadOptions::default()).unwrap();
+    assert_eq!(read.rows.len(), 2);
+    assert_eq!(read.rows[1]["a"], 2);
+}

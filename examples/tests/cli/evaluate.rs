@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::support::{Program, goldens, program, smollm2};
+use super::support::{Program, goldens, program, read, smollm2};
 
 /// Items of each task; goldens have every second one.
 const ITEMS: u64 = 5;
@@ -120,4 +120,60 @@ fn evaluate_scores_as_lm_evaluation_harness() {
     let again = again.arg("--json").output(b"");
     assert_eq!(again.stdout, output.stdout);
     assert_eq!(asked(), before);
+}
+
+/// Perplexities of whole prompts, as OpenCompass has them of the same model in f32.
+#[test]
+fn evaluate_scores_as_open_compass() {
+    let (Some(model), Some(goldens)) = (smollm2(), goldens("eval")) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let Some(program) = program("evaluate") else {
+        return;
+    };
+    let limit = ITEMS.to_string();
+    let output = program
+        .model(&model)
+        .arg("--data")
+        .arg(goldens.join("../../datasets"))
+        .args(["--dtype", "f32", "--rules", "opencompass"])
+        .args(["--tasks", "hellaswag_ppl_47bff9,piqa_ppl_1cf9f0"])
+        .args(["--limit", &limit, "--json", "--out"])
+        .arg(&out)
+        .output(b"");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let models = std::fs::read_dir(out.join("predictions")).expect("a folder");
+    let model = models.map(|entry| entry.expect("an entry").path()).next();
+    let model = model.expect("the model's predictions");
+    let mut checked = 0;
+    for golden in lines(&goldens.join("oc_ppl.jsonl")) {
+        let config = golden["config"].as_str().expect("a text");
+        let item = golden["item"].as_u64().expect("a number");
+        let is_here = ["hellaswag_ppl_47bff9", "piqa_ppl_1cf9f0"]
+            .iter()
+            .any(|name| config.ends_with(name));
+        if !is_here || item >= ITEMS {
+            continue;
+        }
+        let file = model.join(format!("{}.json", golden["abbr"].as_str().expect("a text")));
+        let predictions: Value = read(&file);
+        let prediction = &predictions[item.to_string()];
+        let perplexities = golden["ppl"].as_array().expect("a list");
+        for (label, want) in perplexities.iter().enumerate() {
+            let got = prediction[format!("label: {label}")]["PPL"].as_f64();
+            let (got, want) = (got.expect("a number"), want.as_f64().expect("a number"));
+            let tokens = golden["n_tokens"][label].as_f64().expect("a number");
+            // The order of sums in f32, of a mean over the tokens.
+            let most = (2e-3 + 1e-4 * tokens) / tokens;
+            assert!((got - want).abs() <= most, "{config} {item}: {got} {want}");
+        }
+        checked += 1;
+    }
+    assert!(checked >= 4, "{checked}");
 }

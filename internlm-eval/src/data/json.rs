@@ -27,7 +27,8 @@ pub(super) fn lines(
     Ok(())
 }
 
-/// One array of objects, or the array that the keys lead to.
+/// One array of objects, or the array that the keys lead to. A file of an object a line is read as what it is: CLUE's
+/// and some of the hub's have the extension `.json`.
 pub(super) fn array(
     text: &mut Lines<'_>,
     options: &ReadOptions,
@@ -40,8 +41,13 @@ pub(super) fn array(
         line,
         what,
     };
-    let mut value: Value =
-        serde_json::from_str(&all).map_err(|error| broken(error.line(), what_is_wrong(&error)))?;
+    let mut value: Value = match serde_json::from_str(&all) {
+        Ok(value) => value,
+        Err(error) => match each_line(&all) {
+            Some(values) => Value::Array(values),
+            None => return Err(broken(error.line(), what_is_wrong(&error))),
+        },
+    };
     for key in &options.records {
         value = match value {
             // A copy that is the array alone.
@@ -81,6 +87,15 @@ pub(super) fn array(
         }
     }
     Ok(())
+}
+
+/// The objects of a text that has one on each of several lines.
+fn each_line(text: &str) -> Option<Vec<Value>> {
+    let lines = text.split('\n').filter(|line| !line.trim().is_empty());
+    let values: Vec<Value> = lines
+        .map(|line| serde_json::from_str(line).ok().filter(Value::is_object))
+        .collect::<Option<_>>()?;
+    (values.len() > 1).then_some(values)
 }
 
 fn row(value: Value, options: &ReadOptions) -> Result<Row, String> {

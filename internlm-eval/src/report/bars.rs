@@ -26,10 +26,11 @@ pub(super) fn bars(report: &Report) -> String {
         } else {
             1.0
         };
-        if let Some(value) = group.weighted.filter(|v| (0.0..=unit).contains(v)) {
-            let error = group.stderr.unwrap_or_default() / unit;
-            let text = figure(value, group.stderr, group.decimals());
-            let metric = format!("{} (weighted)", group.metric);
+        let within = |(value, _): &(f64, Option<f64>)| (0.0..=unit).contains(value);
+        if let Some((value, stderr)) = group.figure().filter(within) {
+            let error = stderr.unwrap_or_default() / unit;
+            let text = figure(value, stderr, group.decimals());
+            let metric = format!("{} ({})", group.metric, group.figure_name());
             html.push_str(&bar(&group.name, &metric, &text, (value / unit, error)));
         }
     }

@@ -1,8 +1,9 @@
 //! A report for spreadsheets (RFC 4180).
 
 use super::Report;
+use crate::benchmark::GroupMean;
 
-const HEAD: [&str; 15] = [
+const HEAD: [&str; 17] = [
     "dataset",
     "version",
     "metric",
@@ -18,6 +19,8 @@ const HEAD: [&str; 15] = [
     "prompt_sha256",
     "data_sha256",
     "members",
+    "absent",
+    "rule_set_gives",
 ];
 
 pub(super) fn csv(report: &Report) -> String {
@@ -46,6 +49,8 @@ pub(super) fn csv(report: &Report) -> String {
                 identity.prompt_hash.clone(),
                 identity.data_hash.clone(),
                 String::new(),
+                String::new(),
+                "yes".to_owned(),
             ])
         };
         if benchmark.scores.is_empty() {
@@ -61,16 +66,28 @@ pub(super) fn csv(report: &Report) -> String {
         }
     }
     for name in &report.missing {
-        let mut row: [String; 15] = std::array::from_fn(|_| "-".to_owned());
+        let mut row: [String; 17] = std::array::from_fn(|_| "-".to_owned());
         row[0].clone_from(name);
         row[9].clone_from(model);
         text.push_str(&line(row));
     }
     for group in &report.groups {
-        for (mode, value, stderr) in [
-            ("naive_average", group.naive, None),
-            ("weighted_average", group.weighted, group.stderr),
-        ] {
+        let means = [
+            (
+                "naive_average",
+                GroupMean::Naive,
+                group.naive,
+                group.naive_stderr,
+            ),
+            (
+                "weighted_average",
+                GroupMean::Weighted,
+                group.weighted,
+                group.stderr,
+            ),
+        ];
+        for (mode, mean, value, stderr) in means {
+            let own = if group.own == Some(mean) { "yes" } else { "no" };
             text.push_str(&line([
                 group.name.clone(),
                 "-".to_owned(),
@@ -87,6 +104,8 @@ pub(super) fn csv(report: &Report) -> String {
                 "-".to_owned(),
                 "-".to_owned(),
                 group.members.join(" "),
+                group.absent.join(" "),
+                own.to_owned(),
             ]));
         }
     }

@@ -3,6 +3,7 @@
 use super::table::{Align, Table};
 use super::time::readable;
 use super::{BenchmarkReport, GroupReport, Report};
+use crate::benchmark::GroupMean;
 
 /// A figure and its standard error, with as many digits as its rule set gives.
 pub(super) fn figure(value: f64, stderr: Option<f64>, decimals: usize) -> String {
@@ -83,6 +84,37 @@ impl Report {
         (!self.missing.is_empty()).then_some(text)
     }
 
+    /// What is known of the weights.
+    fn weights_text(&self) -> String {
+        match &self.model.model_hash {
+            Some(hash) => hash.clone(),
+            None if self.model.remote => format!("remote: {}", self.model.name),
+            None => "unknown".to_owned(),
+        }
+    }
+
+    /// Groups that are not whole.
+    fn parts_text(&self) -> Option<String> {
+        let mut parts: Vec<String> = Vec::new();
+        for group in self.groups.iter().filter(|group| !group.absent.is_empty()) {
+            let (has, all) = (
+                group.members.len(),
+                group.members.len() + group.absent.len(),
+            );
+            let part = format!("{} {has} of {all}", group.name);
+            if !parts.contains(&part) {
+                parts.push(part);
+            }
+        }
+        let text = || {
+            format!(
+                "{}; the rule set gives no figure for a part",
+                parts.join(", ")
+            )
+        };
+        (!parts.is_empty()).then(text)
+    }
+
     pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
         let known = |hash: &Option<String>| hash.clone().unwrap_or_else(|| "unknown".to_owned());
         let mut rules: Vec<&str> = self
@@ -94,7 +126,7 @@ impl Report {
         rules.dedup();
         let mut facts = vec![
             ("rule set", rules.join(", ")),
-            ("model sha256", known(&self.model.model_hash)),
+            ("model sha256", self.weights_text()),
             ("tokenizer sha256", known(&self.model.tokenizer_hash)),
         ];
         if let Some(judge) = &self.judge {
@@ -105,6 +137,15 @@ impl Report {
         }
         if self.shard != super::Shard::WHOLE {
             facts.push(("shard", format!("{}; merge all of them", self.shard)));
+        }
+        if self.groups.iter().any(|group| group.own.is_some()) {
+            facts.push((
+                "*",
+                "the mean that the rule set itself gives of the group".to_owned(),
+            ));
+        }
+        if let Some(parts) = self.parts_text() {
+            facts.push(("parts of groups", parts));
         }
         if let Some(missing) = self.missing_text() {
             facts.push(("missing", missing));
@@ -158,11 +199,12 @@ fn benchmark_rows(benchmark: &BenchmarkReport) -> Vec<Vec<String>> {
 }
 
 fn group_rows(group: &GroupReport) -> [Vec<String>; 2] {
-    let row = |kind: &str, value: String| {
+    let row = |kind: &str, mean: GroupMean, value: String| {
+        let own = if group.own == Some(mean) { " *" } else { "" };
         vec![
             group.name.clone(),
             "-".to_owned(),
-            format!("{} ({kind})", group.metric),
+            format!("{} ({kind}){own}", group.metric),
             "-".to_owned(),
             value,
             "-".to_owned(),
@@ -176,7 +218,15 @@ fn group_rows(group: &GroupReport) -> [Vec<String>; 2] {
         None => "-".to_owned(),
     };
     [
-        row("naive", whole(group.naive, None)),
-        row("weighted", whole(group.weighted, group.stderr)),
+        row(
+            "naive",
+            GroupMean::Naive,
+            whole(group.naive, group.naive_stderr),
+        ),
+        row(
+            "weighted",
+            GroupMean::Weighted,
+            whole(group.weighted, group.stderr),
+        ),
     ]
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::journal::{Entry, Journal};
 use super::plan::{JudgeResponses, plan, predict, restore};
 use super::unit::Planned;
+use super::weights::{Hashing, Weights};
 use super::work::{Work, lock};
 use super::{Run, folder};
 use crate::error::{Error, Result};
@@ -21,8 +22,25 @@ pub(super) fn execute(run: &Run<'_>) -> Result<Report> {
     let mut journal = None;
     let mut judged_before = JudgeResponses::new();
     let mut started = identity.time;
+    identity.model.remote = run.weights == Some(Weights::Remote);
+    let mut hashing = match &run.weights {
+        Some(Weights::Files(files)) if !run.config.offline => {
+            Some(Hashing::new(files, run.config.folder.as_deref())?)
+        }
+        _ => None,
+    };
     if let Some(folder) = &run.config.folder {
         let (mut open, entries) = Journal::open(folder)?;
+        // What is there must be of these weights before anything is added.
+        let recorded = entries
+            .iter()
+            .any(|entry| matches!(entry, Entry::Session(r) if r.model.model_hash.is_some()));
+        if let Some(hashing) = &mut hashing {
+            if recorded && hashing.known.is_none() {
+                hashing.known = hashing.hash(&AtomicBool::new(false))?;
+            }
+            identity.model.model_hash = hashing.known.clone().or(identity.model.model_hash);
+        }
         for entry in &entries {
             if let Entry::Session(recorded) = entry {
                 if run.config.offline {
@@ -40,7 +58,24 @@ pub(super) fn execute(run: &Run<'_>) -> Result<Report> {
     }
     predict(run, &mut items);
     let work = Work::new(run, items, journal, judged_before, begin);
-    work.work()?;
+    let (worked, hash) = std::thread::scope(|scope| {
+        let hashing = hashing.as_ref().filter(|hashing| hashing.known.is_none());
+        let hashing = hashing.map(|hashing| scope.spawn(|| hashing.hash(&work.stopped)));
+        let worked = work.work();
+        if worked.is_err() {
+            work.stopped.store(true, Ordering::SeqCst);
+        }
+        // A thread that panicked has no hash.
+        let hash = hashing.and_then(|hashing| hashing.join().ok());
+        (worked, hash.unwrap_or(Ok(None)))
+    });
+    worked?;
+    if let Some(hash) = hash? {
+        identity.model.model_hash = Some(hash);
+        if let Some(journal) = &work.journal {
+            lock(journal).append(&Entry::Session(identity.clone()))?;
+        }
+    }
     if let Some(journal) = &work.journal {
         lock(journal).sync()?;
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! journal.jsonl                                    every answer, as it came
 //! configs/run.json                                 what was run: model, rule sets, hashes
+//! configs/weights.json                             the hash of the model's files
 //! predictions/{model}/{benchmark}.json             OpenCompass's: prompts, answers, gold
 //! results/{model}/{benchmark}.json                 OpenCompass's: metrics
 //! summary/summary_{time}.{txt,csv,md}              OpenCompass's tables
@@ -234,18 +235,21 @@ fn lm_eval_results(report: &Report) -> Value {
         }
         Value::Object(scores)
     });
-    let groups: Map<String, Value> = report
-        .groups
-        .iter()
-        .map(|group| {
-            let stderr = group.stderr.map_or(json!("N/A"), |stderr| json!(stderr));
-            let mut scores = Map::new();
-            scores.insert("alias".to_owned(), json!(group.name));
-            scores.insert(format!("{},none", group.metric), json!(group.weighted));
-            scores.insert(format!("{}_stderr,none", group.metric), stderr);
-            (group.name.clone(), Value::Object(scores))
-        })
-        .collect();
+    let mut groups: Map<String, Value> = Map::new();
+    for group in &report.groups {
+        let scores = groups
+            .entry(group.name.as_str())
+            .or_insert_with(|| json!({"alias": group.name}));
+        let (metric, filter) = group
+            .metric
+            .split_once(',')
+            .unwrap_or((&group.metric, "none"));
+        let figure = group.figure();
+        scores[format!("{metric},{filter}")] = json!(figure.map(|(value, _)| value));
+        let stderr = figure.and_then(|(_, stderr)| stderr);
+        scores[format!("{metric}_stderr,{filter}")] =
+            stderr.map_or(json!("N/A"), |stderr| json!(stderr));
+    }
     let members: Map<String, Value> = report
         .groups
         .iter()

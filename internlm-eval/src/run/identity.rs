@@ -21,6 +21,9 @@ pub struct ModelIdentity {
     /// A SHA-256 over the tokenizer's files, where it is known.
     #[serde(default)]
     pub tokenizer_hash: Option<String>,
+    /// Whether the weights are on a server, which does not say what they are.
+    #[serde(default)]
+    pub remote: bool,
 }
 
 impl ModelIdentity {
@@ -29,6 +32,7 @@ impl ModelIdentity {
             name: facts.name.clone(),
             model_hash: facts.model_hash.clone(),
             tokenizer_hash: facts.tokenizer_hash.clone(),
+            remote: false,
         }
     }
 }

@@ -1,8 +1,13 @@
 //! The tasks that come with the crate, and how a name finds them.
 
+mod groups;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+
+pub use groups::summary_group;
+pub(super) use groups::{group_members, weight_of};
 
 use super::Task;
 use super::options::TaskOptions;
@@ -165,39 +170,6 @@ pub fn spec(rules: Rules, name: &str) -> Result<Arc<TaskSpec>> {
         .find(|(entry, _)| entry.rules == rules && entry.name == name)
         .map(|(_, spec)| Arc::clone(spec))
         .ok_or_else(|| unknown(name, Vec::new()))
-}
-
-/// The tasks of a group of OpenCompass's, by the name of a configuration (`agieval_gen_5c79b4`), each with its weight
-/// if the group weighs them; in no order. Empty if there is no such group.
-///
-/// # Errors
-/// A built-in file that is wrong.
-pub fn summary_group(config: &str, group: &str) -> Result<Vec<(String, Option<f64>)>> {
-    let mut members = Vec::new();
-    for (_, spec) in specs()? {
-        if spec
-            .opencompass
-            .as_ref()
-            .is_none_or(|rules| rules.config != config)
-        {
-            continue;
-        }
-        let weights: Vec<Option<f64>> = match spec.subsets.as_slice() {
-            [] => vec![None],
-            subsets => {
-                let weights = subsets.iter().map(|subset| subset.get("weight"));
-                weights
-                    .map(|weight| weight.and_then(|weight| weight.as_f64()))
-                    .collect()
-            }
-        };
-        for ((_, name, groups), weight) in expanded(spec)?.into_iter().zip(weights) {
-            if groups.iter().any(|of| of == group) {
-                members.push((name, weight));
-            }
-        }
-    }
-    Ok(members)
 }
 
 /// What a name stands for, with its data.

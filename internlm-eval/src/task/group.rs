@@ -1,7 +1,12 @@
 //! Groups of tasks: one figure for many.
 
-use super::spec::{GroupSpec, GroupWeight};
-use crate::benchmark::Score;
+use std::sync::Arc;
+
+use super::builtin;
+use super::spec::{GroupSpec, GroupWeight, TaskSpec};
+use crate::benchmark::{GroupMean, Membership, Score};
+use crate::error::Result;
+use crate::item::Row;
 use crate::metric::group::{Aggregate, aggregate};
 use crate::metric::standard_error;
 
@@ -49,6 +54,33 @@ pub fn scores(group: &GroupSpec, members: &[&[Score]]) -> Vec<Score> {
         }
     }
     summed
+}
+
+/// What a task says about each of its groups.
+pub(super) fn memberships(
+    spec: &Arc<TaskSpec>,
+    subset: Option<&Row>,
+    groups: &[String],
+) -> Result<Vec<Membership>> {
+    let weight = subset.and_then(builtin::weight_of);
+    let of = |group: &String| {
+        let summed = spec.group_specs.iter().find(|summed| summed.name == *group);
+        let mean = summed.map(|summed| match (summed.weight, weight) {
+            (GroupWeight::Equal, None) => GroupMean::Naive,
+            _ => GroupMean::Weighted,
+        });
+        let members = builtin::group_members(spec, group)?.into_iter();
+        Ok(Membership {
+            group: group.clone(),
+            metrics: summed
+                .map(|summed| summed.metrics.clone())
+                .unwrap_or_default(),
+            mean,
+            weight,
+            members: members.map(|(name, _)| name).collect(),
+        })
+    };
+    groups.iter().map(of).collect()
 }
 
 #[cfg(test)]

@@ -113,7 +113,9 @@ pub struct TaskSpec {
 }
 
 /// Whose rules of prompts, scores and metrics are followed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rules {
     /// lm-evaluation-harness 0.4.13.

@@ -4,7 +4,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod configs;
-mod datasets;
 mod evaluators;
 mod infer;
 mod ppl;

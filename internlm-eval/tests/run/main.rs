@@ -4,9 +4,12 @@
 
 mod endpoints;
 mod failures;
+mod groups;
 mod judges;
 mod output;
+mod pages;
 mod predictions;
 mod resume;
 mod shards;
 mod toy;
+mod weights;

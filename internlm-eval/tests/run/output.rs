@@ -135,9 +135,4 @@ fn the_table_fits_its_width_and_names_rules_and_hashes() {
     );
     let page = report.html();
     assert!(page.contains("class=\"heatmap\"") && page.contains("class=\"interval\""));
-    // For people to look at: INTERNLM_EVAL_TEST_PAGE=/tmp/page.html.
-    if let Some(path) = std::env::var_os("INTERNLM_EVAL_TEST_PAGE") {
-        let comparison = report.compare(&report);
-        fs::write(path, report.html_compared(&comparison)).unwrap();
-    }
 }

@@ -38,6 +38,12 @@ impl Toy {
         }
     }
 
+    pub(crate) fn without_hash() -> Self {
+        let mut toy = Self::new();
+        toy.facts.model_hash = None;
+        toy
+    }
+
     pub(crate) fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.facts.name);
         self

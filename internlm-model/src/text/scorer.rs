@@ -96,7 +96,7 @@ impl Scorer for TextModel {
     }
 
     fn encode(&self, text: &str, add_bos: bool) -> internlm_core::Result<Vec<u32>> {
-        self.encode_text(text, add_bos)
+        self.encode_text(text, add_bos && self.tokenizer.adds_bos())
             .map_err(|e| to_core("encoding", e))
     }
 

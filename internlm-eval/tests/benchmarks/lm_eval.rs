@@ -1,12 +1,8 @@
 //! Every built-in task on the real data, in the columns of the files at hand and in those of the hub.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod common;
-
 use std::path::Path;
 
-use common::{said, scored, shared};
+use crate::common::{fixtures, said, scored, shared};
 use internlm_core::code_executor::{CodeExecutor, CodeOutput, CodeRequest, CodeStatus};
 use internlm_eval::item::Row;
 use internlm_eval::{Benchmark, Item, Request, Response, Sample, Task, TaskOptions, task};
@@ -15,13 +11,13 @@ use serde_json::{Value, json};
 /// Items that each task renders and scores here.
 const ITEMS: usize = 24;
 
-struct Case {
+pub(crate) struct Case {
     /// The task.
-    task: &'static str,
+    pub(crate) task: &'static str,
     /// The file that has its rows in the hub's columns, below a data folder.
-    hub: &'static str,
+    pub(crate) hub: &'static str,
     /// The hub's row of a row as the task has it.
-    convert: fn(&Row) -> Value,
+    pub(crate) convert: fn(&Row) -> Value,
     /// What a right answer is, for tasks that generate.
     right: fn(&Item) -> String,
     shots: usize,
@@ -54,7 +50,7 @@ fn upper(text: &Value) -> Value {
 }
 
 #[rustfmt::skip]
-const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     Case { task: "hellaswag", hub: "Rowan/hellaswag/validation.jsonl", right: CHOICE, shots: 0,
         convert: |row| { let mut row = row.clone(); row["label"] = json!(row["label"].to_string()); json!(row) } },
     Case { task: "arc_easy", hub: "allenai/ai2_arc/ARC-Easy/test.jsonl", convert: same, right: CHOICE, shots: 0 },
@@ -155,7 +151,7 @@ fn load(task: &str, folder: &Path, shots: usize) -> Task {
 }
 
 /// Pretends that everything runs well.
-struct Passes;
+pub(crate) struct Passes;
 
 impl CodeExecutor for Passes {
     fn run(&self, request: &CodeRequest) -> internlm_core::Result<CodeOutput> {
@@ -329,7 +325,7 @@ fn prompt(item: &Item) -> String {
 /// C-Eval's layout, in made-up rows: its own data cannot be had here.
 #[test]
 fn ceval() {
-    let folder = common::fixtures("");
+    let folder = fixtures("");
     let options = TaskOptions {
         shots: Some(5),
         ..TaskOptions::default()
@@ -397,7 +393,7 @@ fn preferences_and_tool_calls() {
         .unwrap();
     assert_eq!(sample.correct, Some(true));
 
-    let folder = common::fixtures("");
+    let folder = fixtures("");
     let loaded = task::load("teval_instruct", None, &folder, &TaskOptions::default()).unwrap();
     let task = &loaded.tasks[0];
     let items = task.items(None).unwrap();

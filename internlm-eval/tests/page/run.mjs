@@ -1,0 +1,169 @@
+// Tests of a report's HTML page in headless Chromium, from the disk and without a network.
+//   (cd internlm-serve/tests/page && npm install --no-package-lock)      the driver, shared with the chat page's tests
+//   INTERNLM_EVAL_TEST_PAGES=$PWD/target/report-pages cargo test -p internlm-eval --test run pages::
+//   node internlm-eval/tests/page/run.mjs target/report-pages [--screenshots FOLDER] [--only PART-OF-A-NAME]
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { open, runAll, test } from "../../../internlm-serve/tests/page/browser.mjs";
+
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { screenshots: { type: "string" }, only: { type: "string" } } });
+const folder = resolve(positionals[0] ?? "target/report-pages");
+for (const name of ["report.html", "comparison.html"]) if (!existsSync(join(folder, name))) throw new Error(`${folder} has no ${name}; a test makes it, see the head of this file`);
+
+/** A page of the folder in a context of its own; `problems` gathers what was thrown, logged, blocked or asked for. */
+async function visit(browser, name, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, offline: true, ...options });
+  const page = await context.newPage();
+  const address = pathToFileURL(join(folder, name)).href;
+  const problems = [];
+  page.on("pageerror", error => problems.push(String(error)));
+  page.on("console", message => problems.push(`${message.type()}: ${message.text()}`));
+  page.on("dialog", dialog => { problems.push(`dialog ${dialog.message()}`); dialog.dismiss(); });
+  page.on("request", request => { if (request.url() !== address) problems.push(`request to ${request.url()}`); });
+  page.setDefaultTimeout(15000);
+  await page.goto(address);
+  return { page, context, problems };
+}
+
+const { browser, close } = await open();
+console.log(`Chromium ${browser.version()}`);
+
+/** A test with a page of its own; in the end nothing was thrown, logged or asked for. */
+const look = (title, name, run, options) => test(title, async () => {
+  const { page, context, problems } = await visit(browser, name, options);
+  try {
+    await run(page);
+    assert.deepEqual(problems, []);
+  } finally { await context.close(); }
+});
+
+const choose = (page, benchmark) => page.locator("#benchmark").selectOption({ label: benchmark });
+const states = page => page.locator("#list .state").allInnerTexts();
+
+look("the page opens from the disk with its table and what was run", "report.html", async page => {
+  assert.equal(await page.title(), "org/toy: evaluation");
+  assert.match(await page.locator("header dl").innerText(), /rule set[\s\S]*model sha256[\s\S]*failed/);
+  const rows = await page.locator("section.results tbody tr").allInnerTexts();
+  assert.ok(rows.length >= 16, String(rows.length));
+  assert.ok(rows.some(row => row.includes("(naive)")) && rows.some(row => row.includes("(weighted)")));
+  const [figure, box] = await page.evaluate(() => [document.querySelector("section.results td:nth-child(5)"), document.querySelector("section.results .scroll")].map(node => node.getBoundingClientRect().right));
+  assert.ok(figure < box, "figures are in sight beside long names");
+  assert.ok((await page.locator("section.hashes tbody tr").count()) >= 8);
+});
+
+look("bars have intervals, and the grid has its cells", "report.html", async page => {
+  const bars = page.locator(".bar svg");
+  assert.ok((await bars.count()) >= 6);
+  for (const bar of await bars.all()) {
+    const box = await bar.boundingBox();
+    assert.ok(box.width > 100 && box.height >= 15, JSON.stringify(box));
+  }
+  assert.ok((await page.locator(".bar .interval").count()) >= 6);
+  const cells = page.locator(".heatmap").first().locator("rect.cell");
+  assert.equal(await cells.count(), 12);
+  assert.ok((await cells.first().boundingBox()).width > 20);
+});
+
+look("items are shown by outcome, with what explains it", "report.html", async page => {
+  await choose(page, "choice (60)");
+  assert.match(await page.locator("#count").innerText(), /^60 of 60 items/);
+  assert.equal(await page.locator("#list > li").count(), 25);
+  for (const [wanted, heading] of [["wrong", "Why it is wrong"], ["failed", "Why it failed"], ["right", "Gold"]]) {
+    await page.locator("#show").selectOption(wanted);
+    const shown = await states(page);
+    assert.ok(shown.length > 0 && shown.every(state => state === wanted), `${wanted}: ${shown}`);
+    await page.locator("#list summary").first().click();
+    const headings = await page.locator("#list details[open] h3").allInnerTexts();
+    for (const title of wanted === "failed" ? [heading, "Prompt", "Gold"] : [heading, "Prompt", "Answers", "Gold", "Metrics"]) assert.ok(headings.includes(title), `${wanted}: ${headings}`);
+  }
+  assert.equal(await page.locator("#list details[open] .answer").count(), 4);
+  assert.match(await page.locator("#list details[open] .answer .score").first().innerText(), /^ll -\d/);
+});
+
+look("items are searched and paged", "report.html", async page => {
+  await choose(page, "choice (60)");
+  assert.equal(await page.locator("#page").innerText(), "1 of 3");
+  assert.ok(await page.locator("#previous").isDisabled());
+  await page.locator("#next").click();
+  await page.locator("#next").click();
+  assert.equal(await page.locator("#page").innerText(), "3 of 3");
+  assert.equal(await page.locator("#list > li").count(), 10);
+  assert.ok(await page.locator("#next").isDisabled());
+  await page.locator("#search").fill("CHOICE 42.");
+  assert.match(await page.locator("#count").innerText(), /^1 of 60 items/);
+  assert.equal(await page.locator("#list .index").innerText(), "#42");
+  await page.locator("#search").press("Enter");
+  assert.match(await page.locator("#count").innerText(), /^1 of 60 items/);
+  await page.locator("#search").fill("nothing has this");
+  assert.match(await page.locator("#count").innerText(), /^0 of 60 items/);
+  assert.equal(await page.locator("#list > li").count(), 0);
+});
+
+look("texts of data and models are never markup", "report.html", async page => {
+  const names = await page.locator("#benchmark option").allInnerTexts();
+  const hostile = names.find(name => name.startsWith("<img"));
+  await choose(page, hostile);
+  for (const summary of await page.locator("#list summary").all()) await summary.click();
+  assert.ok(await page.locator("#list pre", { hasText: "<img src=x onerror=" }).first().isVisible());
+  assert.equal(await page.locator("img").count(), 0);
+  assert.equal(await page.locator("script").count(), 2);
+  assert.equal(await page.title(), "org/toy: evaluation");
+});
+
+look("two runs are compared item by item", "comparison.html", async page => {
+  const rows = page.locator("section.comparison tbody tr");
+  assert.ok((await rows.count()) >= 7);
+  assert.match(await page.locator("section.comparison h2").innerText(), /org\/toy and org\/toy-2/);
+  for (const row of await rows.all()) {
+    const cells = await row.locator("td").allInnerTexts();
+    const p = Number(cells.at(-1));
+    assert.ok(p >= 0 && p <= 1, cells.join(" | "));
+  }
+});
+
+look("without scripts the table and the plots are there", "report.html", async page => {
+  assert.ok(await page.locator("section.results td").first().isVisible());
+  assert.ok(await page.locator(".bar svg").first().isVisible());
+  assert.equal(await page.locator("#benchmark option").count(), 0);
+}, { javaScriptEnabled: false });
+
+for (const width of [320, 390, 640, 641, 1280]) {
+  for (const name of ["report.html", "comparison.html"]) {
+    look(`nothing of ${name} is wider than ${width} pixels`, name, async page => {
+      for (const option of await page.locator("#benchmark option").all()) {
+        await page.locator("#benchmark").selectOption(await option.getAttribute("value"));
+        await page.locator("#list summary").first().click();
+        // What is wider than the page scrolls in a box of its own; a summary cuts its line.
+        const wide = await page.evaluate(() => [...document.querySelectorAll("body, body *")].filter(node => {
+          if (node.closest("pre, .scroll > *, option, script, .start")) return false;
+          const box = node.getBoundingClientRect();
+          return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1);
+        }).map(node => node.outerHTML.slice(0, 120)));
+        assert.deepEqual(wide, []);
+        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+      }
+    }, { viewport: { width, height: 800 } });
+  }
+}
+
+for (const [device, viewport] of Object.entries({ phone: { width: 390, height: 844 }, laptop: { width: 1280, height: 900 } })) {
+  for (const colorScheme of ["light", "dark"]) {
+    look(`the page follows the system's colours: ${device}, ${colorScheme}`, "comparison.html", async page => {
+      const [ground, text] = await page.evaluate(() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color].map(color => color.match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0)));
+      assert.ok(colorScheme === "light" ? ground > 600 && text < 200 : ground < 200 && text > 600, `${ground} ${text}`);
+      await choose(page, "choice (60)");
+      await page.locator("#list summary").first().click();
+      if (values.screenshots) {
+        mkdirSync(values.screenshots, { recursive: true });
+        await page.screenshot({ path: join(values.screenshots, `${device}-${colorScheme}.png`), fullPage: true });
+      }
+    }, { viewport, colorScheme });
+  }
+}
+
+let passed = false;
+try { passed = await runAll(values.only); } finally { await close(); }
+process.exitCode = passed ? 0 : 1;
