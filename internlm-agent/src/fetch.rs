@@ -14,153 +14,32 @@
 //! ```
 
 mod address;
+mod config;
+mod fault;
+mod hosts;
 mod pinned;
+mod request;
+mod resolver;
+mod url;
 
-use std::fmt;
 use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use ureq::http::header::{CONTENT_TYPE, LOCATION};
-use ureq::http::{Response, Uri};
+use ureq::http::{Request, Response, Uri};
 use ureq::{Agent, Body};
 
 pub use address::is_public;
+pub use config::FetchConfig;
+pub use fault::FetchFault;
+use hosts::Hosts;
 use pinned::Pinned;
-
-/// Limits of a fetch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FetchConfig {
-    /// For everything: names, connections, redirects, body.
-    pub timeout: Duration,
-    /// Most bytes of a body; what comes behind them is left.
-    pub max_bytes: usize,
-    /// Most redirects that are followed.
-    pub max_redirects: usize,
-    /// What the server is told of who asks.
-    pub user_agent: String,
-}
-
-impl Default for FetchConfig {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(20),
-            max_bytes: 2 << 20,
-            max_redirects: 5,
-            user_agent: concat!("internlm-agent/", env!("CARGO_PKG_VERSION")).into(),
-        }
-    }
-}
-
-impl FetchConfig {
-    /// Sets the limit of time.
-    #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Sets the most bytes of a body.
-    #[must_use]
-    pub fn with_max_bytes(mut self, max_bytes: usize) -> Self {
-        self.max_bytes = max_bytes;
-        self
-    }
-
-    /// Sets the most redirects that are followed.
-    #[must_use]
-    pub fn with_max_redirects(mut self, max_redirects: usize) -> Self {
-        self.max_redirects = max_redirects;
-        self
-    }
-}
-
-/// A reason why there is no page.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FetchFault {
-    /// It is no address of a page: not `http` or `https`, no host, a password in it, or not well-formed.
-    #[error("`{url}`: {what}")]
-    Url {
-        /// The address.
-        url: String,
-        /// What is wrong with it.
-        what: &'static str,
-    },
-    /// The host has an address that is not public. Nothing was connected to.
-    #[error("`{url}`: {address} is not a public address")]
-    NotPublic {
-        /// The address of the page.
-        url: String,
-        /// The address of the host.
-        address: IpAddr,
-    },
-    /// The name means nothing.
-    #[error("`{url}`: {source}")]
-    Name {
-        /// The address of the page.
-        url: String,
-        /// What the system said.
-        #[source]
-        source: Arc<io::Error>,
-    },
-    /// More redirects than are followed.
-    #[error("`{url}`: more than {limit} redirects")]
-    Redirects {
-        /// The last address.
-        url: String,
-        /// How many are followed.
-        limit: usize,
-    },
-    /// The time was up.
-    #[error("`{url}`: no answer in time")]
-    Timeout {
-        /// The address of the page.
-        url: String,
-    },
-    /// The connection failed, broke, or the answer is none.
-    #[error("`{url}`: {source}")]
-    Connection {
-        /// The address of the page.
-        url: String,
-        /// What the system or the TLS library said.
-        #[source]
-        source: Arc<io::Error>,
-    },
-}
-
-/// Says which addresses a name has, and which of them may be connected to.
-///
-/// A test has one that lets its local servers through; a program could let one internal host through.
-pub trait Resolver: fmt::Debug + Send + Sync {
-    /// The addresses of a host, a name or an address itself.
-    ///
-    /// # Errors
-    /// If there are none.
-    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
-
-    /// Whether an address may be connected to: if it [is public](is_public), unless overridden.
-    fn permits(&self, address: SocketAddr) -> bool {
-        is_public(address.ip())
-    }
-}
-
-/// Asks the system.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemResolver;
-
-impl Resolver for SystemResolver {
-    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        // With its brackets an IPv6 address is no name.
-        let host = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
-        Ok((host, port).to_socket_addrs()?.collect())
-    }
-}
+pub use request::{FetchMethod, FetchRequest};
+pub use resolver::{InternalServers, Resolver, SystemResolver};
+pub(crate) use url::{encode, resolve, with_query};
+use url::{join, parse, same_origin};
 
 /// A page, or what a server said in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +49,8 @@ pub struct Page {
     pub url: String,
     /// The HTTP status, such as 404.
     pub status: u16,
+    /// Where the server says that it is instead, if that was not followed.
+    pub location: Option<String>,
     /// The `Content-Type` that the server named.
     pub content_type: Option<String>,
     /// The bytes, up to the limit.
@@ -183,6 +64,7 @@ pub struct Page {
 pub struct Fetcher {
     config: FetchConfig,
     resolver: Arc<dyn Resolver>,
+    hosts: Option<Arc<Hosts>>,
 }
 
 impl Fetcher {
@@ -191,6 +73,7 @@ impl Fetcher {
         Self {
             config,
             resolver: Arc::new(SystemResolver),
+            hosts: None,
         }
     }
 
@@ -201,28 +84,63 @@ impl Fetcher {
         self
     }
 
+    /// Sets the only hosts that are connected to, redirects included. `a.example` is that host at the usual ports,
+    /// `a.example:8080` that port of it, `*.a.example` every host below it.
+    #[must_use]
+    pub fn with_hosts<T: Into<String>>(mut self, hosts: impl IntoIterator<Item = T>) -> Self {
+        self.hosts = Some(Arc::new(Hosts::new(hosts)));
+        self
+    }
+
+    /// Its limits.
+    pub fn config(&self) -> &FetchConfig {
+        &self.config
+    }
+
     /// Gets a page, through redirects. An error status is a page, too.
     ///
     /// # Errors
     /// If an address on the way is not public or no address, or if a limit but that of bytes is met.
     pub fn get(&self, url: &str) -> Result<Page, FetchFault> {
+        self.send(&FetchRequest::get(url))
+    }
+
+    /// Sends a request. Redirects of `GET` and `HEAD` are followed, of others they are the answer. Headers of the
+    /// request are told to its own host only.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn send(&self, request: &FetchRequest) -> Result<Page, FetchFault> {
         let begin = Instant::now();
-        let mut at = parse(url)?;
+        let timeout = request.timeout.unwrap_or(self.config.timeout);
+        let first = parse(&request.url)?;
+        let follow = matches!(request.method, FetchMethod::Get | FetchMethod::Head);
+        let mut at = first.clone();
         for _ in 0..=self.config.max_redirects {
-            let left = self.config.timeout.saturating_sub(begin.elapsed());
+            if let Some(hosts) = self.hosts.as_ref().filter(|hosts| !hosts.allow(&at)) {
+                return Err(FetchFault::Host {
+                    url: at.to_string(),
+                    allowed: hosts.to_string(),
+                });
+            }
+            let left = timeout.saturating_sub(begin.elapsed());
             let addresses = self.addresses(&at, left)?;
-            let left = self.config.timeout.saturating_sub(begin.elapsed());
-            let response = self.ask(&at, addresses, left)?;
+            let left = timeout.saturating_sub(begin.elapsed());
+            let own = same_origin(&first, &at);
+            let response = self.ask(request, &at, own, addresses, left)?;
             let next = response.headers().get(LOCATION).cloned();
             match next {
-                Some(next) if matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) => {
+                Some(next)
+                    if follow
+                        && matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) =>
+                {
                     let next = next.to_str().map_err(|_| FetchFault::Url {
                         url: at.to_string(),
                         what: "it redirects to what is no address",
                     })?;
                     at = join(&at, next)?;
                 }
-                _ => return self.page(&at, response),
+                _ => return self.page(request, &at, response),
             }
         }
         Err(FetchFault::Redirects {
@@ -272,7 +190,9 @@ impl Fetcher {
     /// One request, to one of these addresses.
     fn ask(
         &self,
+        request: &FetchRequest,
         url: &Uri,
+        own_host: bool,
         addresses: Vec<SocketAddr>,
         timeout: Duration,
     ) -> Result<Response<Body>, FetchFault> {
@@ -291,24 +211,45 @@ impl Fetcher {
             .max_idle_connections(0)
             .user_agent(self.config.user_agent.as_str())
             .build();
-        Agent::with_parts(
+        let agent = Agent::with_parts(
             config,
             ureq::unversioned::transport::DefaultConnector::default(),
             Pinned(addresses),
-        )
-        .get(url.clone())
-        .call()
-        .map_err(|error| connection(url, error))
+        );
+        let mut builder = Request::builder()
+            .method(request.method.as_str())
+            .uri(url.clone());
+        for (name, value) in request.headers.iter().filter(|_| own_host) {
+            builder = builder.header(name, value);
+        }
+        let failed = |error| connection(url, error);
+        // A host that a redirect leads to is told nothing that was meant for the first one.
+        match request.body.as_ref().filter(|_| own_host) {
+            Some(body) => {
+                let request = builder.body(body.as_slice());
+                agent.run(request.map_err(|error| failed(error.into()))?)
+            }
+            None => {
+                let request = builder.body(());
+                agent.run(request.map_err(|error| failed(error.into()))?)
+            }
+        }
+        .map_err(failed)
     }
 
-    fn page(&self, url: &Uri, response: Response<Body>) -> Result<Page, FetchFault> {
+    fn page(
+        &self,
+        request: &FetchRequest,
+        url: &Uri,
+        response: Response<Body>,
+    ) -> Result<Page, FetchFault> {
         let status = response.status().as_u16();
-        let content_type = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
-        let limit = self.config.max_bytes;
+        let header = |name| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let (content_type, location) = (header(CONTENT_TYPE), header(LOCATION));
+        let limit = request.max_bytes.unwrap_or(self.config.max_bytes);
         let mut body = Vec::new();
         response
             .into_body()
@@ -321,6 +262,7 @@ impl Fetcher {
         Ok(Page {
             url: url.to_string(),
             status,
+            location,
             content_type,
             body,
             truncated,
@@ -336,102 +278,5 @@ fn connection(url: &Uri, error: ureq::Error) -> FetchFault {
             url,
             source: Arc::new(error.into_io()),
         },
-    }
-}
-
-/// The address of a page.
-fn parse(url: &str) -> Result<Uri, FetchFault> {
-    let fault = |what| FetchFault::Url {
-        url: url.into(),
-        what,
-    };
-    // What is behind `#` is for the reader, not for the server.
-    let text = url.trim().split('#').next().unwrap_or_default();
-    let parsed: Uri = text.parse().map_err(|_| fault("it is not well-formed"))?;
-    if !matches!(parsed.scheme_str(), Some("http" | "https")) {
-        return Err(fault("it does not begin with http:// or https://"));
-    }
-    let authority = parsed.authority().ok_or_else(|| fault("it has no host"))?;
-    if authority.as_str().contains('@') {
-        return Err(fault("it has a user's name in it"));
-    }
-    if authority.host().is_empty() {
-        return Err(fault("it has no host"));
-    }
-    Ok(parsed)
-}
-
-/// Where a redirect leads, seen from the page that redirects (RFC 3986, section 5.2, without the
-/// dots, which servers resolve themselves).
-fn join(base: &Uri, to: &str) -> Result<Uri, FetchFault> {
-    let scheme = base.scheme_str().unwrap_or("http");
-    let authority = base.authority().map_or("", |authority| authority.as_str());
-    let to = to.trim();
-    // A colon ends a scheme if nothing that begins another part is before it.
-    let has_scheme = to
-        .find([':', '/', '?', '#'])
-        .is_some_and(|at| to[at..].starts_with(':'));
-    let text = if has_scheme {
-        to.to_owned()
-    } else if to.starts_with("//") {
-        format!("{scheme}:{to}")
-    } else if to.starts_with('/') {
-        format!("{scheme}://{authority}{to}")
-    } else if to.starts_with('?') {
-        format!("{scheme}://{authority}{}{to}", base.path())
-    } else {
-        let folder = base
-            .path()
-            .rsplit_once('/')
-            .map_or("", |(folder, _)| folder);
-        format!("{scheme}://{authority}{folder}/{to}")
-    };
-    parse(&text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_are_read_from_where_they_stand() {
-        let base = parse("http://a.example:8080/one/two?x=1#part").unwrap();
-        for (to, want) in [
-            ("https://b.example/c", "https://b.example/c"),
-            ("//b.example/c", "http://b.example/c"),
-            ("/c#d", "http://a.example:8080/c"),
-            ("?y", "http://a.example:8080/one/two?y"),
-            (
-                "/in?next=http://b.example/",
-                "http://a.example:8080/in?next=http://b.example/",
-            ),
-            ("in?at=http://b", "http://a.example:8080/one/in?at=http://b"),
-            ("three", "http://a.example:8080/one/three"),
-        ] {
-            assert_eq!(join(&base, to).unwrap().to_string(), want, "{to}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_page_is_refused() {
-        for url in [
-            "",
-            "a.example",
-            "file:///etc/passwd",
-            "ftp://a.example/",
-            "gopher://a.example/",
-            "http://",
-            "http:///path",
-            "http://user@a.example/",
-            "http://user:word@a.example/",
-            "http://a.example@127.0.0.1/",
-            "javascript:alert(1)",
-            "http://a b/",
-        ] {
-            assert!(matches!(parse(url), Err(FetchFault::Url { .. })), "{url}");
-        }
-        let base = parse("http://a.example/").unwrap();
-        assert!(join(&base, "file:///etc/passwd").is_err());
-        assert!(join(&base, "mailto:someone").is_err());
     }
 }

@@ -101,9 +101,19 @@ pub fn entries() -> Vec<CatalogEntry> {
         #[cfg(all(feature = "sandbox", target_os = "linux"))]
         super::code::entries,
         dates::entries,
+        #[cfg(feature = "documents")]
+        super::documents::entries,
         files::entries,
+        #[cfg(feature = "images")]
+        super::images::entries,
+        #[cfg(feature = "documents")]
+        super::ppt::entries,
         query::entries,
+        #[cfg(feature = "fetch")]
+        super::services::entries,
         text::entries,
+        #[cfg(feature = "fetch")]
+        super::web::entries,
     ];
     let mut entries: Vec<_> = modules.iter().flat_map(|module| module()).collect();
     entries.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
