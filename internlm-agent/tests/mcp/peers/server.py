@@ -3,6 +3,7 @@
 import sys
 
 from mcp.server.mcpserver import Audio, Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ContentBlock, ResourceLink, TextContent
 from pydantic import BaseModel
 
@@ -42,7 +43,7 @@ def link() -> list[ContentBlock]:
 @server.tool()
 def fails() -> str:
     """Does not work."""
-    raise ValueError("the disk is full")
+    raise ToolError("the disk is full")
 
 
 if sys.argv[1] == "stdio":
