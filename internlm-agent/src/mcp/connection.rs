@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use internlm_core::ToolSpec;
-use rmcp::model::{CallToolRequestParams, CallToolResponse, ErrorCode};
+use rmcp::model::{CallToolRequestParams, CallToolResponse, ErrorCode, SubscriptionFilter};
 use rmcp::service::{Peer, RoleClient, RunningService, ServiceError};
 use serde_json::Value;
 use tokio::sync::{Notify, oneshot, watch};
@@ -210,6 +210,23 @@ impl Drop for Connection {
     }
 }
 
+/// Asks a server of the newest protocol to tell of changes, which older ones do unasked.
+async fn subscribe(peer: Peer<RoleClient>, changed: Arc<Notify>) {
+    let info = peer.peer_info();
+    if info.is_none_or(|info| info.protocol_version.has_initialize()) {
+        return;
+    }
+    let filter = SubscriptionFilter::builder().tools_list_changed().build();
+    match peer.listen(filter).await {
+        Ok(mut changes) => {
+            while let Ok(Some(_)) = changes.next().await {
+                changed.notify_one();
+            }
+        }
+        Err(error) => tracing::debug!(%error, "an MCP server does not tell of changes"),
+    }
+}
+
 /// Reads the list anew when it changes, until the connection ends.
 async fn refresh(peer: Peer<RoleClient>, shared: Arc<Shared>, changed: Arc<Notify>) {
     loop {
@@ -252,6 +269,7 @@ async fn keep(opened: Opened, stopping: oneshot::Receiver<()>) {
     } = opened;
     let patience = shared.config.stop_timeout;
     let peer = running.peer().clone();
+    let subscribed = tokio::spawn(subscribe(peer.clone(), Arc::clone(&changed)));
     let refreshing = tokio::spawn(refresh(peer, Arc::clone(&shared), changed));
     let token = running.cancellation_token();
     let closed = running.waiting();
@@ -271,6 +289,7 @@ async fn keep(opened: Opened, stopping: oneshot::Receiver<()>) {
             is_closed = tokio::time::timeout(patience, &mut closed).await.is_ok();
         }
     }
+    subscribed.abort();
     refreshing.abort();
     if !is_closed {
         token.cancel();

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, Uri};
 use rmcp::ClientHandler;
-use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams, Tool};
+use rmcp::model::{
+    ClientCapabilities, ClientConfig, Implementation, PaginatedRequestParams, ProtocolVersion, Tool,
+};
 use rmcp::service::{
-    ClientInitializeError, NotificationContext, Peer, RoleClient, ServiceError, ServiceExt,
+    ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
+    RoleClient, RunningService, ServiceError,
 };
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -74,39 +77,17 @@ async fn prepare(
         what,
     };
     let transport = server.transport.expanded(&|name| std::env::var(name).ok());
+    let transport = transport.map_err(entry)?;
     let changed = Arc::new(Notify::new());
-    let handler = Handler {
-        changed: Arc::clone(&changed),
-    };
-    let (running, process) = match transport.map_err(entry)? {
-        McpTransport::Stdio {
-            command,
-            args,
-            env,
-            cwd,
-        } => {
-            let program = (command.as_str(), args.as_slice(), &env, cwd.as_deref());
-            let (mut process, pipes) =
-                Process::start(name, program, config.max_message_bytes, &said)?;
-            match handler.serve(pipes).await {
-                Ok(running) => (running, Some(process)),
-                Err(error) => {
-                    tokio::time::timeout(LAST_MOMENT, process.ended())
-                        .await
-                        .ok();
-                    return Err(fault(name, error, &said));
-                }
-            }
+    let greeted = greet(name, &transport, &config, &said, &changed, Greeting::Old).await;
+    let (running, process) = match greeted {
+        Ok(greeted) => greeted,
+        // A server that knows the newest protocol alone refuses the old greeting.
+        Err((Some(Refused), fault)) => {
+            let greeted = greet(name, &transport, &config, &said, &changed, Greeting::New).await;
+            greeted.map_err(|_| fault)?
         }
-        McpTransport::Http { url, headers } => {
-            let client = HttpClient::new(config.start_timeout).map_err(entry)?;
-            let transport = StreamableHttpClientTransport::with_client(
-                client,
-                requests(url, &headers, &config).map_err(entry)?,
-            );
-            let running = handler.serve(transport).await;
-            (running.map_err(|error| fault(name, error, &said))?, None)
-        }
+        Err((None, fault)) => return Err(fault),
     };
     let tools = list(running.peer(), name, &server, &config, &said).await?;
     let instructions = running.peer().peer_info();
@@ -130,9 +111,89 @@ async fn prepare(
     })
 }
 
+/// How a conversation begins.
+#[derive(Clone, Copy)]
+enum Greeting {
+    /// With `initialize`, which all servers before 2026-07-28 need and most others know.
+    Old,
+    /// With `server/discover`.
+    New,
+}
+
+impl From<Greeting> for ClientLifecycleMode {
+    fn from(greeting: Greeting) -> Self {
+        match greeting {
+            Greeting::Old => Self::Initialize,
+            Greeting::New => Self::Discover {
+                preferred_versions: vec![ProtocolVersion::NO_INITIALIZE],
+            },
+        }
+    }
+}
+
+/// The server answered, and the answer was no.
+struct Refused;
+
+type Greeted = (RunningService<RoleClient, Handler>, Option<Process>);
+
+async fn greet(
+    name: &str,
+    transport: &McpTransport,
+    config: &McpConfig,
+    said: &Arc<Said>,
+    changed: &Arc<Notify>,
+    greeting: Greeting,
+) -> Result<Greeted, (Option<Refused>, McpFault)> {
+    let handler = Handler {
+        changed: Arc::clone(changed),
+    };
+    let (result, process) = match transport {
+        McpTransport::Stdio {
+            command,
+            args,
+            env,
+            cwd,
+        } => {
+            let program = (command.as_str(), args.as_slice(), env, cwd.as_deref());
+            let (mut process, pipes) =
+                Process::start(name, program, config.max_message_bytes, said)
+                    .map_err(|fault| (None, fault))?;
+            let result = handler.serve_with_lifecycle(pipes, greeting.into()).await;
+            if let Err(ClientInitializeError::ConnectionClosed(_)) = result {
+                tokio::time::timeout(LAST_MOMENT, process.ended())
+                    .await
+                    .ok();
+            }
+            (result, Some(process))
+        }
+        McpTransport::Http { url, headers } => {
+            let entry = |what: String| {
+                let server = name.to_owned();
+                (None, McpFault::Entry { server, what })
+            };
+            let client = HttpClient::new(config.start_timeout).map_err(entry)?;
+            let requests = requests(url, headers, config).map_err(entry)?;
+            let transport = StreamableHttpClientTransport::with_client(client, requests);
+            (
+                handler
+                    .serve_with_lifecycle(transport, greeting.into())
+                    .await,
+                None,
+            )
+        }
+    };
+    match result {
+        Ok(running) => Ok((running, process)),
+        Err(error) => {
+            let refused = matches!(error, ClientInitializeError::JsonRpcError(_));
+            Err((refused.then_some(Refused), fault(name, error, said)))
+        }
+    }
+}
+
 /// How requests to a server are made.
 fn requests(
-    url: String,
+    url: &str,
     headers: &BTreeMap<String, String>,
     config: &McpConfig,
 ) -> Result<StreamableHttpClientTransportConfig, String> {

@@ -206,7 +206,13 @@ fn odd_tools_are_mapped_cut_or_left_out() {
 
 #[test]
 fn a_changed_list_is_taken_over() {
-    let client = client(stand_in("changes"));
+    check_changes(stand_in("changes"));
+    // And one that knows the newest protocol alone, where changes are asked for.
+    check_changes(stand_in("new"));
+}
+
+fn check_changes(server: McpServer) {
+    let client = client(server);
     let before = client.tools().unwrap();
     assert_eq!(before.names().collect::<Vec<_>>(), ["echo", "change"]);
     assert_eq!(client.changes(), 0);

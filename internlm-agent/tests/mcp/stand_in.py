@@ -9,6 +9,7 @@ import time
 
 mode = sys.argv[1]
 cancelled = []
+subscription = None
 tools = ["echo"]
 
 
@@ -66,7 +67,8 @@ def call(name, arguments, id):
         return text(json.dumps([os.getpid(), child.pid]))
     if name == "change":
         tools[:] = ["echo", "new"]
-        write({"method": "notifications/tools/list_changed"})
+        meta = {"_meta": {"io.modelcontextprotocol/subscriptionId": subscription}}
+        write({"method": "notifications/tools/list_changed", **({"params": meta} if subscription else {})})
         return text("changed")
     return text(f"{name}: {json.dumps(arguments)}")
 
@@ -94,13 +96,24 @@ if mode == "slow":
     tools = ["hang", "cancelled"]
 if mode == "environment":
     tools = ["environment"]
-if mode == "changes":
+if mode in ["changes", "new"]:
     tools = ["echo", "change"]
 
 for line in sys.stdin:
     message = json.loads(line)
     method, params, id = message.get("method"), message.get("params", {}), message.get("id")
-    if method == "initialize":
+    if mode == "new" and method == "initialize":
+        write({"id": id, "error": {"code": -32022, "message": "too old", "data": {"supported": ["2026-07-28"]}}})
+        continue
+    elif method == "server/discover":
+        result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {"listChanged": True}}}
+    elif method == "subscriptions/listen":
+        subscription = id
+        meta = {"io.modelcontextprotocol/subscriptionId": id}
+        params = {"notifications": {"toolsListChanged": True}, "_meta": meta}
+        write({"method": "notifications/subscriptions/acknowledged", "params": params})
+        continue
+    elif method == "initialize":
         if mode == "refuses":
             write({"id": id, "error": {"code": -32000, "message": "not today"}})
             continue
@@ -119,6 +132,8 @@ for line in sys.stdin:
         continue
     else:
         continue
+    if mode == "new" and result is not None:
+        result = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", **result}
     if result is not None:
         write({"id": id, "result": result})
 
