@@ -7,18 +7,22 @@
 //! What a server says is text of a stranger: its tools run where it runs, their descriptions reach the model. An
 //! allow list, limits of time and size, and an environment without secrets are what stands against it.
 
+mod answer;
 mod client;
 mod config;
 mod connection;
 mod content;
 mod door;
+mod entry;
 mod error;
+mod events;
 mod guard;
 mod http;
 mod listen;
 mod names;
 mod open;
 mod process;
+mod said;
 mod servers;
 mod service;
 mod thread;

@@ -13,7 +13,8 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::http::with_causes;
 use super::open::{Handler, list};
-use super::process::{Process, Said};
+use super::process::Process;
+use super::said::Said;
 use super::thread::Thread;
 use super::{McpConfig, McpServer, content};
 use crate::tool::{ToolContext, ToolError, ToolOutput, check_arguments, limited_text};

@@ -3,26 +3,25 @@
 //! The client that `rmcp` brings would add three dozen crates to those that are there anyway.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream, Bytes};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::body::{Body, Bytes};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use futures_core::Stream;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_client::{
-    AuthRequiredError, HttpStatusError, SseError, StreamableHttpClient, StreamableHttpError,
-    StreamableHttpPostResponse, StreamableHttpResponseLimits,
+    StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
+    StreamableHttpResponseLimits,
 };
-use sse_stream::{Sse, SseStream};
+
+use super::answer::{beginning, is_of, refusal, whole};
+use super::events::{Bounded, Events};
+use super::said::Said;
 
 const SESSION: &str = "mcp-session-id";
 const LAST_EVENT: &str = "last-event-id";
@@ -46,13 +45,9 @@ pub(super) enum HttpFault {
     /// It was sent elsewhere.
     #[error("it redirects to {0}, which is another origin: name that address")]
     Redirect(String),
-    /// An event is too long.
-    #[error("it sent an event of more than {0} bytes")]
-    Event(usize),
 }
 
-type Fault = StreamableHttpError<HttpFault>;
-type Events = Pin<Box<dyn Stream<Item = Result<Sse, SseError>> + Send>>;
+pub(super) type Fault = StreamableHttpError<HttpFault>;
 type Headers = HashMap<HeaderName, HeaderValue>;
 
 impl From<HttpFault> for Fault {
@@ -79,10 +74,11 @@ pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
 #[derive(Clone, Debug)]
 pub(super) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Body>,
+    said: Arc<Said>,
 }
 
 impl HttpClient {
-    pub(super) fn new(connect_timeout: Duration) -> Result<Self, String> {
+    pub(super) fn new(connect_timeout: Duration, said: &Arc<Said>) -> Result<Self, String> {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_connect_timeout(Some(connect_timeout));
@@ -94,7 +90,10 @@ impl HttpClient {
             .enable_http1()
             .wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client })
+        Ok(Self {
+            client,
+            said: Arc::clone(said),
+        })
     }
 
     /// Sends a request and follows redirects within its origin that keep the method.
@@ -177,117 +176,6 @@ fn headers(
     Ok(headers)
 }
 
-/// Whether a response is of a type, whatever its parameters.
-fn is_of(response: &Response<Body>, kind: &str) -> bool {
-    let given = response.headers().get(CONTENT_TYPE);
-    let given = given.and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.split(';').next());
-    given.is_some_and(|given| given.trim().eq_ignore_ascii_case(kind))
-}
-
-/// What a status means that no message comes with.
-fn refusal(response: &Response<Body>) -> Option<Fault> {
-    let status = response.status();
-    let text = |name: HeaderName| {
-        let value = response.headers().get(name)?;
-        value.to_str().ok().map(str::to_owned)
-    };
-    if status == StatusCode::UNAUTHORIZED {
-        let asks = text(WWW_AUTHENTICATE)?;
-        return Some(StreamableHttpError::AuthRequired(AuthRequiredError::new(
-            asks,
-        )));
-    }
-    let busy = status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error();
-    busy.then(|| HttpStatusError::new(status.as_u16(), text(RETRY_AFTER)).into())
-}
-
-/// A body, which must not be longer than this.
-async fn whole(response: Response<Body>, max_size: usize) -> Result<Vec<u8>, Fault> {
-    let mut stream = response.into_body().into_data_stream();
-    let mut body = Vec::new();
-    while let Some(chunk) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
-        let chunk = chunk.map_err(HttpFault::from)?;
-        if body.len() + chunk.len() > max_size {
-            return Err(StreamableHttpError::ResponseBodyTooLarge { max_size });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// The first bytes of an answer that is no message, for an error.
-async fn beginning(response: Response<Body>, max_size: usize) -> String {
-    let status = response.status();
-    let mut stream = response.into_body().into_data_stream();
-    let mut body = Vec::new();
-    while body.len() < max_size
-        && let Some(Ok(chunk)) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await
-    {
-        body.extend_from_slice(&chunk);
-    }
-    body.truncate(max_size);
-    let body = String::from_utf8_lossy(&body);
-    match body.trim() {
-        "" => format!("HTTP {status}"),
-        body => format!("HTTP {status}: {body}"),
-    }
-}
-
-/// The bytes of a stream of events, none of which may be longer than this.
-struct Bounded {
-    stream: BodyDataStream,
-    max_size: usize,
-    /// Bytes since the last empty line.
-    size: usize,
-    at_line_start: bool,
-}
-
-impl Bounded {
-    fn events(response: Response<Body>, max_size: usize) -> Events {
-        let stream = Self {
-            stream: response.into_body().into_data_stream(),
-            max_size,
-            size: 0,
-            at_line_start: true,
-        };
-        Box::pin(SseStream::from_bytes_stream(stream))
-    }
-
-    fn is_within(&mut self, bytes: &[u8]) -> bool {
-        for byte in bytes {
-            let end = matches!(byte, b'\n' | b'\r');
-            self.size = match end && self.at_line_start {
-                true => 0,
-                false => self.size + 1,
-            };
-            self.at_line_start = end;
-            if self.size > self.max_size {
-                return false;
-            }
-        }
-        true
-    }
-}
-
-impl Stream for Bounded {
-    type Item = Result<Bytes, HttpFault>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = Pin::new(&mut self.stream).poll_next(cx);
-        polled.map(|item| {
-            let bytes = match item? {
-                Ok(bytes) => bytes,
-                Err(error) => return Some(Err(error.into())),
-            };
-            match self.is_within(&bytes) {
-                true => Some(Ok(bytes)),
-                false => Some(Err(HttpFault::Event(self.max_size))),
-            }
-        })
-    }
-}
-
 impl StreamableHttpClient for HttpClient {
     type Error = HttpFault;
 
@@ -366,7 +254,7 @@ impl StreamableHttpClient for HttpClient {
             return Ok(StreamableHttpPostResponse::Accepted);
         }
         if is_of(&response, EVENTS) {
-            let events = Bounded::events(response, limits.max_sse_event_size);
+            let events = Bounded::events(response, limits.max_sse_event_size, &self.said);
             return Ok(StreamableHttpPostResponse::Sse(events, session));
         }
         if !is_of(&response, JSON) {
@@ -453,7 +341,7 @@ impl StreamableHttpClient for HttpClient {
             let what = format!("HTTP {status} where events were asked for");
             return Err(StreamableHttpError::UnexpectedServerResponse(what.into()));
         }
-        Ok(Bounded::events(response, max_sse_event_size))
+        Ok(Bounded::events(response, max_sse_event_size, &self.said))
     }
 }
 
@@ -475,21 +363,5 @@ mod tests {
             let got = within(&from, location).map(|uri| uri.to_string());
             assert_eq!(got.as_deref(), want, "{location}");
         }
-    }
-
-    #[test]
-    fn an_event_has_a_size() {
-        let bounded = || Bounded {
-            stream: Body::empty().into_data_stream(),
-            max_size: 10,
-            size: 0,
-            at_line_start: true,
-        };
-        let mut events = bounded();
-        for _ in 0..100 {
-            assert!(events.is_within(b"data: 12\n\n") && events.is_within(b": ping\r\n\r\n"));
-        }
-        assert!(!bounded().is_within(b"data: 1234\n"));
-        assert!(!bounded().is_within(b"data:\ndata:\n"));
     }
 }

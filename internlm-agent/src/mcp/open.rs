@@ -21,7 +21,8 @@ use tokio::sync::{Notify, watch};
 
 use super::connection::{Opened, RemoteTool, Shared};
 use super::http::{HttpClient, with_causes};
-use super::process::{Process, Said};
+use super::process::Process;
+use super::said::Said;
 use super::{McpConfig, McpFault, McpServer, McpTransport};
 use crate::tool::limited_text;
 
@@ -171,7 +172,7 @@ async fn greet(
                 let server = name.to_owned();
                 (None, McpFault::Entry { server, what })
             };
-            let client = HttpClient::new(config.start_timeout).map_err(entry)?;
+            let client = HttpClient::new(config.start_timeout, said).map_err(entry)?;
             let requests = requests(url, headers, config).map_err(entry)?;
             let transport = StreamableHttpClientTransport::with_client(client, requests);
             (
@@ -220,7 +221,10 @@ fn fault(name: &str, error: ClientInitializeError, said: &Said) -> McpFault {
     let server = name.to_owned();
     let what = match error {
         ClientInitializeError::ConnectionClosed(_) => {
-            let said = said.words();
+            let mut said = said.words();
+            if said.is_empty() {
+                said.push_str("; it did not answer with a message of MCP");
+            }
             return McpFault::Ended { server, said };
         }
         ClientInitializeError::JsonRpcError(error) => {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::RoleClient;
@@ -17,60 +17,14 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 
 use super::McpFault;
+use super::said::Said;
 
-/// Bytes that are kept of what a server writes to its error output.
-const LAST_WORDS: usize = 2048;
 /// Bytes that a server may write to its output that are no messages.
 const MAX_NOISE: usize = 1 << 20;
 /// Time for what a process wrote last, once it has ended.
 const DRAIN: Duration = Duration::from_millis(200);
 /// Bytes between the process and the reader of messages.
 const PIPE: usize = 64 << 10;
-
-/// What is known of a server that does not do what it should.
-#[derive(Debug, Default)]
-pub(super) struct Said {
-    facts: Mutex<Facts>,
-}
-
-#[derive(Debug, Default)]
-struct Facts {
-    status: Option<ExitStatus>,
-    broken: Option<String>,
-    noise: usize,
-    first_noise: Option<String>,
-    errors: Vec<u8>,
-}
-
-impl Said {
-    fn note(&self, note: impl FnOnce(&mut Facts)) {
-        note(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// The facts in words; empty, or begins with a separator.
-    pub(super) fn words(&self) -> String {
-        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut words = String::new();
-        if let Some(status) = facts.status {
-            words.push_str(&format!(" ({status})"));
-        }
-        if let Some(broken) = &facts.broken {
-            words.push_str(&format!("; {broken}"));
-        }
-        if let Some(first) = &facts.first_noise {
-            let lines = facts.noise;
-            words.push_str(&format!(
-                "; {lines} lines of its output are no messages of MCP, the first is `{first}`"
-            ));
-        }
-        let errors = String::from_utf8_lossy(&facts.errors);
-        let errors = errors.trim();
-        if !errors.is_empty() {
-            words.push_str(&format!("; its last words: {errors}"));
-        }
-        words
-    }
-}
 
 /// A running server. When this is dropped, its process group is killed.
 #[derive(Debug)]
@@ -140,7 +94,7 @@ impl Process {
     /// Waits until the program has ended and its last words are known.
     pub(super) async fn ended(&mut self) {
         if let Ok(status) = self.child.wait().await {
-            self.said.note(|facts| facts.status = Some(status));
+            self.said.ended(status);
         }
         if let Some(listening) = &mut self.listening {
             // A process that it started may hold its output open.
@@ -234,18 +188,12 @@ async fn sift(
             continue;
         }
         noise += line.len();
-        said.note(|facts| {
-            facts.noise += 1;
-            facts.first_noise.get_or_insert_with(|| {
-                let text = String::from_utf8_lossy(line.trim_ascii());
-                crate::tool::limited_text(text.into_owned(), 100)
-            });
-        });
+        said.noise(&line);
         if noise > MAX_NOISE {
             break format!("it wrote more than {MAX_NOISE} bytes that are no messages of MCP");
         }
     };
-    said.note(|facts| facts.broken = Some(broken));
+    said.broke(broken);
 }
 
 /// Keeps the last of what a server writes to its error output.
@@ -254,10 +202,6 @@ async fn listen(mut errors: impl AsyncRead + Unpin, server: String, said: Arc<Sa
     while let Ok(length @ 1..) = errors.read(&mut piece).await {
         let piece = &piece[..length];
         tracing::debug!(server, text = %String::from_utf8_lossy(piece), "an MCP server says");
-        said.note(|facts| {
-            facts.errors.extend_from_slice(piece);
-            let over = facts.errors.len().saturating_sub(LAST_WORDS);
-            facts.errors.drain(..over);
-        });
+        said.errors(piece);
     }
 }

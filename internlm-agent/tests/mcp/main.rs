@@ -9,3 +9,4 @@ mod door;
 mod misbehaved;
 mod peers;
 mod support;
+mod web;
