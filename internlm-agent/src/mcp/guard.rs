@@ -154,7 +154,7 @@ fn has_key(headers: &HeaderMap, key: &str) -> bool {
 }
 
 /// A host without its port.
-fn without_port(host: &str) -> &str {
+pub(super) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port))
             if port.bytes().all(|b| b.is_ascii_digit())

@@ -14,7 +14,7 @@ use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::sync::oneshot;
 
 use super::door::{call, openapi, refusal};
-use super::guard::{guard, is_local};
+use super::guard::{guard, is_local, without_port};
 use super::service::Session;
 use super::thread::Thread;
 use super::{McpFault, McpHttpConfig, McpService};
@@ -50,6 +50,7 @@ impl Drop for McpListener {
 
 impl McpService {
     /// Serves by HTTP: MCP at `/mcp`, tools at `POST /{tool}`, their description at `/openapi.json`. Port 0 is any.
+    /// The host of the address is one of the [`McpHttpConfig::allowed_hosts`].
     ///
     /// # Errors
     /// [`McpFault::Open`] for an address that other machines reach if there is no key,
@@ -71,7 +72,12 @@ impl McpService {
         listener.set_nonblocking(true).map_err(fault)?;
         let bound = listener.local_addr().map_err(fault)?;
         let thread = Thread::start()?;
-        let router = self.router(config);
+        let mut config = config.clone();
+        if !bound.ip().is_unspecified() {
+            // Whoever can be called by this address alone is called by it.
+            config = config.with_allowed_host(without_port(address));
+        }
+        let router = self.router(&config);
         let (stop, stopping) = oneshot::channel::<()>();
         let (stopped, _) = thread.run(async move {
             let serving = async {

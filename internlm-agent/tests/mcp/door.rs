@@ -239,6 +239,12 @@ fn other_machines_reach_nothing_unless_that_is_said() {
         send(local, "GET /openapi.json", &[("Host", "192.0.2.1")], "").0,
         403
     );
+    let named = service()
+        .listen("127.0.0.2:0", &McpHttpConfig::default())
+        .unwrap();
+    let host = ("Host", "127.0.0.2:80");
+    let (status, _) = send(named.address(), "GET /openapi.json", &[host], "");
+    assert_eq!(status, 200);
     let fault = service().listen("no address", &McpHttpConfig::default());
     assert!(matches!(fault.unwrap_err(), McpFault::Listen { .. }));
 }
