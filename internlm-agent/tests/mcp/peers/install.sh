@@ -7,4 +7,4 @@ mkdir -p "$peers"
 [ -x "$peers/bin/python3" ] || python3 -m venv "$peers"
 "$peers/bin/pip" install --quiet --disable-pip-version-check 'mcp>=2,<3'
 npm install --silent --no-fund --no-audit --prefix "$peers" \
-    @modelcontextprotocol/sdk@1 @modelcontextprotocol/server-everything @modelcontextprotocol/server-filesystem
+    @modelcontextprotocol/sdk@1 @modelcontextprotocol/server-everything@2026 @modelcontextprotocol/server-filesystem@2026
