@@ -30,6 +30,10 @@ pub enum Error {
     #[cfg(feature = "fetch")]
     #[error("fetch: {0}")]
     Fetch(#[from] crate::fetch::FetchFault),
+    /// An MCP server could not be used, or served.
+    #[cfg(feature = "mcp")]
+    #[error(transparent)]
+    Mcp(#[from] crate::mcp::McpFault),
     /// Code could not be run behind walls.
     #[cfg(feature = "sandbox")]
     #[error("sandbox: {0}")]

@@ -17,6 +17,8 @@ pub mod error;
 #[cfg(feature = "fetch")]
 pub mod fetch;
 pub mod lagent;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 pub mod protocol;
 pub mod python;
 #[cfg(feature = "sandbox")]
