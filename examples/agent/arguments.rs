@@ -33,6 +33,15 @@ pub(crate) struct Arguments {
         default_value = "calculator"
     )]
     pub(crate) tools: Vec<String>,
+    /// The folder that tools for files stay in
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) root: PathBuf,
+    /// A search engine with SearXNG's interface, for the tool web_search
+    #[arg(long, value_name = "URL")]
+    pub(crate) search: Option<String>,
+    /// Servers of tools: the mcpServers file of other programs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mcp: Option<PathBuf>,
     /// The question
     #[arg(long, value_name = "TEXT")]
     pub(crate) ask: Option<String>,

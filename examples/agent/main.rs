@@ -26,7 +26,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let tools = tools::named(&arguments.tools)?;
+    let search = arguments.search.as_deref();
+    let tools = tools::named(&arguments.tools, &arguments.root, search)?;
+    let servers = arguments.mcp.as_deref().map(tools::servers).transpose()?;
     let source = arguments.source.clone();
     let source = source.or_model(Path::new(SMOLLM2)).open()?;
     let sampling = arguments.sampling(&source);
@@ -36,6 +38,9 @@ fn run(arguments: Arguments) -> Result<()> {
         .with_tools(tools)
         .with_sampling(sampling)
         .with_limits(arguments.limits());
+    if let Some(servers) = &servers {
+        agent = agent.with_tools(servers.tools()?);
+    }
     if let Some(system) = &arguments.system {
         agent = agent.with_system(system);
     }

@@ -15,8 +15,8 @@ use crate::stage::Stage;
 
 /// Text that is not calibrated on, for perplexity.
 const HELD_OUT: &str = include_str!("../../README.md");
-/// Tokens of a block of calibration and of a window of perplexity.
-const BLOCK: usize = 256;
+/// Tokens of a block of calibration and of a window of perplexity: few, so that this takes a minute.
+const BLOCK: usize = 128;
 const BLOCKS: usize = 8;
 
 /// The usual group of 128 inputs, or the greatest that divides all layers' inputs.
