@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use internlm_agent::fetch::Fetcher;
+use internlm_agent::fetch::{FetchConfig, Fetcher};
 use internlm_agent::mcp::{McpClient, McpConfig, McpServers};
 use internlm_agent::tool::{Tool, ToolSet};
 use internlm_agent::tools::{self, Root, documents, files, images, ppt, web};
@@ -16,7 +16,7 @@ use internlm_examples::{Error, Result};
 pub(crate) fn named(names: &[String], root: &Path, search: Option<&str>) -> Result<ToolSet> {
     let io = Error::io(format!("--root {}", root.display()));
     let root = Root::open(root).map_err(io)?;
-    let fetcher = Fetcher::default;
+    let fetcher = || Fetcher::new(FetchConfig::default());
     let mut ready = tools::default_set(&root);
     let mut others = files::tools(&root, files::FileLimits::default());
     others.extend(images::tools(&root, &images::ImageConfig::default()));
