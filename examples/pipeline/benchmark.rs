@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use indicatif::ProgressBar;
-use internlm_eval::run::Progress;
+use internlm_eval::run::{Progress, Weights};
 use internlm_eval::task::{TaskOptions, load, load_file};
 use internlm_eval::{Benchmark, Run, RunConfig, Task};
 use internlm_examples::model::{ModelArgs, weight_bytes};
@@ -90,6 +90,7 @@ pub(crate) fn evaluate(
     let report = Run::new(RunConfig::default().with_folder(out))
         .with_scorer(&engine)
         .with_chat_model(&engine)
+        .with_weights(Weights::at(dir.path())?)
         .with_benchmarks(tasks.0.iter().map(|task| task as &dyn Benchmark))
         .with_on_progress(&on_progress)
         .execute()?;
