@@ -2,6 +2,7 @@
 //!
 //! A page is read as a stream of tags, without a tree: memory and time follow its length whatever its nesting.
 
+mod blocks;
 mod writer;
 
 use html5gum::emitters::default::DefaultEmitter;

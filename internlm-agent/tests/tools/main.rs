@@ -19,8 +19,12 @@ mod documents;
 #[cfg(feature = "fetch")]
 mod fetch_page;
 mod files;
+#[cfg(feature = "documents")]
+mod hostile_documents;
 #[cfg(feature = "fetch")]
 mod http_request;
+#[cfg(feature = "images")]
+mod image_limits;
 #[cfg(feature = "images")]
 mod images;
 #[cfg(feature = "fetch")]

@@ -3,19 +3,10 @@
 use html5gum::StartTag;
 
 use super::attribute;
+use super::blocks::{Gap, block_gap, is_block};
 
 /// Most levels of lists and quotations that are shown.
 const LEVELS: usize = 6;
-
-/// What separates the next text from what is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Gap {
-    #[default]
-    None,
-    Space,
-    Line,
-    Paragraph,
-}
 
 /// A list that is open: the number of the next item, or bullets.
 type List = Option<u32>;
@@ -387,41 +378,5 @@ impl<'a> Writer<'a> {
             self.out.push_str(&" --- |".repeat(cells));
         }
         self.gap = Gap::Line;
-    }
-}
-
-fn is_block(name: &str) -> bool {
-    matches!(
-        name,
-        "address"
-            | "article"
-            | "caption"
-            | "center"
-            | "dd"
-            | "details"
-            | "div"
-            | "dl"
-            | "dt"
-            | "fieldset"
-            | "figcaption"
-            | "figure"
-            | "form"
-            | "header"
-            | "li"
-            | "main"
-            | "menu"
-            | "nav"
-            | "footer"
-            | "aside"
-            | "p"
-            | "section"
-            | "summary"
-    )
-}
-
-fn block_gap(name: &str) -> Gap {
-    match name {
-        "p" | "article" | "section" | "dl" | "figure" | "main" => Gap::Paragraph,
-        _ => Gap::Line,
     }
 }

@@ -1,6 +1,8 @@
 //! What a page shows (ISO 32000-1, sections 8.4, 9.2 to 9.4): texts with their places, from which lines and spaces
 //! follow. The order is that of the page's program.
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -8,6 +10,7 @@ use super::font::Font;
 use super::lexer::{Dict, Lexer, Object};
 use super::{Page, Pdf};
 use crate::tool::{ToolContext, ToolError};
+use state::{IDENTITY, Last, Matrix, Run, State, then};
 
 /// Most forms within forms.
 const FORMS: usize = 8;
@@ -32,66 +35,6 @@ pub(in crate::tools::documents) struct PageText<'a> {
     fonts: BTreeMap<u32, Rc<Font>>,
     last: Option<Last>,
     operators: u32,
-}
-
-/// Where the last text ended.
-struct Last {
-    x: f64,
-    y: f64,
-    /// The direction of its line, one long.
-    along: (f64, f64),
-    size: f64,
-}
-
-type Matrix = [f64; 6];
-
-const IDENTITY: Matrix = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
-
-/// First `a`, then `b`.
-fn then(a: &Matrix, b: &Matrix) -> Matrix {
-    [
-        a[0] * b[0] + a[1] * b[2],
-        a[0] * b[1] + a[1] * b[3],
-        a[2] * b[0] + a[3] * b[2],
-        a[2] * b[1] + a[3] * b[3],
-        a[4] * b[0] + a[5] * b[2] + b[4],
-        a[4] * b[1] + a[5] * b[3] + b[5],
-    ]
-}
-
-#[derive(Clone)]
-struct State {
-    matrix: Matrix,
-    font: Option<Rc<Font>>,
-    size: f64,
-    character_spacing: f64,
-    word_spacing: f64,
-    stretch: f64,
-    leading: f64,
-    rise: f64,
-}
-
-impl State {
-    fn new(matrix: Matrix) -> Self {
-        Self {
-            matrix,
-            font: None,
-            size: 1.0,
-            character_spacing: 0.0,
-            word_spacing: 0.0,
-            stretch: 1.0,
-            leading: 0.0,
-            rise: 0.0,
-        }
-    }
-}
-
-/// A program while it runs.
-struct Run {
-    state: State,
-    saved: Vec<State>,
-    text: Matrix,
-    line: Matrix,
 }
 
 impl<'a> PageText<'a> {
@@ -368,34 +311,6 @@ impl<'a> PageText<'a> {
         match gap {
             " " if self.text.ends_with(char::is_whitespace) => {}
             gap => self.text.push_str(gap),
-        }
-    }
-}
-
-impl Run {
-    fn advance(&mut self, by: f64) {
-        self.text = then(&[1.0, 0.0, 0.0, 1.0, by, 0.0], &self.text);
-    }
-
-    fn next_line(&mut self, x: f64, y: f64) {
-        self.line = then(&[1.0, 0.0, 0.0, 1.0, x, y], &self.line);
-        self.text = self.line;
-    }
-
-    /// Where the next text stands on the page.
-    fn place(&self) -> Last {
-        let all = then(&self.text, &self.state.matrix);
-        let length = all[0].hypot(all[1]);
-        let along = match length > 0.0 {
-            true => (all[0] / length, all[1] / length),
-            false => (1.0, 0.0),
-        };
-        let rise = self.state.rise;
-        Last {
-            x: all[4] + rise * all[2],
-            y: all[5] + rise * all[3],
-            along,
-            size: (self.state.size * all[2].hypot(all[3])).abs(),
         }
     }
 }
