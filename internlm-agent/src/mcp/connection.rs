@@ -16,7 +16,7 @@ use super::open::{Handler, list};
 use super::process::Process;
 use super::said::Said;
 use super::thread::Thread;
-use super::{McpConfig, McpServer, content};
+use super::{McpConfig, McpServer, McpTransport, content};
 use crate::tool::{ToolContext, ToolError, ToolOutput, check_arguments, limited_text};
 
 /// How often a call looks whether it was cancelled.
@@ -134,10 +134,17 @@ impl Connection {
         params.arguments = arguments.as_object().cloned();
         let peer = self.peer.clone();
         let mut ended = shared.ended.subscribe();
+        let is_child = matches!(shared.server.transport, McpTransport::Stdio { .. });
         let patience = 2 * shared.config.stop_timeout;
         let (answer, task) = self.thread.run(async move {
             let answer = tokio::time::timeout(limit, peer.call_tool_once(params)).await;
-            if let Ok(Err(ServiceError::TransportClosed)) = answer {
+            let gone = match &answer {
+                Ok(Err(ServiceError::TransportClosed)) => true,
+                // What a process does not read any more can't be sent.
+                Ok(Err(ServiceError::TransportSend(_))) => is_child,
+                _ => false,
+            };
+            if gone {
                 // The reason is known a moment later.
                 let known = ended.wait_for(|ended| *ended);
                 tokio::time::timeout(patience, known).await.ok();
@@ -178,6 +185,7 @@ impl Connection {
     }
 
     fn error(&self, shown: &str, error: ServiceError) -> ToolError {
+        let has_ended = *self.shared.ended.borrow();
         match error {
             ServiceError::McpError(error) if error.code == ErrorCode::INVALID_PARAMS => {
                 ToolError::Arguments {
@@ -189,11 +197,13 @@ impl Connection {
                 }
             }
             ServiceError::McpError(error) => self.failed(error.message),
-            ServiceError::TransportClosed => {
+            ServiceError::TransportSend(error) if !has_ended => {
+                self.failed(with_causes(error.error.as_ref()))
+            }
+            ServiceError::TransportClosed | ServiceError::TransportSend(_) => {
                 let said = self.shared.said.words();
                 format!("the MCP server `{}` has ended{said}", self.shared.name).into()
             }
-            ServiceError::TransportSend(error) => self.failed(with_causes(error.error.as_ref())),
             error => self.failed(with_causes(&error)),
         }
     }

@@ -160,10 +160,15 @@ async fn greet(
                 Process::start(name, program, config.max_message_bytes, said)
                     .map_err(|fault| (None, fault))?;
             let result = handler.serve_with_lifecycle(pipes, greeting.into()).await;
+            // One that has ended may be noticed by what it does not read, too.
+            let gone = ClientInitializeError::ConnectionClosed(String::new());
+            let result = result.map_err(|error| match error {
+                ClientInitializeError::TransportError { .. } => gone,
+                error => error,
+            });
             if let Err(ClientInitializeError::ConnectionClosed(_)) = result {
-                tokio::time::timeout(LAST_MOMENT, process.ended())
-                    .await
-                    .ok();
+                let ended = process.ended();
+                tokio::time::timeout(LAST_MOMENT, ended).await.ok();
             }
             (result, Some(process))
         }

@@ -9,7 +9,7 @@ use internlm_agent::mcp::{
 };
 use internlm_agent::tool::{Media, MediaSource, OutputPart, TypedTool};
 use internlm_agent::tool::{Tool, ToolContext, ToolError, ToolOutput, ToolSet, tool};
-use internlm_agent::tools;
+use internlm_agent::tools::{self, dates::DateConfig};
 use internlm_core::ToolCall;
 use internlm_core::scripted::{Reply, ScriptedModel};
 use schemars::JsonSchema;
@@ -83,16 +83,33 @@ fn at(listener: &McpListener) -> McpServer {
 fn our_program_serves_on_its_standard_input() {
     let client = client(ours());
     let specs = client.tools().unwrap().specs();
-    assert_eq!(
-        specs,
-        set([tools::calculator(), tools::text_stats()]).specs()
-    );
+    let mut want = vec![tools::calculator(), tools::text_stats()];
+    want.extend(tools::dates::tools(&DateConfig::default()));
+    assert_eq!(specs, set(want).specs());
     let said = text(&client, "calculator", json!({"expression": "2**100"}));
     assert_eq!(said.as_deref(), Ok("1267650600228229401496703205376"));
     let said = text(&client, "text_stats", json!({"text": "a b"})).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["words"], 2);
     let failed = text(&client, "calculator", json!({"expression": "1/0"}));
     assert_eq!(failed.unwrap_err(), "division by zero");
+}
+
+#[test]
+fn our_program_serves_what_is_below_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.txt"), "天 晴").unwrap();
+    let root = folder.path().to_string_lossy();
+    let program = env!("CARGO_BIN_EXE_internlm-mcp");
+    let client = client(McpServer::stdio(program, ["serve", "--files", &root]));
+    let said = text(&client, "read_file", json!({"path": "a.txt"})).unwrap();
+    assert!(said.contains("天 晴"), "{said}");
+    assert!(text(&client, "read_file", json!({"path": "../a.txt"})).is_err());
+    let server = McpServer::stdio(program, ["serve", "--files", "/no/such/folder"]);
+    let fault = start(server, &config()).unwrap_err().to_string();
+    assert!(
+        fault.contains("(exit status: 1); its last words: error: /no/such/folder: "),
+        "{fault}"
+    );
 }
 
 #[test]

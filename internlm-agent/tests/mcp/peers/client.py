@@ -9,7 +9,7 @@ from mcp import Client, MCPError, StdioServerParameters
 
 async def talk(client):
     tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-    assert list(tools) == ["calculator", "text_stats"], list(tools)
+    assert list(tools)[:2] == ["calculator", "text_stats"], list(tools)
     calculator = tools["calculator"]
     assert calculator.description.startswith("Calculates exactly"), calculator
     assert calculator.input_schema["required"] == ["expression"], calculator
