@@ -225,7 +225,7 @@ mod tests {
             write("#/components/schemas/a~1b", 2),
             Ok(json!({"type": ["string", "null"]}))
         );
-        assert_eq!(write("#/components/schemas/a%7E1b", 2).is_ok(), true);
+        assert!(write("#/components/schemas/a%7E1b", 2).is_ok());
         for to in [
             "#/components/schemas/Loop",
             "#/none",
