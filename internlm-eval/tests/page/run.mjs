@@ -41,6 +41,11 @@ const look = (title, name, run, options) => test(title, async () => {
 });
 
 const choose = (page, benchmark) => page.locator("#benchmark").selectOption({ label: benchmark });
+/** Opens an item and waits for its text: a browser tells the page of an opened element in a later task. */
+const expand = async summary => {
+  await summary.click();
+  await summary.locator("xpath=..").locator(".body > *").first().waitFor();
+};
 const states = page => page.locator("#list .state").allInnerTexts();
 
 look("the page opens from the disk with its table and what was run", "report.html", async page => {
@@ -75,7 +80,7 @@ look("items are shown by outcome, with what explains it", "report.html", async p
     await page.locator("#show").selectOption(wanted);
     const shown = await states(page);
     assert.ok(shown.length > 0 && shown.every(state => state === wanted), `${wanted}: ${shown}`);
-    await page.locator("#list summary").first().click();
+    await expand(page.locator("#list summary").first());
     const headings = await page.locator("#list details[open] h3").allInnerTexts();
     for (const title of wanted === "failed" ? [heading, "Prompt", "Gold"] : [heading, "Prompt", "Answers", "Gold", "Metrics"]) assert.ok(headings.includes(title), `${wanted}: ${headings}`);
   }
@@ -106,7 +111,7 @@ look("texts of data and models are never markup", "report.html", async page => {
   const names = await page.locator("#benchmark option").allInnerTexts();
   const hostile = names.find(name => name.startsWith("<img"));
   await choose(page, hostile);
-  for (const summary of await page.locator("#list summary").all()) await summary.click();
+  for (const summary of await page.locator("#list summary").all()) await expand(summary);
   assert.ok(await page.locator("#list pre", { hasText: "<img src=x onerror=" }).first().isVisible());
   assert.equal(await page.locator("img").count(), 0);
   assert.equal(await page.locator("script").count(), 2);
@@ -135,7 +140,7 @@ for (const width of [320, 390, 640, 641, 1280]) {
     look(`nothing of ${name} is wider than ${width} pixels`, name, async page => {
       for (const option of await page.locator("#benchmark option").all()) {
         await page.locator("#benchmark").selectOption(await option.getAttribute("value"));
-        await page.locator("#list summary").first().click();
+        await expand(page.locator("#list summary").first());
         // What is wider than the page scrolls in a box of its own; a summary cuts its line.
         const wide = await page.evaluate(() => [...document.querySelectorAll("body, body *")].filter(node => {
           if (node.closest("pre, .scroll > *, option, script, .start")) return false;
@@ -155,7 +160,7 @@ for (const [device, viewport] of Object.entries({ phone: { width: 390, height: 8
       const [ground, text] = await page.evaluate(() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color].map(color => color.match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0)));
       assert.ok(colorScheme === "light" ? ground > 600 && text < 200 : ground < 200 && text > 600, `${ground} ${text}`);
       await choose(page, "choice (60)");
-      await page.locator("#list summary").first().click();
+      await expand(page.locator("#list summary").first());
       if (values.screenshots) {
         mkdirSync(values.screenshots, { recursive: true });
         await page.screenshot({ path: join(values.screenshots, `${device}-${colorScheme}.png`), fullPage: true });
