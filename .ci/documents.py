@@ -7,7 +7,7 @@ text says when and where they last ran. A block marked `sh interactive` is a pro
 its first command is run with the input `/exit`. Commands given as arguments have run already.
 Also checks that each relative link of a document leads to a file.
 """
-import pathlib, re, subprocess, sys
+import pathlib, re, subprocess, sys, time
 
 root = pathlib.Path(__file__).resolve().parent.parent
 documents = sorted([*root.glob("*.md"), *root.glob("docs/src/**/*.md"), *root.glob("internlm-*/README.md"), *root.glob("examples/README.md")])
@@ -30,9 +30,11 @@ for document in documents:
             print(f"{where}: {commands.strip()} (ran before)")
             continue
         stdin = "/exit\n" if "interactive" in marks else ""
-        print(f"{where}: {commands.strip().splitlines()[0]}", flush=True)
+        print(f"{where}: {commands.strip().splitlines()[0]}", end="", flush=True)
+        begin = time.monotonic()
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=root, input=stdin, text=True, capture_output=True, timeout=1200)
         ran += 1
+        print(f" ({time.monotonic() - begin:.0f} s)", flush=True)
         if done.returncode:
             failed += 1
             print(done.stdout[-2000:], done.stderr[-2000:], f"exit status {done.returncode}", sep="\n")

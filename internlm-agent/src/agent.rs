@@ -47,7 +47,7 @@ pub use stream::AgentStream;
 
 use crate::error::Result;
 use crate::protocol::{Call, Protocol, Start};
-use crate::tool::{CancelToken, Tool, ToolSet};
+use crate::tool::{CancelToken, Tool, ToolContext, ToolSet};
 
 /// Decides on a call before it is run.
 type Approver = dyn Fn(&Call) -> Decision + Send + Sync;
@@ -202,6 +202,14 @@ impl Agent {
     #[must_use]
     pub fn with_cancel(mut self, cancel: CancelToken) -> Self {
         self.cancel = cancel;
+        self
+    }
+
+    /// The agent with no more time than this, and cancelled with it too.
+    pub(crate) fn within(mut self, bounds: &ToolContext) -> Self {
+        let left = bounds.remaining();
+        self.limits.max_time = self.limits.max_time.into_iter().chain(left).min();
+        self.cancel = CancelToken::below([&self.cancel, &bounds.cancel]);
         self
     }
 

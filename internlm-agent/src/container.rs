@@ -9,20 +9,28 @@ use serde_json::Value;
 
 use crate::agent::{Agent, Report};
 use crate::error::{Error, Result};
-use crate::tool::{Tool, ToolContext, ToolError, ToolOutput, TypedTool, tool};
+use crate::tool::{Tool, ToolContext, ToolError, ToolOutput, TypedTool};
 
 /// Something that works on a task: an agent, or agents together.
 pub trait Worker: Send + Sync {
+    /// Works on a task to its end, within the time that is left, until cancelled.
+    ///
+    /// # Errors
+    /// As [`Agent::run`].
+    fn work_within(&self, task: &str, bounds: &ToolContext) -> Result<Report>;
+
     /// Works on a task to its end.
     ///
     /// # Errors
     /// As [`Agent::run`].
-    fn work(&self, task: &str) -> Result<Report>;
+    fn work(&self, task: &str) -> Result<Report> {
+        self.work_within(task, &ToolContext::default())
+    }
 }
 
 impl Worker for Agent {
-    fn work(&self, task: &str) -> Result<Report> {
-        self.run(task)
+    fn work_within(&self, task: &str, bounds: &ToolContext) -> Result<Report> {
+        self.clone().within(bounds).run(task)
     }
 }
 
@@ -69,12 +77,12 @@ impl Sequential {
 }
 
 impl Worker for Sequential {
-    fn work(&self, task: &str) -> Result<Report> {
+    fn work_within(&self, task: &str, bounds: &ToolContext) -> Result<Report> {
         let again = self.exit_at.unwrap_or(self.rest.len());
         let all = std::iter::once(&self.first).chain(&self.rest);
-        let mut report = self.first.work(task)?;
+        let mut report = self.first.work_within(task, bounds)?;
         for worker in all.cycle().skip(1).take(again) {
-            report = worker.work(&report.answer)?;
+            report = worker.work_within(&report.answer, bounds)?;
         }
         Ok(report)
     }
@@ -203,7 +211,7 @@ struct Task {
     task: String,
 }
 
-/// A worker as a tool of another agent.
+/// A worker as a tool of another agent. It is cancelled with that one's run, and has no more time than is left to it.
 #[derive(Debug)]
 pub struct AgentTool(TypedTool);
 
@@ -214,11 +222,14 @@ impl AgentTool {
         description: impl Into<String>,
         worker: impl Worker + 'static,
     ) -> Self {
-        let work = move |task: Task| match worker.work(&task.task) {
-            Ok(report) => Ok(report.answer),
-            Err(error) => Err(ToolError::failed(error)),
+        let work = move |task: Task, bounds: &ToolContext| {
+            match worker.work_within(&task.task, bounds) {
+                Ok(report) => Ok(report.answer),
+                Err(Error::Cancelled) => Err(ToolError::Cancelled),
+                Err(error) => Err(ToolError::failed(error)),
+            }
         };
-        Self(tool(name, work).with_description(description))
+        Self(TypedTool::with_context(name, work).with_description(description))
     }
 }
 

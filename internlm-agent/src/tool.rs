@@ -171,7 +171,8 @@ impl From<serde_json::Error> for ToolError {
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken {
     flag: Arc<AtomicBool>,
-    parent: Option<Arc<CancelToken>>,
+    /// Those that cancel this one too.
+    above: Arc<[CancelToken]>,
 }
 
 impl CancelToken {
@@ -182,9 +183,14 @@ impl CancelToken {
 
     /// A token that is cancelled with this one, but does not cancel it.
     pub fn child(&self) -> Self {
+        Self::below([self])
+    }
+
+    /// A token that is cancelled with any of these.
+    pub(crate) fn below<const N: usize>(above: [&Self; N]) -> Self {
         Self {
             flag: Arc::default(),
-            parent: Some(Arc::new(self.clone())),
+            above: above.map(Clone::clone).into(),
         }
     }
 
@@ -195,11 +201,7 @@ impl CancelToken {
 
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
-        let above = self
-            .parent
-            .as_ref()
-            .is_some_and(|parent| parent.is_cancelled());
-        above || self.flag.load(Ordering::Acquire)
+self.flag.load(Ordering::Acquire) || self.above.iter().any(Self::is_cancelled)
     }
 }
 

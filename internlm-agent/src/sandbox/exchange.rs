@@ -11,6 +11,10 @@ use super::fault::Fault;
 use super::host::{END, Running, unexpected};
 use super::spec::Report;
 use super::wire;
+use crate::tool::CancelToken;
+
+/// How long it takes at most until a cancelled token is noticed.
+const NOTICE: Duration = Duration::from_millis(20);
 
 /// The host's ends of the code's streams.
 #[derive(Debug)]
@@ -83,6 +87,8 @@ pub(crate) struct Exchange {
     pub(crate) end: Option<CodeStatus>,
     /// Whether the time was up.
     pub(crate) timed_out: bool,
+    /// Whether it was cancelled, which is as if the time were up then.
+    pub(crate) cancelled: bool,
     /// The bytes of the answer, once whole.
     pub(crate) answer: Option<Vec<u8>>,
     /// Whether more or other came back than an answer can be.
@@ -97,6 +103,8 @@ pub(crate) struct Terms<'a> {
     /// Bytes for the input.
     pub(crate) input: &'a [u8],
     pub(crate) timeout: Duration,
+    /// What ends it before, if anything may.
+    pub(crate) cancel: Option<&'a CancelToken>,
     /// Most bytes kept of each output stream.
     pub(crate) keep: usize,
     /// Bytes of output after which everything is ended.
@@ -120,6 +128,7 @@ impl Exchange {
             stderr: Captured::default(),
             end: None,
             timed_out: false,
+            cancelled: false,
             answer: None,
             malformed: false,
             silent: false,
@@ -132,7 +141,13 @@ impl Exchange {
             if streams.answers.is_none() && left.is_empty() {
                 streams.input = None;
             }
-            let ready = Ready::wait(running, streams, &now, !left.is_empty(), deadline)?;
+            let cancel = terms.cancel.filter(|_| !now.timed_out && !ending);
+            if cancel.is_some_and(CancelToken::is_cancelled) {
+                now.cancelled = true;
+                deadline = Some(Instant::now());
+            }
+            let most = cancel.map(|_| NOTICE);
+            let ready = Ready::wait(running, streams, &now, !left.is_empty(), (deadline, most))?;
             if ready.late {
                 match (terms.grace, now.timed_out, ending) {
                     (Some(grace), false, false) => {
@@ -257,10 +272,10 @@ impl Ready {
         streams: &Streams,
         now: &Exchange,
         writing: bool,
-        deadline: Option<Instant>,
+        (deadline, most): (Option<Instant>, Option<Duration>),
     ) -> Result<Self, Fault> {
         let remaining = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let timeout = remaining.map(|left| Timespec {
+        let timeout = remaining.into_iter().chain(most).min().map(|left| Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });

@@ -17,6 +17,7 @@ use super::interpreter::Interpreter;
 use super::layers::{Layer, Layers};
 use super::session::PythonSession;
 use super::spec::{NOBODY, Program, Spec};
+use crate::tool::CancelToken;
 
 /// Runs Python and shell programs, each behind walls of its own.
 #[derive(Debug)]
@@ -80,6 +81,26 @@ impl Sandbox {
     /// # Errors
     /// If there is no interpreter for the language, or if it can't be started behind the walls.
     pub fn execute(&self, request: &CodeRequest) -> Result<Run, Fault> {
+        self.run_to_end(request, None)
+    }
+
+    /// The same until it is cancelled, which is noticed within 20 ms and kills the program with the reason `cancelled`.
+    ///
+    /// # Errors
+    /// As [`Sandbox::execute`].
+    pub fn execute_cancellable(
+        &self,
+        request: &CodeRequest,
+        cancel: &CancelToken,
+    ) -> Result<Run, Fault> {
+        self.run_to_end(request, Some(cancel))
+    }
+
+    fn run_to_end(
+        &self,
+        request: &CodeRequest,
+        cancel: Option<&CancelToken>,
+    ) -> Result<Run, Fault> {
         let begin = Instant::now();
         let (interpreter, args, name) = match request.language.to_ascii_lowercase().as_str() {
             "python" | "python3" | "py" => (
@@ -119,6 +140,7 @@ impl Sandbox {
         let terms = Terms {
             input: request.stdin.as_bytes(),
             timeout: request.timeout,
+            cancel,
             keep: request.max_output_bytes,
             drain: self.config.limits.output_bytes,
             answer: 0,
@@ -132,6 +154,7 @@ impl Sandbox {
         drop(running);
         let status = match exchange.end {
             Some(status) if !exchange.timed_out => status,
+            _ if exchange.cancelled => CodeStatus::Killed("cancelled".into()),
             _ if exchange.timed_out => CodeStatus::TimedOut,
             _ => CodeStatus::Killed("it ended without a report".into()),
         };

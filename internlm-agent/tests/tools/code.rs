@@ -139,6 +139,33 @@ fn a_session_that_died_starts_again_and_says_so() {
     assert_eq!(text(&python, code("1 + 1")), format!("{ANEW}2"));
 }
 
+/// Calls a tool and cancels the call half a second later.
+#[track_caller]
+fn cancelled(tool: &dyn Tool, arguments: &serde_json::Value) {
+    let context = ToolContext::default();
+    let result = std::thread::scope(|scope| {
+        let call = scope.spawn(|| tool.call(arguments, &context));
+        std::thread::sleep(Duration::from_millis(500));
+        context.cancel.cancel();
+        call.join().unwrap()
+    });
+    assert!(matches!(result, Err(ToolError::Cancelled)), "{result:?}");
+}
+
+#[test]
+fn code_ends_when_the_run_is_cancelled() {
+    let python = Python::new(sandbox());
+    text(&python, code("x = 1"));
+    cancelled(&python, &code("x = 2\nwhile True: pass"));
+    // It stopped as it does when its time is up.
+    assert_eq!(text(&python, code("x")), "2");
+    let stubborn = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass";
+    cancelled(&python, &code(stubborn));
+    assert_eq!(text(&python, code("1 + 1")), format!("{ANEW}2"));
+    let script = shell(sandbox(), CodeConfig::default());
+    cancelled(&script, &json!({"command": "sleep 60"}));
+}
+
 /// The pieces of a result behind its texts.
 #[track_caller]
 fn media(tool: &dyn Tool, arguments: serde_json::Value) -> (Vec<String>, Vec<OutputPart>) {

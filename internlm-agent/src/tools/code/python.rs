@@ -25,8 +25,8 @@ pub struct RunPython {
 
 /// The tool `python`: one session of one interpreter, which starts with the first call and ends with the tool.
 ///
-/// Agents that must not see each other's variables get tools of their own, made from one sandbox. A call can't be
-/// cancelled; its time is the shorter one of the configuration's and of what is left to the run.
+/// Agents that must not see each other's variables get tools of their own, made from one sandbox. The time of a call is
+/// the shorter one of the configuration's and of what is left to the run, and it ends when the run is cancelled.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -112,7 +112,12 @@ impl Python {
         let timeout = self.config.timeout.min(left);
         let most = self.config.output_bytes;
         let output = session
-            .call_with(program(code), timeout, most.saturating_add(1))
+            .call_cancellable(
+                program(code),
+                timeout,
+                most.saturating_add(1),
+                &context.cancel,
+            )
             .map_err(ToolError::failed)?;
         let text = told(&output, is_new, most);
         match &output.status {
@@ -134,6 +139,7 @@ impl Python {
                 };
                 Err(ToolError::failed(joined(&text, &trace)))
             }
+            CallStatus::Cancelled { .. } => Err(ToolError::Cancelled),
             CallStatus::TimedOut { session_kept } => {
                 let fate = match session_kept {
                     true => "variables and files are still there",

@@ -46,12 +46,16 @@ fn run(
             .with_timeout(timeout)
             .with_max_output_bytes(config.output_bytes.saturating_add(1))
     };
-    let run = match sandbox.execute(&request("bash")) {
+    let execute = |language| sandbox.execute_cancellable(&request(language), &context.cancel);
+    let run = match execute("bash") {
         // Small systems have the other one only.
-        Err(Fault::Interpreter { .. }) => sandbox.execute(&request("sh")),
+        Err(Fault::Interpreter { .. }) => execute("sh"),
         run => run,
     };
     let Run { output, folder, .. } = run.map_err(ToolError::failed)?;
+    if matches!(output.status, CodeStatus::Killed(_)) {
+        context.check()?;
+    }
     let mut pieces = Vec::new();
     let printed = limited(&output.stdout, config.output_bytes);
     let errors = limited(&output.stderr, config.output_bytes);
