@@ -222,13 +222,12 @@ impl AgentTool {
         description: impl Into<String>,
         worker: impl Worker + 'static,
     ) -> Self {
-        let work = move |task: Task, bounds: &ToolContext| {
-            match worker.work_within(&task.task, bounds) {
+        let work =
+            move |task: Task, bounds: &ToolContext| match worker.work_within(&task.task, bounds) {
                 Ok(report) => Ok(report.answer),
                 Err(Error::Cancelled) => Err(ToolError::Cancelled),
                 Err(error) => Err(ToolError::failed(error)),
-            }
-        };
+            };
         Self(TypedTool::with_context(name, work).with_description(description))
     }
 }

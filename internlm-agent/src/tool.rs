@@ -201,7 +201,7 @@ impl CancelToken {
 
     /// Whether it was cancelled.
     pub fn is_cancelled(&self) -> bool {
-self.flag.load(Ordering::Acquire) || self.above.iter().any(Self::is_cancelled)
+        self.flag.load(Ordering::Acquire) || self.above.iter().any(Self::is_cancelled)
     }
 }
 

@@ -275,10 +275,14 @@ impl Ready {
         (deadline, most): (Option<Instant>, Option<Duration>),
     ) -> Result<Self, Fault> {
         let remaining = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let timeout = remaining.into_iter().chain(most).min().map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        });
+        let timeout = remaining
+            .into_iter()
+            .chain(most)
+            .min()
+            .map(|left| Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            });
         let wanted = [
             (writing, streams.input.as_ref(), PollFlags::OUT),
             (!now.stdout.closed, Some(&streams.stdout), PollFlags::IN),
