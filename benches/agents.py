@@ -3,7 +3,7 @@
 
 usage: agents.py MODEL [QUESTIONS]
 
-Runs the release build of the example `agent` once a row, with greedy answers of at most 64 tokens and two turns. A
+Runs the release build of the example `agent` once a row, with greedy answers of at most 320 tokens and two turns. A
 question counts as valid where every call that was made ran, and there was one; as right where a call gave the result.
 """
 import json
@@ -38,7 +38,7 @@ def main(model, count):
     print("| --- | --- | --- | --- | --- | --- |")
     for name, free in ROWS:
         command = [PROGRAM, "--model", model, "--protocol", name, "--json", "--greedy", "--max-turns", "2"]
-        command += ["--max-new-tokens", "64"] + ["--unconstrained"] * free
+        command += ["--max-new-tokens", "320"] + ["--unconstrained"] * free
         begin = time.monotonic()
         text = "".join(question + "\n" for question, _ in asked)
         done = subprocess.run(command, input=text, check=True, stdout=subprocess.PIPE, text=True)

@@ -5,7 +5,9 @@
 
 use std::collections::HashSet;
 
+use internlm_core::chat_model::FinishReason;
 use internlm_core::tool::ToolChoice;
+use internlm_core::tool_call::ACTION_START;
 use internlm_core::{ChatRequest, Message, ToolSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -55,6 +57,9 @@ impl Dialect for Tools {
     }
 
     fn read(&self, reply: &Reply, tools: &[ToolSpec], first_id: usize) -> Turn {
+        if is_cut_call(reply) {
+            return Turn::Fault("the call is not whole: it is too long; make a shorter one".into());
+        }
         if reply.tool_calls.is_empty() {
             return Turn::Answer(reply.text.clone());
         }
@@ -110,6 +115,13 @@ impl Dialect for Tools {
     fn fault(&self, what: &str) -> Message {
         Message::user(format!("Error: {what}"))
     }
+}
+
+/// Whether a reply ended at its limit of tokens within a call, which engines of InternLM2 give as text.
+fn is_cut_call(reply: &Reply) -> bool {
+    reply.tool_calls.is_empty()
+        && reply.finish_reason == Some(FinishReason::Length)
+        && reply.text.contains(ACTION_START)
 }
 
 /// A name as the wire allows it: `[a-zA-Z0-9_-]{1,64}`. The dot of a toolkit becomes `__`.

@@ -97,6 +97,9 @@ pub fn evaluate(expression: &str) -> Result<Number, CalculatorError> {
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct Calculation {
     /// What to calculate, for instance `37*12+5` or `sqrt(2)/2`.
+    // A small model that is bound to the schema may repeat itself without end; this ends its call. Longer ones of a
+    // model that isn't are calculated, too.
+    #[schemars(length(max = 256))]
     pub expression: String,
 }
 

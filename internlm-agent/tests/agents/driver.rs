@@ -11,7 +11,7 @@ use internlm_agent::protocol::tools::Tools;
 use internlm_agent::protocol::{Call, Observed, Protocol};
 use internlm_agent::tool::{CancelToken, ToolError, ToolOutput, TypedTool};
 use internlm_agent::{Agent, tool};
-use internlm_core::chat_model::{Events, ResponseFormat};
+use internlm_core::chat_model::{Events, FinishReason, ResponseFormat};
 use internlm_core::scripted::{Reply, ScriptedModel};
 use internlm_core::tool::ToolChoice;
 use internlm_core::{ChatModel, ChatRequest, Message, SamplingParams, ToolCall};
@@ -253,6 +253,20 @@ fn the_last_turn_is_for_an_answer() {
         .map(|r| r.tool_choice)
         .collect();
     assert_eq!(choices, [ToolChoice::Auto, ToolChoice::None]);
+}
+
+#[test]
+fn a_call_that_was_cut_off_is_no_answer() {
+    let begun =
+        "<|action_start|><|plugin|>\n{\"name\": \"bold\", \"parameters\": {\"text\": \"aaaa";
+    let cut = Reply::text(begun).with_finish_reason(FinishReason::Length);
+    let (agent, model) = scripted([cut, bold("a"), Reply::text("ok")]);
+    assert_eq!(agent.run("q").unwrap().answer, "ok");
+    let told = messages(&model.requests()[1]).last().unwrap().text();
+    assert!(told.starts_with("Error: the call is not whole"), "{told}");
+    // Words that were cut off are an answer.
+    let (agent, _) = scripted([Reply::text("so").with_finish_reason(FinishReason::Length)]);
+    assert_eq!(agent.run("q").unwrap().answer, "so");
 }
 
 #[test]
