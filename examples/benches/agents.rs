@@ -1,7 +1,7 @@
 //! Many agents on one engine: `cargo bench -p internlm-examples --bench agents -- MODEL [AGENTS]`.
 //!
 //! Each agent has a thread, asks a question of its own with a calculator at hand, and has two turns: a call, which the
-//! engine keeps to the tool's form, and an answer of at most 32 tokens. The engine batches them.
+//! engine keeps to the tool's form, and an answer, of at most 64 tokens each. The engine batches them.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn main() {
     let model = TextModel::load(path, LoadConfig::default()).unwrap();
     let config = EngineConfig::default().with_max_waiting(agents);
     let engine: Arc<dyn ChatModel> = Arc::new(Engine::new(model, config).unwrap());
-    let sampling = SamplingParams::greedy().with_max_new_tokens(32);
+    let sampling = SamplingParams::greedy().with_max_new_tokens(64);
     let (turns, calls, tokens) = (
         AtomicUsize::new(0),
         AtomicUsize::new(0),
