@@ -1,5 +1,6 @@
 //! From requests to guides, in bounded time.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// Grammars that are compiled at once. One that is given up on keeps its place until its limits of
 /// work end it.
 const AT_ONCE: usize = 4;
+/// Grammars that are kept for the next request that asks for the same: agents come again and again with one set of tools.
+const KEPT: usize = 8;
 /// The compiler recurses into grammars; only what is used of it is ever held.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -38,6 +41,8 @@ pub(super) fn limit(limits: &mut ParserLimits) {
 pub(crate) struct GuideFactory {
     vocabulary: Option<Arc<Vocabulary>>,
     running: Arc<Running>,
+    /// Grammars and what they were compiled to, not begun; the last one used comes last.
+    kept: Mutex<VecDeque<(String, TokenParser)>>,
 }
 
 /// Compilations that run.
@@ -66,6 +71,7 @@ impl GuideFactory {
         Ok(Self {
             vocabulary,
             running: Arc::default(),
+            kept: Mutex::default(),
         })
     }
 
@@ -88,16 +94,25 @@ impl GuideFactory {
         Guide::new(parser, vocabulary.clone(), form).map(Some)
     }
 
-    /// Compiles on a thread of its own, for the stack and the clock.
+    /// Compiles on a thread of its own, for the stack and the clock, unless it is kept.
     fn compile(
         &self,
         vocabulary: &Arc<Vocabulary>,
         grammar: TopLevelGrammar,
         field: &'static str,
     ) -> Result<TokenParser> {
+        let key = serde_json::to_string(&grammar)
+            .map_err(|error| Error::request(field, format!("no grammar: {error}")))?;
+        if let Some(parser) = self.kept(&key) {
+            return Ok(parser);
+        }
         let until = Instant::now() + PATIENCE;
         let late = || Error::request(field, "compiling the grammar takes too long; simplify it");
         let place = Place::take(&self.running, until).ok_or_else(late)?;
+        // Another request may have asked for the same meanwhile.
+        if let Some(parser) = self.kept(&key) {
+            return Ok(parser);
+        }
         let (sender, receiver) = sync_channel(1);
         let vocabulary = vocabulary.clone();
         std::thread::Builder::new()
@@ -111,13 +126,43 @@ impl GuideFactory {
             })
             .map_err(|error| Error::request(field, format!("no thread to compile it: {error}")))?;
         match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(parser) => parser.map_err(|what| Error::request(field, what)),
+            Ok(Ok(parser)) => {
+                self.keep(key, parser.deep_clone());
+                Ok(parser)
+            }
+            Ok(Err(what)) => Err(Error::request(field, what)),
             Err(RecvTimeoutError::Timeout) => Err(late()),
             Err(RecvTimeoutError::Disconnected) => Err(Error::request(
                 field,
                 "a defect of the grammar compiler met it",
             )),
         }
+    }
+}
+
+impl GuideFactory {
+    /// A kept grammar, with states of its own: those count against a limit.
+    fn kept(&self, key: &str) -> Option<TokenParser> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(other, _)| other == key)?;
+        let found = kept.remove(at)?;
+        let parser = found.1.deep_clone();
+        kept.push_back(found);
+        Some(parser)
+    }
+
+    fn keep(&self, key: String, parser: TokenParser) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(other, _)| *other != key);
+        kept.push_back((key, parser));
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept_len(&self) -> usize {
+        self.kept.lock().map_or(0, |kept| kept.len())
     }
 }
 

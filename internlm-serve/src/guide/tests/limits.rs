@@ -273,3 +273,33 @@ fn sizes_of_a_factory() {
     guide.accept(a).unwrap();
     assert!(guide.is_complete() && guide.mask().is_err());
 }
+
+#[test]
+fn who_asks_for_the_same_gets_what_was_compiled_before() {
+    let subject = &subject();
+    let asked = request(ResponseFormat::JsonSchema(json!({
+        "type": "object",
+        "properties": {"expression": {"type": "string", "maxLength": 256}},
+        "required": ["expression"],
+        "additionalProperties": false
+    })));
+    // More at once than are compiled at once.
+    let first: Vec<Vec<u32>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..64)
+            .map(|_| scope.spawn(|| allowed(&mut guide(subject, &asked))))
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert!(first.iter().all(|tokens| *tokens == first[0]));
+    assert_eq!(subject.factory.kept_len(), 1);
+    // A walk leaves no trace in what is kept.
+    let mut rng = Rng(7);
+    super::walk(subject, guide(subject, &asked), &mut rng, 300);
+    assert_eq!(allowed(&mut guide(subject, &asked)), first[0]);
+    // Others take its place some time.
+    for length in 1..20 {
+        let other = json!({"type": "string", "maxLength": length});
+        guide(subject, &request(ResponseFormat::JsonSchema(other)));
+    }
+    assert!(subject.factory.kept_len() <= 8);
+}
