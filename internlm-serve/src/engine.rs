@@ -1,7 +1,7 @@
 //! The engine: a model, a thread that runs it, and the handle that applications hold.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use internlm_core::chat_model::{Events, TokenLogprob};
@@ -44,7 +44,7 @@ struct Handle {
     /// Names of the adapters, in the order of the worker's set.
     adapters: Vec<String>,
     /// Made when the first answer of a certain form is asked for.
-    guides: OnceLock<GuideFactory>,
+    guides: Mutex<Option<Arc<GuideFactory>>>,
 }
 
 impl Drop for Handle {
@@ -136,7 +136,7 @@ impl Engine {
             inbox,
             context_length,
             adapters: names,
-            guides: OnceLock::new(),
+            guides: Mutex::default(),
         };
         Ok(Self {
             handle: Arc::new(handle),
@@ -264,14 +264,17 @@ impl Engine {
             return Ok(None);
         }
         let Handle { text, guides, .. } = &*self.handle;
-        let factory = match guides.get() {
-            Some(factory) => factory,
+        // Whoever comes while the first one is made waits for it.
+        let mut guides = guides.lock().unwrap_or_else(PoisonError::into_inner);
+        let factory = match &*guides {
+            Some(factory) => factory.clone(),
             None => {
                 let vocab_size = text.model().config().vocab_size;
                 let made = GuideFactory::new(text.tokenizer(), vocab_size, end_tokens)?;
-                guides.get_or_init(|| made)
+                guides.insert(Arc::new(made)).clone()
             }
         };
+        drop(guides);
         factory.guide(request)
     }
 

@@ -36,6 +36,13 @@ pub enum Error {
         /// [`EngineConfig::max_waiting`](crate::EngineConfig::max_waiting).
         limit: usize,
     },
+    /// Grammars of other requests are compiled for so long that this one's was not begun; the client should come back
+    /// later.
+    #[error("{limit} grammars of other requests are being compiled, and no more may")]
+    TooManyGrammars {
+        /// Most that are compiled at once.
+        limit: usize,
+    },
     /// A request was not done by its deadline.
     #[error("the deadline of the request passed")]
     Deadline,

@@ -19,6 +19,8 @@ mod compile;
 #[cfg(feature = "guided")]
 mod grammar;
 #[cfg(feature = "guided")]
+mod kept;
+#[cfg(feature = "guided")]
 mod schema;
 #[cfg(feature = "guided")]
 mod spelled;

@@ -140,7 +140,7 @@ impl PythonSession {
         };
         drop((stdin, out, err, requests, results));
         // An empty call: the interpreter is up when it is answered.
-        let first = session.exchange("", START, 1 << 16, None)?;
+        let first = session.call_with("", START, 1 << 16)?;
         match first.status {
             CallStatus::Finished => Ok(session),
             status => Err(Fault::Start {

@@ -5,15 +5,12 @@ use std::time::{Duration, Instant};
 use internlm_agent::agent::Ending;
 use internlm_agent::container::{AgentDict, AgentList, AgentTool, Sequential, Worker};
 use internlm_agent::error::{Error, Limit};
-use internlm_agent::tool;
 use internlm_agent::tool::{CancelToken, ToolContext};
 use internlm_core::ToolCall;
 use internlm_core::scripted::Reply;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::json;
 
-use crate::{messages, scripted};
+use crate::{messages, scripted, stop};
 
 #[test]
 fn one_after_the_other() {
@@ -86,23 +83,15 @@ fn as_a_tool_of_another() {
     assert_eq!(messages(&asked.requests()[0])[0].text(), "the answer?");
 }
 
-#[derive(Deserialize, JsonSchema)]
-struct Empty {}
-
 #[test]
 fn who_works_for_another_is_bound_by_its_limits() {
     // The expert's tool cancels the run of who asked the expert.
     let cancel = CancelToken::new();
-    let inside = cancel.clone();
-    let stop = tool("stop", move |_: Empty| {
-        inside.cancel();
-        Ok("stopped")
-    });
     let call = |name: &str, arguments| Reply::tool_calls(vec![ToolCall::new(name, arguments)]);
-    let (expert, asked) = scripted([call("stop", json!({})), Reply::text("never")]);
+    let (expert, asked) = scripted([call("stop", json!({"text": ""})), Reply::text("never")]);
     let task = json!({"task": "the answer?"});
-    let (agent, _) = scripted([call("expert", task.clone()), Reply::text("never")]);
-    let expert = AgentTool::new("expert", "Knows answers.", expert.with_tool(stop));
+    let (agent, _) = scripted([call("expert", task), Reply::text("never")]);
+    let expert = AgentTool::new("expert", "Knows answers.", expert.with_tool(stop(&cancel)));
     let agent = agent.with_tool(expert).with_cancel(cancel);
     assert!(matches!(agent.run("q"), Err(Error::Cancelled)));
     assert_eq!(asked.requests().len(), 1);

@@ -17,7 +17,7 @@ use internlm_core::tool::ToolChoice;
 use internlm_core::{ChatModel, ChatRequest, Message, SamplingParams, ToolCall};
 use serde_json::json;
 
-use crate::{Bold, messages, scripted, tools};
+use crate::{Bold, messages, scripted, stop, tools};
 
 fn bold(text: &str) -> Reply {
     Reply::tool_calls(vec![ToolCall::new("bold", json!({"text": text}))])
@@ -272,14 +272,12 @@ fn a_call_that_was_cut_off_is_no_answer() {
 #[test]
 fn a_run_can_be_cancelled() {
     let cancel = CancelToken::new();
-    let inside = cancel.clone();
-    let stop = tool("stop", move |_: Bold| {
-        inside.cancel();
-        Ok("stopped")
-    });
     let call = Reply::tool_calls(vec![ToolCall::new("stop", json!({"text": ""}))]);
     let (agent, model) = scripted([call, Reply::text("never")]);
-    let result = agent.with_tool(stop).with_cancel(cancel.clone()).run("q");
+    let result = agent
+        .with_tool(stop(&cancel))
+        .with_cancel(cancel.clone())
+        .run("q");
     assert!(matches!(result, Err(Error::Cancelled)));
     assert_eq!(model.requests().len(), 1);
     let child = CancelToken::new().child();

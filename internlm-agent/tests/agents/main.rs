@@ -14,7 +14,7 @@ mod traces;
 use std::sync::Arc;
 
 use internlm_agent::Agent;
-use internlm_agent::tool::{ToolSet, tool};
+use internlm_agent::tool::{CancelToken, ToolSet, TypedTool, tool};
 use internlm_core::chat_model::Input;
 use internlm_core::scripted::{Reply, ScriptedModel};
 use internlm_core::{ChatRequest, Message};
@@ -55,6 +55,15 @@ pub(crate) fn scripted<R: Into<Reply>>(
 ) -> (Agent, Arc<ScriptedModel>) {
     let model = Arc::new(ScriptedModel::new(replies));
     (Agent::shared(model.clone()).with_tools(tools()), model)
+}
+
+/// A tool `stop` that cancels a run, whatever text it gets.
+pub(crate) fn stop(cancel: &CancelToken) -> TypedTool {
+    let cancel = cancel.clone();
+    tool("stop", move |_: Bold| {
+        cancel.cancel();
+        Ok("stopped")
+    })
 }
 
 pub(crate) fn messages(request: &ChatRequest) -> &[Message] {

@@ -6,7 +6,7 @@
 )]
 
 #[path = "../load/checkpoint.rs"]
-#[allow(dead_code, reason = "each test file uses a part")]
+#[expect(dead_code, reason = "the tests of loading use the rest")]
 mod checkpoint;
 #[path = "../common/mod.rs"]
 mod common;

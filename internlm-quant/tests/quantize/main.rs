@@ -1,7 +1,7 @@
 //! Calibrated quantization of a toy network, and rounding against what AutoAWQ and LMDeploy wrote.
 
 #[path = "../formats/common.rs"]
-#[allow(dead_code, reason = "shared with the tests of formats")]
+#[expect(dead_code, reason = "the tests of formats use the rest")]
 mod common;
 mod goldens;
 mod toy;

@@ -1,6 +1,5 @@
 //! From requests to guides, in bounded time.
 
-use std::collections::VecDeque;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,18 +10,19 @@ use llguidance::TokenParser;
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 
 use super::grammar::{Grammar, grammar};
+use super::kept::Kept;
 use super::state::{Guide, reason};
 use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
-/// Longest that a request waits for its grammar. The limits of work below end nearly all sooner; they
+/// Longest that the compilation of a grammar takes. The limits of work below end nearly all sooner; they
 /// count steps, not time, and some steps are uncounted.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// Longest that a request waits for others' grammars before its own is compiled.
+const WAIT: Duration = Duration::from_secs(10);
 /// Grammars that are compiled at once. One that is given up on keeps its place until its limits of
 /// work end it.
 const AT_ONCE: usize = 4;
-/// Grammars that are kept for the next request that asks for the same: agents come again and again with one set of tools.
-const KEPT: usize = 8;
 /// The compiler recurses into grammars; only what is used of it is ever held.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -41,8 +41,7 @@ pub(super) fn limit(limits: &mut ParserLimits) {
 pub(crate) struct GuideFactory {
     vocabulary: Option<Arc<Vocabulary>>,
     running: Arc<Running>,
-    /// Grammars and what they were compiled to, not begun; the last one used comes last.
-    kept: Mutex<VecDeque<(String, TokenParser)>>,
+    kept: Arc<Kept>,
 }
 
 /// Compilations that run.
@@ -71,7 +70,7 @@ impl GuideFactory {
         Ok(Self {
             vocabulary,
             running: Arc::default(),
-            kept: Mutex::default(),
+            kept: Arc::default(),
         })
     }
 
@@ -79,7 +78,8 @@ impl GuideFactory {
     ///
     /// # Errors
     /// [`Error::Request`] that names `response_format` or `tool_choice` and says what is wrong with it:
-    /// a form that is malformed, asks for something that grammars can't enforce, or is too large.
+    /// a form that is malformed, asks for something that grammars can't enforce, or is too large;
+    /// [`Error::TooManyGrammars`], which has nothing to do with this one.
     pub(crate) fn guide(&self, request: &ChatRequest) -> Result<Option<Guide>> {
         let Some(field) = super::demand(request) else {
             return Ok(None);
@@ -94,7 +94,7 @@ impl GuideFactory {
         Guide::new(parser, vocabulary.clone(), form).map(Some)
     }
 
-    /// Compiles on a thread of its own, for the stack and the clock, unless it is kept.
+    /// Compiles on a thread of its own, for the stack and the clock, unless the parser is kept.
     fn compile(
         &self,
         vocabulary: &Arc<Vocabulary>,
@@ -103,35 +103,36 @@ impl GuideFactory {
     ) -> Result<TokenParser> {
         let key = serde_json::to_string(&grammar)
             .map_err(|error| Error::request(field, format!("no grammar: {error}")))?;
-        if let Some(parser) = self.kept(&key) {
+        if let Some(parser) = self.kept.get(&key) {
+            return Ok(parser);
+        }
+        let place = Place::take(&self.running).ok_or(Error::TooManyGrammars { limit: AT_ONCE })?;
+        // Another request may have asked for the same meanwhile.
+        if let Some(parser) = self.kept.get(&key) {
             return Ok(parser);
         }
         let until = Instant::now() + PATIENCE;
-        let late = || Error::request(field, "compiling the grammar takes too long; simplify it");
-        let place = Place::take(&self.running, until).ok_or_else(late)?;
-        // Another request may have asked for the same meanwhile.
-        if let Some(parser) = self.kept(&key) {
-            return Ok(parser);
-        }
         let (sender, receiver) = sync_channel(1);
-        let vocabulary = vocabulary.clone();
+        let (vocabulary, kept) = (vocabulary.clone(), self.kept.clone());
         std::thread::Builder::new()
             .name("grammar".into())
             .stack_size(STACK_BYTES)
             .spawn(move || {
                 let parser = vocabulary.factory.create_parser(grammar);
+                if let Ok(parser) = &parser {
+                    kept.put(key, parser.deep_clone());
+                }
                 drop(place);
                 // Nobody may be waiting any more.
                 let _ = sender.send(parser.map_err(|error| reason(&error)));
             })
             .map_err(|error| Error::request(field, format!("no thread to compile it: {error}")))?;
         match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(Ok(parser)) => {
-                self.keep(key, parser.deep_clone());
-                Ok(parser)
+            Ok(parser) => parser.map_err(|what| Error::request(field, what)),
+            Err(RecvTimeoutError::Timeout) => {
+                let what = "compiling the grammar takes too long; simplify it";
+                Err(Error::request(field, what))
             }
-            Ok(Err(what)) => Err(Error::request(field, what)),
-            Err(RecvTimeoutError::Timeout) => Err(late()),
             Err(RecvTimeoutError::Disconnected) => Err(Error::request(
                 field,
                 "a defect of the grammar compiler met it",
@@ -140,39 +141,20 @@ impl GuideFactory {
     }
 }
 
+#[cfg(test)]
 impl GuideFactory {
-    /// A kept grammar, with states of its own: those count against a limit.
-    fn kept(&self, key: &str) -> Option<TokenParser> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().position(|(other, _)| other == key)?;
-        let found = kept.remove(at)?;
-        let parser = found.1.deep_clone();
-        kept.push_back(found);
-        Some(parser)
-    }
-
-    fn keep(&self, key: String, parser: TokenParser) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(other, _)| *other != key);
-        kept.push_back((key, parser));
-        if kept.len() > KEPT {
-            kept.pop_front();
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn kept_len(&self) -> usize {
-        self.kept.lock().map_or(0, |kept| kept.len())
+    /// Grammars that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.kept.len()
     }
 }
 
 impl Place {
-    fn take(running: &Arc<Running>, until: Instant) -> Option<Self> {
+    fn take(running: &Arc<Running>) -> Option<Self> {
         let count = running.count.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = until.saturating_duration_since(Instant::now());
         let (mut count, _) = running
             .ended
-            .wait_timeout_while(count, left, |count| *count >= AT_ONCE)
+            .wait_timeout_while(count, WAIT, |count| *count >= AT_ONCE)
             .unwrap_or_else(PoisonError::into_inner);
         if *count >= AT_ONCE {
             return None;

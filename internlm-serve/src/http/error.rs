@@ -143,7 +143,7 @@ impl ApiError {
                 prompt_tokens,
                 context_length,
             }) => Self::too_long(prompt_tokens, context_length, prompt),
-            Error::QueueFull { .. } => Self::new(
+            Error::QueueFull { .. } | Error::TooManyGrammars { .. } => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limit_error",
                 Some("queue_full"),
@@ -279,6 +279,8 @@ mod tests {
         };
         let full = check(full, 429, None, Some("queue_full"));
         assert!(full.headers().contains_key(header::RETRY_AFTER));
+        let busy = Error::TooManyGrammars { limit: 4 };
+        check(busy, 429, None, Some("queue_full"));
         check(Error::Deadline, 504, None, Some("deadline_exceeded"));
         check(Error::Closed, 503, None, Some("shutting_down"));
     }

@@ -196,7 +196,7 @@ mod tests {
     ///
     /// At length.
     #[derive(Deserialize, JsonSchema)]
-    #[allow(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is looked at")]
     struct Thing {
         /// How many | much.
         count: u32,
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[derive(Deserialize, JsonSchema)]
-    #[allow(dead_code, reason = "only its schema is looked at")]
+    #[expect(dead_code, reason = "only its schema is looked at")]
     struct Part {
         /// In metres.
         length: f64,
@@ -217,7 +217,6 @@ mod tests {
     /// Which.
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "snake_case")]
-    #[allow(dead_code, reason = "only its schema is looked at")]
     enum Kind {
         Red,
         Blue,
