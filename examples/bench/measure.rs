@@ -17,10 +17,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Most tokens of one sequence; one more than is generated, for the first one is not counted.
+    /// Most tokens of one sequence: a prompt and its answer of one token, or a prompt of one token and one more
+    /// than is generated, for the first one is not counted.
     pub(crate) fn longest(&self) -> usize {
-        let new = self.prompt_tokens.max(self.gen_tokens.saturating_add(2));
-        self.context.saturating_add(new)
+        let new = self.prompt_tokens.max(self.gen_tokens.saturating_add(1));
+        self.context.saturating_add(new).saturating_add(1)
     }
 }
 
