@@ -16,7 +16,7 @@ import time
 PROGRAM = pathlib.Path(__file__).resolve().parent.parent / "target/release/examples/quantize"
 SHORT, LONG = ["--samples", "16", "--seq-len", "256"], ["--samples", "64", "--seq-len", "512"]
 STEPS = [
-    ("rounding to nearest", ["--method", "rtn"]),
+    ("rounding to nearest", ["--method", "rtn", *SHORT]),
     ("+ scales", ["--method", "awq", "--no-clip", *SHORT]),
     ("+ clipping (`awq`)", ["--method", "awq", *SHORT]),
     ("+ error compensation (`awq-gptq`)", ["--method", "awq-gptq", *SHORT]),

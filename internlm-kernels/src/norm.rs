@@ -34,33 +34,37 @@ pub fn rms_norm(
     Ok(())
 }
 
-/// `x += delta`, then the norm of the sum: the step between the sub-layers of a decoder.
+/// `sum = x + delta`, and the norm of the sum: the step between the sub-layers of a decoder.
 ///
 /// # Shapes
-/// - x, delta, out: `(rows, weight.len())`
+/// - x, delta, sum, out: `(rows, weight.len())`
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) where `x` is not whole rows or another slice is not as long.
 pub fn add_rms_norm(
     compute: &Compute,
-    x: &mut [f32],
+    x: &[f32],
     delta: &[f32],
     weight: &[f32],
     eps: f32,
+    sum: &mut [f32],
     out: &mut [f32],
 ) -> Result<()> {
     let rows = check_rows("add_rms_norm", x, weight)?;
     check_len("add_rms_norm", "delta", delta.len(), &[x.len()])?;
+    check_len("add_rms_norm", "sum", sum.len(), &[x.len()])?;
     check_len("add_rms_norm", "out", out.len(), &[x.len()])?;
     let width = weight.len();
-    let (x, out) = (Output::new(x), Output::new(out));
+    let outputs = [sum, out].map(Output::new);
     over_rows(compute, rows, width, |row| {
+        let start = row * width;
         // SAFETY: each row is one task's alone.
-        let (x, out) = unsafe { (x.part(row * width, width), out.part(row * width, width)) };
-        for (x, delta) in x.iter_mut().zip(&delta[row * width..][..width]) {
-            *x += delta;
+        let [sum, out] = outputs.each_ref().map(|o| unsafe { o.part(start, width) });
+        let addends = x[start..][..width].iter().zip(&delta[start..][..width]);
+        for (sum, (x, delta)) in sum.iter_mut().zip(addends) {
+            *sum = x + delta;
         }
-        norm_row(compute, x, weight, eps, out);
+        norm_row(compute, sum, weight, eps, out);
     });
     Ok(())
 }

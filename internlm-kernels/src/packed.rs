@@ -23,6 +23,8 @@ mod neon;
 mod product;
 mod reading;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod staged;
 #[cfg(test)]
 mod tests;
 mod wide;

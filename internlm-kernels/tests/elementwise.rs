@@ -65,9 +65,9 @@ fn check_norms(rows: usize, width: usize) {
         let mut out = vec![f32::NAN; x.len()];
         rms_norm(&compute, &x, &weight, EPS, &mut out).unwrap();
         close(&out, &norm(&x, &weight), &what);
-        let mut updated = x.clone();
-        add_rms_norm(&compute, &mut updated, &delta, &weight, EPS, &mut out).unwrap();
-        assert_eq!(bits(&updated), bits(&sum), "{what}");
+        let mut added = vec![f32::NAN; x.len()];
+        add_rms_norm(&compute, &x, &delta, &weight, EPS, &mut added, &mut out).unwrap();
+        assert_eq!(bits(&added), bits(&sum), "{what}");
         close(&out, &norm(&sum, &weight), &what);
         // The last row alone gives the same bits.
         let mut last = vec![0.0; width];
@@ -160,12 +160,15 @@ fn lengths_that_do_not_fit_are_errors() {
         argument(rms_norm(&compute, &x, &[], EPS, &mut [0.0; 8])),
         "x"
     );
-    let add = |x: &mut [f32], delta: &[f32], out: &mut [f32]| {
-        argument(add_rms_norm(&compute, x, delta, &w, EPS, out))
+    let add = |delta: &[f32], sum: &mut [f32], out: &mut [f32]| {
+        argument(add_rms_norm(&compute, &x, delta, &w, EPS, sum, out))
     };
-    assert_eq!(add(&mut [0.0; 7], &x, &mut [0.0; 8]), "x");
-    assert_eq!(add(&mut [0.0; 8], &x[1..], &mut [0.0; 8]), "delta");
-    assert_eq!(add(&mut [0.0; 8], &x, &mut [0.0; 9]), "out");
+    assert_eq!(add(&x[1..], &mut [0.0; 8], &mut [0.0; 8]), "delta");
+    assert_eq!(add(&x, &mut [0.0; 7], &mut [0.0; 8]), "sum");
+    assert_eq!(add(&x, &mut [0.0; 8], &mut [0.0; 9]), "out");
+    let (odd, sum, out) = (&x[1..], &mut [0.0; 7], &mut [0.0; 7]);
+    let odd = add_rms_norm(&compute, odd, odd, &w, EPS, sum, out);
+    assert_eq!(argument(odd), "x");
     assert_eq!(argument(silu_mul(&compute, &x, 3, &mut [0.0; 4])), "out");
     assert_eq!(
         argument(silu_mul(&compute, &x, 2, &mut [0.0; 2])),

@@ -230,6 +230,16 @@ fn odd_shapes_in_every_form_agree_with_f64() {
 }
 
 #[test]
+fn tasks_of_many_rows_agree_with_f64() {
+    let case = Case::new(shape(520, 70, 32), 140, true);
+    for compute in every_isa() {
+        for activation in ACTIVATIONS {
+            case.check(&compute, activation);
+        }
+    }
+}
+
+#[test]
 fn long_sums_agree_with_f64() {
     for (bits, zeros) in [
         (4, ZeroType::Points),

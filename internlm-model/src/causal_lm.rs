@@ -12,6 +12,7 @@ use internlm_quant::Weight;
 
 use crate::adapter::{Base, RowAdapters};
 use crate::batch::{Batch, Logits};
+use crate::buffers::Buffers;
 use crate::config::{Architecture, Config, GenerationConfig, Head};
 use crate::context::{AttentionGeometry, Context, Mode, Step};
 use crate::decoder::{Layer, Norm, Residual, linear};
@@ -286,7 +287,8 @@ impl CausalLm {
         let adapters = RowAdapters::of_tokens(batch, ctx.adapters, || Base::of(&self.config))?;
         ctx.cache.begin(batch)?;
         let rope = RopeTable::new(&self.rope, batch, self.geometry.keeps_raw_keys);
-        let step = self.step(batch, &rope, ctx.mode, adapters.as_ref());
+        let buffers = Buffers::of_pass(ctx.mode);
+        let step = self.step(batch, &rope, ctx.mode, adapters.as_ref(), &buffers);
         let eps = self.config.rms_norm_eps as f32;
         let mut residual = Residual {
             x: self
@@ -369,7 +371,7 @@ impl CausalLm {
             return Ok(Tensor::zeros((0, columns), DType::F32, &self.device)?);
         }
         let (batch, rope) = (Batch::new(), RopeTable::default());
-        let step = self.step(&batch, &rope, mode, adapters);
+        let step = self.step(&batch, &rope, mode, adapters, &Buffers::NONE);
         let hidden = hidden.contiguous()?;
         Ok(self.head.forward(&step, &hidden)?.to_dtype(DType::F32)?)
     }
@@ -439,6 +441,7 @@ impl CausalLm {
         rope: &'a RopeTable,
         mode: Mode,
         adapters: Option<&'a RowAdapters<'a>>,
+        buffers: &'a Buffers,
     ) -> Step<'a> {
         Step {
             batch,
@@ -452,6 +455,7 @@ impl CausalLm {
             packed_activation: self.packed_activation,
             mode,
             adapters,
+            buffers,
         }
     }
 

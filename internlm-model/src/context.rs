@@ -5,6 +5,7 @@ use internlm_kernels::{Activation, Compute};
 
 use crate::adapter::{AdapterSet, RowAdapters};
 use crate::batch::Batch;
+use crate::buffers::Buffers;
 use crate::kv_cache::KvCache;
 use crate::rope::RopeTable;
 
@@ -144,6 +145,8 @@ pub struct Step<'a> {
     pub mode: Mode,
     /// Adapters by row; none where no row has one.
     pub(crate) adapters: Option<&'a RowAdapters<'a>>,
+    /// Memory for results.
+    pub(crate) buffers: &'a Buffers,
 }
 
 impl Step<'_> {

@@ -1,5 +1,7 @@
 //! The one decoder of the family: pre-norm attention and gated feed-forward layers.
 
+use std::mem;
+
 use candle_core::{DType, Tensor};
 use internlm_quant::calibrate::Tap;
 
@@ -68,7 +70,9 @@ impl Residual {
             None => ops::rms_norm(step, &self.x, norm.weight(), eps),
             Some(delta) => {
                 let (sum, normed) = ops::add_rms_norm(step, &self.x, &delta, norm.weight(), eps)?;
-                self.x = sum;
+                let x = mem::replace(&mut self.x, sum);
+                step.buffers.give_back_tensor(x)?;
+                step.buffers.give_back_tensor(delta)?;
                 Ok(normed)
             }
         }
@@ -153,10 +157,11 @@ impl Layer {
         self.wqkv.announce(step);
         let h = residual.norm(step, &self.attention_norm, eps)?;
         residual.delta = Some(self.attention(index, step, cache, &h, tap)?);
+        step.buffers.give_back_tensor(h)?;
         self.gate_up.announce(step);
         let h = residual.norm(step, &self.ffn_norm, eps)?;
         residual.delta = Some(self.feed_forward(step, &h, tap)?);
-        Ok(())
+        step.buffers.give_back_tensor(h)
     }
 
     /// Attention with its projections.
@@ -175,7 +180,10 @@ impl Layer {
         let qkv = self.wqkv.forward_tapped(step, h, tap)?; // (num_tokens, qkv_dim)
         self.wo.announce(step);
         let attended = cache.attend(index, step, &qkv)?; // (num_tokens, heads * head_dim)
-        self.wo.forward_tapped(step, &attended, tap)
+        step.buffers.give_back_tensor(qkv)?;
+        let out = self.wo.forward_tapped(step, &attended, tap)?;
+        step.buffers.give_back_tensor(attended)?;
+        Ok(out)
     }
 
     /// Gated feed-forward: `down(silu(gate(h)) * up(h))`.
@@ -192,7 +200,10 @@ impl Layer {
         let gate_up = self.gate_up.forward_tapped(step, h, tap)?; // (num_tokens, 2 * intermediate_size)
         self.down.announce(step);
         let gated = ops::silu_mul(step, &gate_up)?; // (num_tokens, intermediate_size)
-        self.down.forward_tapped(step, &gated, tap)
+        step.buffers.give_back_tensor(gate_up)?;
+        let out = self.down.forward_tapped(step, &gated, tap)?;
+        step.buffers.give_back_tensor(gated)?;
+        Ok(out)
     }
 
     /// Replaces a tensor by full checkpoint path; `false` where the layer has none of this path.

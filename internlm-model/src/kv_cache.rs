@@ -35,6 +35,8 @@ pub trait KvCache: Send {
 
     /// Attention of one layer.
     ///
+    /// Neither `qkv` nor the result may be kept, nor views of them: the next layer uses their memory.
+    ///
     /// # Shapes
     /// - qkv: `(num_tokens, (num_attention_heads + 2 * num_key_value_heads) * head_dim)`, before rotation
     /// - out: `(num_tokens, num_attention_heads * head_dim)`
@@ -81,7 +83,7 @@ impl KvCache for NoCache {
                     layers.push((place, layer));
                 }
                 let sequences: Vec<_> = layers.iter().map(|(p, l)| (p.clone(), l)).collect();
-                host::attend(step, &host::queries(step, qkv), &sequences)
+                host::attend(step, qkv, &sequences)
             })?;
             from_rows(out, step.batch.num_tokens(), qkv.device())
         } else {

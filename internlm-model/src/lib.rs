@@ -9,6 +9,7 @@
 
 pub mod adapter;
 pub mod batch;
+mod buffers;
 pub mod causal_lm;
 pub mod config;
 pub mod context;

@@ -196,7 +196,12 @@ impl Segment {
         };
         let bias = self.bias.as_ref();
         let product = match activation.filter(|_| step.uses_kernels(x.device())) {
-            Some(activation) => self.weight.matmul(x, bias, step.compute, activation),
+            Some(activation) => {
+                let (rows, _) = self.weight.shape();
+                let out = step.buffers.take(x.dim(0)? * rows);
+                let weight = &self.weight;
+                weight.matmul_into(x, bias, step.compute, activation, out)
+            }
             None => self.weight.matmul_tensor(x, bias),
         };
         product.map_err(|source| Error::Weight {

@@ -32,7 +32,7 @@ pub(crate) fn from_rows(data: Vec<f32>, rows: usize, device: &Device) -> Result<
 pub(crate) fn rms_norm(step: &Step<'_>, x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     if step.uses_kernels(x.device()) {
         let out = with_f32(x, |x| {
-            let mut out = vec![0.0; x.len()];
+            let mut out = step.buffers.take(x.len());
             with_f32(weight, |w| {
                 Ok(kernels::rms_norm(step.compute, x, w, eps, &mut out)?)
             })?;
@@ -59,18 +59,14 @@ pub(crate) fn add_rms_norm(
     eps: f32,
 ) -> Result<(Tensor, Tensor)> {
     if step.uses_kernels(x.device()) {
-        let mut sum = with_f32(x, |x| Ok(x.to_vec()))?;
-        let mut out = vec![0.0; sum.len()];
-        with_f32(delta, |delta| {
-            with_f32(weight, |w| {
-                Ok(kernels::add_rms_norm(
-                    step.compute,
-                    &mut sum,
-                    delta,
-                    w,
-                    eps,
-                    &mut out,
-                )?)
+        let [mut sum, mut out] = [(); 2].map(|()| step.buffers.take(x.elem_count()));
+        let Step { compute, .. } = step;
+        with_f32(x, |x| {
+            with_f32(delta, |delta| {
+                with_f32(weight, |w| {
+                    kernels::add_rms_norm(compute, x, delta, w, eps, &mut sum, &mut out)
+                        .map_err(Error::from)
+                })
             })
         })?;
         let rows = x.dim(0)?;
@@ -95,7 +91,7 @@ pub(crate) fn silu_mul(step: &Step<'_>, gate_up: &Tensor) -> Result<Tensor> {
     let intermediate_size = width / 2;
     if step.uses_kernels(gate_up.device()) {
         let out = with_f32(gate_up, |gate_up| {
-            let mut out = vec![0.0; rows * intermediate_size];
+            let mut out = step.buffers.take(rows * intermediate_size);
             kernels::silu_mul(step.compute, gate_up, intermediate_size, &mut out)?;
             Ok(out)
         })?;

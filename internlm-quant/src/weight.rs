@@ -119,9 +119,24 @@ impl Weight {
         compute: &Compute,
         activation: Activation,
     ) -> Result<Tensor> {
+        self.matmul_into(x, bias, compute, activation, Vec::new())
+    }
+
+    /// The same in memory that is there already: `out` is of any length, and what it holds is lost.
+    ///
+    /// # Errors
+    /// As [`Weight::matmul`].
+    pub fn matmul_into(
+        &self,
+        x: &Tensor,
+        bias: Option<&Tensor>,
+        compute: &Compute,
+        activation: Activation,
+        mut out: Vec<f32>,
+    ) -> Result<Tensor> {
         let (n, k) = self.shape();
         let m = self.check(x, bias)?;
-        let mut out = vec![0.0; m * n];
+        out.resize(m * n, 0.0);
         with_operands(x, bias, |x, bias| match self {
             Weight::Dense(weight) => with_elements("weight", weight, |weight| {
                 let out = &mut out;

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::dot::{Dot, run};
+use super::dot::{Dot, Many, Start, run};
 use super::layout::{ScaleType, TILE, ZeroType};
 use super::product::Task;
 
@@ -103,14 +103,13 @@ impl<const BITS: u32> Int8<BITS> {
     }
 
     #[inline(always)]
-    fn start_half(self, half: Half, x_sum: f32, minimums: bool) -> __m256i {
+    fn start_half(self, half: Half, start: Start) -> __m256i {
         // SAFETY: see above.
         unsafe {
-            if minimums {
-                return _mm256_setzero_si256();
+            match start {
+                Start::Same(start) => _mm256_set1_epi32(start),
+                Start::Times(sum) => _mm256_mullo_epi32(half.points, _mm256_set1_epi32(sum)),
             }
-            let sum = _mm256_set1_epi32((x_sum.to_bits() as i32).wrapping_neg());
-            _mm256_mullo_epi32(half.points, sum)
         }
     }
 
@@ -144,6 +143,7 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     type Sums = [__m256i; 2];
     type Totals = [__m256; 2];
     const BLOCK: (usize, usize) = (4, 1);
+    const MANY: Many = Many::Same;
     const STEP: (usize, usize) = (8, 16 * BITS as usize);
 
     #[inline(always)]
@@ -189,10 +189,10 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     }
 
     #[inline(always)]
-    fn start(self, header: [Half; 2], x_sum: f32, minimums: bool) -> [__m256i; 2] {
+    fn start(self, header: [Half; 2], start: Start) -> [__m256i; 2] {
         [
-            self.start_half(header[0], x_sum, minimums),
-            self.start_half(header[1], x_sum, minimums),
+            self.start_half(header[0], start),
+            self.start_half(header[1], start),
         ]
     }
 

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::dot::{Dot, run};
+use super::dot::{Dot, Many, Start, run};
 use super::layout::{ScaleType, TILE, ZeroType};
 use super::product::Task;
 
@@ -133,7 +133,8 @@ impl<const BITS: u32, const VNNI: bool> Dot for Int8<BITS, VNNI> {
     type X = [__m512i; 2];
     type Sums = __m512i;
     type Totals = __m512;
-    const BLOCK: (usize, usize) = (8, 2);
+    const BLOCK: (usize, usize) = (4, 2);
+    const MANY: Many = Many::Rows;
     const STEP: (usize, usize) = (8, 16 * BITS as usize);
 
     #[inline(always)]
@@ -162,14 +163,13 @@ impl<const BITS: u32, const VNNI: bool> Dot for Int8<BITS, VNNI> {
     }
 
     #[inline(always)]
-    fn start(self, header: Header, x_sum: f32, minimums: bool) -> __m512i {
+    fn start(self, header: Header, start: Start) -> __m512i {
         // SAFETY: see above.
         unsafe {
-            if minimums {
-                return _mm512_setzero_si512();
+            match start {
+                Start::Same(start) => _mm512_set1_epi32(start),
+                Start::Times(sum) => _mm512_mullo_epi32(header.points, _mm512_set1_epi32(sum)),
             }
-            let sum = _mm512_set1_epi32((x_sum.to_bits() as i32).wrapping_neg());
-            _mm512_mullo_epi32(header.points, sum)
         }
     }
 
@@ -238,6 +238,7 @@ impl Dot for Bf16 {
     type Sums = [__m512; 2];
     type Totals = __m512;
     const BLOCK: (usize, usize) = (4, 2);
+    const MANY: Many = Many::Staged;
     const STEP: (usize, usize) = (16, 64);
 
     #[inline(always)]
@@ -282,7 +283,7 @@ impl Dot for Bf16 {
     }
 
     #[inline(always)]
-    fn start(self, _: Header, _: f32, _: bool) -> [__m512; 2] {
+    fn start(self, _: Header, _: Start) -> [__m512; 2] {
         [self.zero(); 2]
     }
 

@@ -17,7 +17,7 @@ use super::wide::HEADERS_AHEAD;
 #[cfg(target_arch = "x86_64")]
 use super::{
     avx2::{self, prefetch},
-    avx512,
+    avx512, staged,
 };
 use crate::compute::Compute;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -88,6 +88,30 @@ pub(super) fn bf16(compute: &Compute, task: &Task<'_>) {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const AHEAD: usize = 2048;
 
+/// What integer sums of a group begin with, so that they end without the zeros of its codes.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[derive(Clone, Copy)]
+pub(super) enum Start {
+    /// The same for every output.
+    Same(i32),
+    /// This times an output's point.
+    Times(i32),
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl Start {
+    /// `x_sum` is the group's, of [`Sums::of_codes`](super::activations::Sums::of_codes).
+    #[inline(always)]
+    pub(super) fn of(zeros: ZeroType, x_sum: f32) -> Start {
+        let sum = x_sum.to_bits() as i32;
+        match zeros {
+            ZeroType::Points => Start::Times(sum.wrapping_neg()),
+            ZeroType::Constant(point) => Start::Same(sum.wrapping_mul(-i32::from(point))),
+            ZeroType::Minimums => Start::Same(0),
+        }
+    }
+}
+
 /// How steps of codes are unpacked and summed.
 ///
 /// A value is the proof that the processor has the instructions.
@@ -103,8 +127,10 @@ pub(super) trait Dot: Copy {
     type Sums: Copy;
     /// 16 f32.
     type Totals: Copy;
-    /// Rows and tiles of results that fit the registers: (4, 1), (4, 2) or (8, 2).
+    /// Rows and tiles of results at a time where rows are few: (4, 1) or (4, 2).
     const BLOCK: (usize, usize);
+    /// What is done where there are 8 rows or more.
+    const MANY: Many;
     /// Bytes of a step of activations, and of codes.
     const STEP: (usize, usize);
 
@@ -120,8 +146,8 @@ pub(super) trait Dot: Copy {
     /// A step of activations must lie at `from`.
     unsafe fn x(self, from: *const u8) -> Self::X;
 
-    /// The sums of no inputs. `x_sum` is the group's.
-    fn start(self, header: Self::Header, x_sum: f32, minimums: bool) -> Self::Sums;
+    /// The sums of no inputs.
+    fn start(self, header: Self::Header, start: Start) -> Self::Sums;
 
     /// Adds a step.
     fn add(self, sums: Self::Sums, codes: Self::Codes, x: Self::X) -> Self::Sums;
@@ -142,21 +168,41 @@ pub(super) trait Dot: Copy {
     fn read(self, totals: Self::Totals) -> [f32; TILE];
 }
 
+/// What a product of 8 rows or more does otherwise than one of fewer.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg_attr(
+    target_arch = "aarch64",
+    expect(dead_code, reason = "for kernels of x86-64")
+)]
+#[derive(Clone, Copy)]
+pub(super) enum Many {
+    /// Nothing.
+    Same,
+    /// Takes blocks of 8 rows and two tiles.
+    Rows,
+    /// Unpacks codes once for all rows: what unpacks slowly.
+    Staged,
+}
+
 /// A task, all of it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 pub(super) fn run<D: Dot>(d: D, task: &Task<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    if matches!(D::MANY, Many::Staged) && task.rows.len() >= 8 && staged::fits(task) {
+        return staged::run(d, task);
+    }
     let step = D::BLOCK.1;
     for first in task.tiles.clone().step_by(step) {
         let mut row = task.rows.start;
         while row < task.rows.end {
-            row += match (task.rows.end - row, D::BLOCK) {
-                (8.., (8, _)) => block::<D, 8, 2>(d, task, first, row),
-                (4.., (_, 1)) => block::<D, 4, 1>(d, task, first, row),
-                (4.., _) => block::<D, 4, 2>(d, task, first, row),
-                (2.., (_, 1)) => block::<D, 2, 1>(d, task, first, row),
-                (2.., _) => block::<D, 2, 2>(d, task, first, row),
-                (_, (_, 1)) => block::<D, 1, 1>(d, task, first, row),
+            row += match (task.rows.end - row, D::MANY, step) {
+                (8.., Many::Rows, _) => block::<D, 8, 2>(d, task, first, row),
+                (4.., _, 1) => block::<D, 4, 1>(d, task, first, row),
+                (4.., _, _) => block::<D, 4, 2>(d, task, first, row),
+                (2.., _, 1) => block::<D, 2, 1>(d, task, first, row),
+                (2.., _, _) => block::<D, 2, 2>(d, task, first, row),
+                (_, _, 1) => block::<D, 1, 1>(d, task, first, row),
                 _ => block::<D, 1, 2>(d, task, first, row),
             };
         }
@@ -219,10 +265,11 @@ fn block<D: Dot, const M: usize, const N: usize>(
                     .wrapping_add(header_at + HEADERS_AHEAD);
                 prefetch(address, once);
             }
-            let mut sums = [[d.start(headers[0], *x_sums[0].add(group), minimums); N]; M];
+            let mut sums = [[d.start(headers[0], Start::of(zeros, *x_sums[0].add(group))); N]; M];
             for i in 0..M {
+                let start = Start::of(zeros, *x_sums[i].add(group));
                 for j in 0..N {
-                    sums[i][j] = d.start(headers[j], *x_sums[i].add(group), minimums);
+                    sums[i][j] = d.start(headers[j], start);
                 }
             }
             for step in 0..layout.steps(group) {

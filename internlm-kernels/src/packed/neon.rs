@@ -6,7 +6,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 use std::mem::transmute;
 
-use super::dot::{Dot, run};
+use super::dot::{Dot, Many, Start, run};
 use super::layout::{ScaleType, TILE, ZeroType};
 use super::product::Task;
 use crate::simd::neon::load_f16;
@@ -108,6 +108,7 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     type Sums = [int32x4_t; QUARTERS];
     type Totals = [float32x4_t; QUARTERS];
     const BLOCK: (usize, usize) = (4, 1);
+    const MANY: Many = Many::Same;
     const STEP: (usize, usize) = (8, 16 * BITS as usize);
 
     #[inline(always)]
@@ -160,22 +161,19 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     }
 
     #[inline(always)]
-    fn start(
-        self,
-        header: [Quarter; QUARTERS],
-        x_sum: f32,
-        minimums: bool,
-    ) -> [int32x4_t; QUARTERS] {
+    fn start(self, header: [Quarter; QUARTERS], start: Start) -> [int32x4_t; QUARTERS] {
         // SAFETY: see above.
         unsafe {
-            let mut sums = [vdupq_n_s32(0); QUARTERS];
-            if !minimums {
-                let sum = vdupq_n_s32((x_sum.to_bits() as i32).wrapping_neg());
-                for quarter in 0..QUARTERS {
-                    sums[quarter] = vmulq_s32(header[quarter].points, sum);
+            match start {
+                Start::Same(start) => [vdupq_n_s32(start); QUARTERS],
+                Start::Times(sum) => {
+                    let mut sums = [vdupq_n_s32(sum); QUARTERS];
+                    for quarter in 0..QUARTERS {
+                        sums[quarter] = vmulq_s32(header[quarter].points, sums[quarter]);
+                    }
+                    sums
                 }
             }
-            sums
         }
     }
 

@@ -146,7 +146,11 @@ impl<'a> Task<'a> {
     #[inline(always)]
     pub(super) fn store<const W: usize>(&self, row: usize, tile: usize, totals: &[f32; W]) {
         let (out, columns) = self.part(row, tile * TILE, W);
-        out.copy_from_slice(&totals[..columns.len()]);
+        match out.as_mut_array::<W>() {
+            // Whole, as nearly always: no call that copies any number of bytes.
+            Some(out) => *out = *totals,
+            None => out.copy_from_slice(&totals[..columns.len()]),
+        }
         if let Some(bias) = self.bias {
             out.iter_mut()
                 .zip(&bias[columns])

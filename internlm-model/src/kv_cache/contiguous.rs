@@ -126,7 +126,7 @@ impl KvCache for ContiguousCache {
                     let host = self.sequences[slot].layers[layer].host.as_ref();
                     sequences.extend(host.map(|host| (place(rows), host)));
                 }
-                host::attend(step, &host::queries(step, qkv), &sequences)
+                host::attend(step, qkv, &sequences)
             })?;
             from_rows(out, step.batch.num_tokens(), qkv.device())
         } else {

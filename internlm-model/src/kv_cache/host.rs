@@ -223,11 +223,11 @@ fn each<'a>(
 }
 
 /// Queries out of the fused projection, rotated, `(num_tokens, num_attention_heads, head_dim)`.
-pub(super) fn queries(step: &Step<'_>, qkv: &[f32]) -> Vec<f32> {
+fn queries(step: &Step<'_>, qkv: &[f32]) -> Vec<f32> {
     let geometry = step.geometry;
     let (dim, width) = (geometry.head_dim, geometry.qkv_dim());
     let q_dim = geometry.num_attention_heads * dim;
-    let mut q = vec![0.0; step.batch.num_tokens() * q_dim];
+    let mut q = step.buffers.take(step.batch.num_tokens() * q_dim);
     let fill = |row: usize, to: &mut [f32]| {
         let (cos, sin) = step.rope.tokens().row(row);
         for (head, to) in to.chunks_exact_mut(dim).enumerate() {
@@ -257,11 +257,11 @@ pub(super) fn queries(step: &Step<'_>, qkv: &[f32]) -> Vec<f32> {
 /// Attention of the batch's rows, each sequence over its blocks of a layer.
 ///
 /// # Shapes
-/// - q: of [`queries`]
+/// - qkv: as [`KvCache::attend`](super::KvCache::attend) gets it
 /// - out: `(num_tokens, num_attention_heads, head_dim)`
 pub(super) fn attend(
     step: &Step<'_>,
-    q: &[f32],
+    qkv: &[f32],
     sequences: &[(Place<'_>, &HostLayer)],
 ) -> Result<Vec<f32>> {
     let geometry = step.geometry;
@@ -297,8 +297,10 @@ pub(super) fn attend(
         head_dim: geometry.head_dim,
         scale: 1.0 / (geometry.head_dim as f32).sqrt(),
     };
-    let mut out = vec![0.0; q.len()];
-    attention(step.compute, q, &sequences, &shape, &mut out)?;
+    let q = queries(step, qkv);
+    let mut out = step.buffers.take(q.len());
+    attention(step.compute, &q, &sequences, &shape, &mut out)?;
+    step.buffers.give_back(q);
     Ok(out)
 }
 

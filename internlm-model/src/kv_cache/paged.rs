@@ -177,7 +177,7 @@ impl KvCache for PagedCache {
             layer.store(step, qkv, &places)?;
             let layer = &*layer;
             let sequences: Vec<_> = places.into_iter().map(|place| (place, layer)).collect();
-            host::attend(step, &host::queries(step, qkv), &sequences)
+            host::attend(step, qkv, &sequences)
         })?;
         from_rows(out, step.batch.num_tokens(), qkv.device())
     }

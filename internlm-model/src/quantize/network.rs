@@ -9,6 +9,7 @@ use internlm_quant::Codes;
 use internlm_quant::calibrate::{Calibrate, Consumer, Group, Parameter, Producer, Tap, WeightSink};
 
 use crate::batch::{Batch, Logits};
+use crate::buffers::Buffers;
 use crate::config::{Config, Head, QkvLayout, WeightNames};
 use crate::context::{AttentionGeometry, Mode, Step};
 use crate::decoder::{Layer, Norm, Residual, linear};
@@ -127,6 +128,7 @@ impl<'a> BlockwiseLm<'a> {
             packed_activation: Activation::F32,
             mode: Mode::Infer,
             adapters: None,
+            buffers: &Buffers::NONE,
         }
     }
 
