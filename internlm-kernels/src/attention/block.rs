@@ -32,6 +32,19 @@ pub(super) struct Rows<'a> {
     pub(super) tokens: Range<usize>,
 }
 
+/// Memory that a thread's tasks use in turn.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Of [`Rows::pack`].
+    packed: Vec<f32>,
+    /// `(rows, BLOCK)`
+    scores: Vec<f32>,
+    /// Keys of a block that each row sees.
+    limits: Vec<usize>,
+    /// The values of quantized rows.
+    widened: Vec<f32>,
+}
+
 /// The running softmax of some rows.
 #[derive(Default)]
 pub(super) struct State {
@@ -108,9 +121,10 @@ impl Rows<'_> {
 
     /// The rows as products read them: `(rows, stride(head_dim))`.
     #[inline(always)]
-    pub(super) fn pack<S: Simd>(&self, s: S) -> Vec<f32> {
+    pub(super) fn pack<S: Simd>(&self, s: S, scratch: &mut Scratch) {
         let k = self.shape.head_dim;
-        let mut packed = vec![0.0; self.len() * stride(k)];
+        let packed = &mut scratch.packed;
+        packed.resize(self.len() * stride(k), 0.0);
         for (row, to) in packed.chunks_exact_mut(stride(k)).enumerate() {
             let x = &self.q[self.start(row)..][..k];
             let round = false;
@@ -143,31 +157,37 @@ impl Rows<'_> {
                 .run(s),
             }
         }
-        packed
     }
 
-    /// The softmax over one span of keys.
-    ///
-    /// # Shapes
-    /// - packed: of [`Rows::pack`]
+    /// The softmax of packed rows over one span of keys.
     #[inline(always)]
-    pub(super) fn attend<S: Simd>(&self, s: S, packed: &[f32], span: usize, state: &mut State) {
+    pub(super) fn attend<S: Simd>(
+        &self,
+        s: S,
+        span: usize,
+        scratch: &mut Scratch,
+        state: &mut State,
+    ) {
         s.call(Attend {
             rows: self,
-            packed,
             span,
+            scratch,
             state,
         });
     }
 
     #[inline(always)]
-    fn attend_here<S: Simd>(&self, s: S, packed: &[f32], span: usize, state: &mut State) {
+    fn attend_here<S: Simd>(&self, s: S, span: usize, scratch: &mut Scratch, state: &mut State) {
         let (rows, width) = (self.len(), self.width());
         state.reset(rows, width);
-        let mut scores = vec![0.0; rows * BLOCK];
-        let mut limits = vec![0; rows];
-        // The values of quantized rows.
-        let mut widened = Vec::new();
+        let Scratch {
+            packed,
+            scores,
+            limits,
+            widened,
+        } = scratch;
+        scores.resize(rows * BLOCK, 0.0);
+        limits.resize(rows, 0);
         let end = self.visible(rows - 1).min((span + 1) * SPAN);
         for start in (span * SPAN..end).step_by(BLOCK) {
             let keys = BLOCK.min(end - start);
@@ -176,10 +196,10 @@ impl Rows<'_> {
             // The keys ask for the values of the block, and those for the next keys.
             let next = self.address(v, start);
             scores.fill(0.0);
-            match self.block(s, k.elements, k_row, keys, &mut widened) {
-                Elements::F32(k) => self.score(s, packed, k, next, &mut scores),
-                Elements::F16(k) => self.score(s, packed, k, next, &mut scores),
-                Elements::Bf16(k) => self.score(s, packed, k, next, &mut scores),
+            match self.block(s, k.elements, k_row, keys, widened) {
+                Elements::F32(k) => self.score(s, packed, k, next, scores),
+                Elements::F16(k) => self.score(s, packed, k, next, scores),
+                Elements::Bf16(k) => self.score(s, packed, k, next, scores),
             }
             for row in 0..rows {
                 limits[row] = self.visible(row).saturating_sub(start).min(keys);
@@ -191,10 +211,10 @@ impl Rows<'_> {
                 }
             }
             let next = self.address(k, start + BLOCK);
-            match self.block(s, v.elements, v_row, keys, &mut widened) {
-                Elements::F32(v) => self.add_values(s, &scores, &limits, v, next, state),
-                Elements::F16(v) => self.add_values(s, &scores, &limits, v, next, state),
-                Elements::Bf16(v) => self.add_values(s, &scores, &limits, v, next, state),
+            match self.block(s, v.elements, v_row, keys, widened) {
+                Elements::F32(v) => self.add_values(s, scores, limits, v, next, state),
+                Elements::F16(v) => self.add_values(s, scores, limits, v, next, state),
+                Elements::Bf16(v) => self.add_values(s, scores, limits, v, next, state),
             }
         }
     }
@@ -339,15 +359,16 @@ impl Rows<'_> {
 /// [`Rows::attend`] as a function of its own.
 struct Attend<'a> {
     rows: &'a Rows<'a>,
-    packed: &'a [f32],
     span: usize,
+    scratch: &'a mut Scratch,
     state: &'a mut State,
 }
 
 impl Kernel for Attend<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.rows.attend_here(s, self.packed, self.span, self.state);
+        self.rows
+            .attend_here(s, self.span, self.scratch, self.state);
     }
 }
 

@@ -1,8 +1,9 @@
 //! How attention is split among threads.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::attention::block::{Rows, SPAN, State};
+use crate::attention::block::{Rows, SPAN, Scratch, State};
 use crate::attention::{AttentionSequence, AttentionShape};
 use crate::compute::Compute;
 use crate::output::Output;
@@ -13,6 +14,11 @@ const ROWS: usize = 32;
 
 /// Multiplications below which waking other threads costs more than it saves.
 const SMALL: usize = 1 << 16;
+
+thread_local! {
+    /// Small vectors of each task of a token, which would else be a hundred allocations a token.
+    static SCRATCH: RefCell<(Scratch, [State; 2])> = RefCell::default();
+}
 
 /// Some tokens of a sequence and the query heads of one key-value head.
 struct Part<'a> {
@@ -51,9 +57,14 @@ pub(super) fn attention(
     if q.is_empty() {
         return;
     }
-    let parts = dealt(parts(sequences, shape), compute.threads());
+    let parts = parts(sequences, shape);
     let work = |part: &Part<'_>| part.tokens.len() * part.spans() * SPAN * shape.head_dim;
     let small = parts.iter().map(work).sum::<usize>() <= SMALL;
+    let parts = if small {
+        parts
+    } else {
+        dealt(parts, compute.threads())
+    };
     let run = |tasks: usize, task: &(dyn Fn(usize) + Sync)| {
         if small {
             (0..tasks).for_each(task)
@@ -66,7 +77,17 @@ pub(super) fn attention(
     if small || parts.len() >= 4 * compute.threads() || spans == parts.len() {
         run(parts.len(), &|task| {
             let rows = parts[task].rows(q, shape);
-            let _ = dispatch(isa, Whole { rows, out });
+            SCRATCH.with_borrow_mut(|(scratch, states)| {
+                let _ = dispatch(
+                    isa,
+                    Whole {
+                        rows,
+                        scratch,
+                        states,
+                        out,
+                    },
+                );
+            });
         });
         return;
     }
@@ -83,14 +104,18 @@ pub(super) fn attention(
         let (part, span) = tasks[task];
         // SAFETY: each state is one task's alone.
         let state = &mut unsafe { shared.part(task, 1) }[0];
-        let _ = dispatch(
-            isa,
-            Span {
-                rows: parts[part].rows(q, shape),
-                span,
-                state,
-            },
-        );
+        let rows = parts[part].rows(q, shape);
+        SCRATCH.with_borrow_mut(|(scratch, _)| {
+            let _ = dispatch(
+                isa,
+                Span {
+                    rows,
+                    span,
+                    scratch,
+                    state,
+                },
+            );
+        });
     });
     let mut states = states.into_iter();
     for part in &parts {
@@ -132,21 +157,22 @@ fn dealt<T>(parts: Vec<T>, threads: usize) -> Vec<T> {
 /// All spans of a part, one after the other.
 struct Whole<'a> {
     rows: Rows<'a>,
+    scratch: &'a mut Scratch,
+    states: &'a mut [State; 2],
     out: Output<'a, f32>,
 }
 
 impl Kernel for Whole<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let packed = self.rows.pack(s);
-        let mut total = State::default();
-        let mut state = State::default();
-        self.rows.attend(s, &packed, 0, &mut total);
+        let [total, state] = self.states;
+        self.rows.pack(s, self.scratch);
+        self.rows.attend(s, 0, self.scratch, total);
         for span in 1..self.rows.spans() {
-            self.rows.attend(s, &packed, span, &mut state);
-            self.rows.merge(s, span, &mut total, &state);
+            self.rows.attend(s, span, self.scratch, state);
+            self.rows.merge(s, span, total, state);
         }
-        self.rows.finish(s, &total, self.out);
+        self.rows.finish(s, total, self.out);
     }
 }
 
@@ -154,14 +180,15 @@ impl Kernel for Whole<'_> {
 struct Span<'a> {
     rows: Rows<'a>,
     span: usize,
+    scratch: &'a mut Scratch,
     state: &'a mut State,
 }
 
 impl Kernel for Span<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let packed = self.rows.pack(s);
-        self.rows.attend(s, &packed, self.span, self.state);
+        self.rows.pack(s, self.scratch);
+        self.rows.attend(s, self.span, self.scratch, self.state);
     }
 }
 
