@@ -89,6 +89,7 @@ fn kernel(case: &str) -> Box<dyn FnMut()> {
                 num_key_value_heads: 2,
                 head_dim: K / 4,
                 scale: 0.125,
+                activation: Activation::F32,
             };
             let cache: Vec<bf16> = numbers(LEN * K / 2)
                 .into_iter()

@@ -391,6 +391,7 @@ fn main() {
         num_key_value_heads: 8,
         head_dim: 128,
         scale: 128f32.sqrt().recip(),
+        activation: Activation::Bf16,
     };
     let cached = 8 * 32768 * 128;
     let keys = filled(cached, bf16::from_f32);

@@ -34,7 +34,6 @@ pub(crate) const SIDE: usize = 16;
 pub(crate) const MAX_DEPTH: usize = 64;
 
 /// From so many rows of activations on, tiles are used.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(crate) const MIN_ROWS: usize = SIDE;
 
 /// Rows that a block of 2 × 2 products takes.

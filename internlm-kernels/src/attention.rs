@@ -4,12 +4,15 @@ mod block;
 mod kv;
 mod scalar;
 mod tasks;
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+mod tiles;
 
 pub use kv::{KvBlocks, KvElements};
 
 use crate::compute::Compute;
 use crate::error::{Error, Result, check_len};
 use crate::isa::Isa;
+use crate::matmul::Activation;
 use crate::output::Output;
 
 /// The heads of an attention layer.
@@ -23,6 +26,11 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Factor on `q · k`, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
+    /// What may be rounded. Only [`Activation::Bf16`] says anything, and only where [`Isa::Amx`] runs: of tasks
+    /// with 16 rows or more (tokens times the heads of a group) and heads of a multiple of 32, the blocks of
+    /// 64 keys that all rows see are computed in bf16, sums and exponentials in f32. A row's result then also
+    /// depends on which rows were beside it.
+    pub activation: Activation,
 }
 
 /// One sequence of a batch.
@@ -66,9 +74,29 @@ pub fn attention(
     if compute.isa() == Isa::Scalar {
         scalar::attention(compute, q, sequences, shape, Output::new(out));
     } else {
-        tasks::attention(compute, q, sequences, shape, Output::new(out));
+        let out = Output::new(out);
+        tasks::attention(compute, q, sequences, shape, out, |rows| {
+            full_blocks(compute, rows)
+        });
     }
     Ok(())
+}
+
+/// Tiles for a task, where they may be used.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn full_blocks(
+    compute: &Compute,
+    rows: &block::Rows<'_>,
+) -> Option<tiles::Tiled<crate::amx::Hardware>> {
+    let bf16 = rows.shape.activation == Activation::Bf16;
+    (compute.isa() == Isa::Amx && bf16)
+        .then(|| tiles::Tiled::new(rows))
+        .flatten()
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn full_blocks(_: &Compute, _: &block::Rows<'_>) -> Option<block::Never> {
+    None
 }
 
 fn check(

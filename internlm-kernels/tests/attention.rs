@@ -9,8 +9,8 @@ mod common;
 
 use common::{DTYPES, Dtype, Stored, bits, every_isa, numbers};
 use internlm_kernels::{
-    AttentionSequence, AttentionShape, Compute, Elements, Error, Isa, KvBlocks, KvElements,
-    attention,
+    Activation, AttentionSequence, AttentionShape, Compute, Elements, Error, Isa, KvBlocks,
+    KvElements, attention,
 };
 use proptest::prelude::*;
 
@@ -25,6 +25,7 @@ fn shape(
         num_key_value_heads,
         head_dim,
         scale,
+        activation: Activation::F32,
     }
 }
 
@@ -104,6 +105,7 @@ impl Case {
             num_key_value_heads,
             head_dim,
             scale,
+            ..
         } = self.shape;
         let (keys, values) = (self.keys.wide(), self.values.wide());
         let mut out = Vec::new();

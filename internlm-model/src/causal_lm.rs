@@ -443,16 +443,22 @@ impl CausalLm {
         adapters: Option<&'a RowAdapters<'a>>,
         buffers: &'a Buffers,
     ) -> Step<'a> {
+        let activation = match self.dtype {
+            Some(DType::BF16) => Activation::Bf16,
+            _ => Activation::F32,
+        };
+        let projection = self.layers.first().map(|layer| layer.linears()[0]);
         Step {
             batch,
             rope,
             geometry: &self.geometry,
             compute: &self.compute,
-            activation: match self.dtype {
-                Some(DType::BF16) => Activation::Bf16,
-                _ => Activation::F32,
-            },
+            activation,
             packed_activation: self.packed_activation,
+            attention_activation: match projection {
+                Some(wqkv) if wqkv.is_packed() => self.packed_activation,
+                _ => activation,
+            },
             mode,
             adapters,
             buffers,

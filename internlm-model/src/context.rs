@@ -141,6 +141,8 @@ pub struct Step<'a> {
     pub activation: Activation,
     /// How activations are rounded before a product with a packed matrix.
     pub packed_activation: Activation,
+    /// How attention may round: as the projection before it.
+    pub attention_activation: Activation,
     /// Which operations to use.
     pub mode: Mode,
     /// Adapters by row; none where no row has one.

@@ -32,6 +32,41 @@ pub(super) struct Rows<'a> {
     pub(super) tokens: Range<usize>,
 }
 
+/// Another way to go over a block of keys that all rows of a task see.
+pub(super) trait FullBlocks {
+    /// `q · k` for all rows and the keys.
+    ///
+    /// # Shapes
+    /// - keys: `(BLOCK, head_dim)`
+    /// - scores: `(rows, BLOCK)`
+    fn scores(&mut self, keys: Elements<'_>, scores: &mut [f32]);
+
+    /// Adds the values, weighted.
+    ///
+    /// # Shapes
+    /// - weights: `(rows, BLOCK)`
+    /// - values: `(BLOCK, head_dim)`
+    /// - sums: `(rows, head_dim padded to MAX_LANES)`
+    fn add_values(&mut self, weights: &[f32], values: Elements<'_>, sums: &mut [f32]);
+}
+
+/// Where there is no other way.
+#[cfg_attr(
+    all(target_arch = "x86_64", target_os = "linux"),
+    expect(dead_code, reason = "there are tiles")
+)]
+pub(super) enum Never {}
+
+impl FullBlocks for Never {
+    fn scores(&mut self, _: Elements<'_>, _: &mut [f32]) {
+        match *self {}
+    }
+
+    fn add_values(&mut self, _: &[f32], _: Elements<'_>, _: &mut [f32]) {
+        match *self {}
+    }
+}
+
 /// Memory that a thread's tasks use in turn.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -76,8 +111,14 @@ impl Rows<'_> {
     }
 
     #[inline(always)]
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.tokens.len() * self.group()
+    }
+
+    /// `head_dim` elements.
+    #[inline(always)]
+    pub(super) fn query(&self, row: usize) -> &[f32] {
+        &self.q[self.start(row)..][..self.shape.head_dim]
     }
 
     /// Elements from one row of values in a [`State`] to the next.
@@ -126,7 +167,7 @@ impl Rows<'_> {
         let packed = &mut scratch.packed;
         packed.resize(self.len() * stride(k), 0.0);
         for (row, to) in packed.chunks_exact_mut(stride(k)).enumerate() {
-            let x = &self.q[self.start(row)..][..k];
+            let x = self.query(row);
             let round = false;
             match self.sequence.keys.elements {
                 KvElements::Int8 { .. }
@@ -161,23 +202,32 @@ impl Rows<'_> {
 
     /// The softmax of packed rows over one span of keys.
     #[inline(always)]
-    pub(super) fn attend<S: Simd>(
+    pub(super) fn attend<S: Simd, F: FullBlocks>(
         &self,
         s: S,
         span: usize,
+        full: &mut Option<F>,
         scratch: &mut Scratch,
         state: &mut State,
     ) {
         s.call(Attend {
             rows: self,
             span,
+            full,
             scratch,
             state,
         });
     }
 
     #[inline(always)]
-    fn attend_here<S: Simd>(&self, s: S, span: usize, scratch: &mut Scratch, state: &mut State) {
+    fn attend_here<S: Simd, F: FullBlocks>(
+        &self,
+        s: S,
+        span: usize,
+        full: &mut Option<F>,
+        scratch: &mut Scratch,
+        state: &mut State,
+    ) {
         let (rows, width) = (self.len(), self.width());
         state.reset(rows, width);
         let Scratch {
@@ -195,11 +245,19 @@ impl Rows<'_> {
             let (k_row, v_row) = (self.cached(k, start), self.cached(v, start));
             // The keys ask for the values of the block, and those for the next keys.
             let next = self.address(v, start);
-            scores.fill(0.0);
-            match self.block(s, k.elements, k_row, keys, widened) {
-                Elements::F32(k) => self.score(s, packed, k, next, scores),
-                Elements::F16(k) => self.score(s, packed, k, next, scores),
-                Elements::Bf16(k) => self.score(s, packed, k, next, scores),
+            // What the first row sees the others see too.
+            let mut full = full.as_mut().filter(|_| self.visible(0) >= start + BLOCK);
+            let block = self.block(s, k.elements, k_row, keys, widened);
+            match &mut full {
+                Some(full) => full.scores(block, scores),
+                None => {
+                    scores.fill(0.0);
+                    match block {
+                        Elements::F32(k) => self.score(s, packed, k, next, scores),
+                        Elements::F16(k) => self.score(s, packed, k, next, scores),
+                        Elements::Bf16(k) => self.score(s, packed, k, next, scores),
+                    }
+                }
             }
             for row in 0..rows {
                 limits[row] = self.visible(row).saturating_sub(start).min(keys);
@@ -211,10 +269,14 @@ impl Rows<'_> {
                 }
             }
             let next = self.address(k, start + BLOCK);
-            match self.block(s, v.elements, v_row, keys, widened) {
-                Elements::F32(v) => self.add_values(s, scores, limits, v, next, state),
-                Elements::F16(v) => self.add_values(s, scores, limits, v, next, state),
-                Elements::Bf16(v) => self.add_values(s, scores, limits, v, next, state),
+            let block = self.block(s, v.elements, v_row, keys, widened);
+            match full {
+                Some(full) => full.add_values(scores, block, &mut state.values),
+                None => match block {
+                    Elements::F32(v) => self.add_values(s, scores, limits, v, next, state),
+                    Elements::F16(v) => self.add_values(s, scores, limits, v, next, state),
+                    Elements::Bf16(v) => self.add_values(s, scores, limits, v, next, state),
+                },
             }
         }
     }
@@ -357,18 +419,19 @@ impl Rows<'_> {
 }
 
 /// [`Rows::attend`] as a function of its own.
-struct Attend<'a> {
+struct Attend<'a, F> {
     rows: &'a Rows<'a>,
     span: usize,
+    full: &'a mut Option<F>,
     scratch: &'a mut Scratch,
     state: &'a mut State,
 }
 
-impl Kernel for Attend<'_> {
+impl<F: FullBlocks> Kernel for Attend<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         self.rows
-            .attend_here(s, self.span, self.scratch, self.state);
+            .attend_here(s, self.span, self.full, self.scratch, self.state);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::attention::block::{Rows, SPAN, Scratch, State};
+use crate::attention::block::{FullBlocks, Rows, SPAN, Scratch, State};
 use crate::attention::{AttentionSequence, AttentionShape};
 use crate::compute::Compute;
 use crate::output::Output;
@@ -46,13 +46,15 @@ impl Part<'_> {
     }
 }
 
-/// The arguments of [`crate::attention()`], checked; not for [`crate::Isa::Scalar`].
-pub(super) fn attention(
+/// The arguments of [`crate::attention()`], checked; not for [`crate::Isa::Scalar`]. Blocks that all rows of a
+/// task see go the way of `full`, where it gives one for the rows.
+pub(super) fn attention<F: FullBlocks>(
     compute: &Compute,
     q: &[f32],
     sequences: &[AttentionSequence<'_>],
     shape: &AttentionShape,
     out: Output<'_, f32>,
+    full: impl Fn(&Rows<'_>) -> Option<F> + Sync,
 ) {
     if q.is_empty() {
         return;
@@ -77,11 +79,13 @@ pub(super) fn attention(
     if small || parts.len() >= 4 * compute.threads() || spans == parts.len() {
         run(parts.len(), &|task| {
             let rows = parts[task].rows(q, shape);
+            let full = full(&rows);
             SCRATCH.with_borrow_mut(|(scratch, states)| {
                 let _ = dispatch(
                     isa,
                     Whole {
                         rows,
+                        full,
                         scratch,
                         states,
                         out,
@@ -105,12 +109,14 @@ pub(super) fn attention(
         // SAFETY: each state is one task's alone.
         let state = &mut unsafe { shared.part(task, 1) }[0];
         let rows = parts[part].rows(q, shape);
+        let full = full(&rows);
         SCRATCH.with_borrow_mut(|(scratch, _)| {
             let _ = dispatch(
                 isa,
                 Span {
                     rows,
                     span,
+                    full,
                     scratch,
                     state,
                 },
@@ -155,21 +161,23 @@ fn dealt<T>(parts: Vec<T>, threads: usize) -> Vec<T> {
 }
 
 /// All spans of a part, one after the other.
-struct Whole<'a> {
+struct Whole<'a, F> {
     rows: Rows<'a>,
+    full: Option<F>,
     scratch: &'a mut Scratch,
     states: &'a mut [State; 2],
     out: Output<'a, f32>,
 }
 
-impl Kernel for Whole<'_> {
+impl<F: FullBlocks> Kernel for Whole<'_, F> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let [total, state] = self.states;
         self.rows.pack(s, self.scratch);
-        self.rows.attend(s, 0, self.scratch, total);
+        self.rows.attend(s, 0, &mut self.full, self.scratch, total);
         for span in 1..self.rows.spans() {
-            self.rows.attend(s, span, self.scratch, state);
+            self.rows
+                .attend(s, span, &mut self.full, self.scratch, state);
             self.rows.merge(s, span, total, state);
         }
         self.rows.finish(s, total, self.out);
@@ -177,18 +185,20 @@ impl Kernel for Whole<'_> {
 }
 
 /// One span of a part.
-struct Span<'a> {
+struct Span<'a, F> {
     rows: Rows<'a>,
     span: usize,
+    full: Option<F>,
     scratch: &'a mut Scratch,
     state: &'a mut State,
 }
 
-impl Kernel for Span<'_> {
+impl<F: FullBlocks> Kernel for Span<'_, F> {
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         self.rows.pack(s, self.scratch);
-        self.rows.attend(s, self.span, self.scratch, self.state);
+        self.rows
+            .attend(s, self.span, &mut self.full, self.scratch, self.state);
     }
 }
 

@@ -296,6 +296,7 @@ pub(super) fn attend(
         num_key_value_heads: geometry.num_key_value_heads,
         head_dim: geometry.head_dim,
         scale: 1.0 / (geometry.head_dim as f32).sqrt(),
+        activation: step.attention_activation,
     };
     let q = queries(step, qkv);
     let mut out = step.buffers.take(q.len());

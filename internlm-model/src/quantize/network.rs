@@ -126,6 +126,7 @@ impl<'a> BlockwiseLm<'a> {
             compute: &self.compute,
             activation: Activation::F32,
             packed_activation: Activation::F32,
+            attention_activation: Activation::F32,
             mode: Mode::Infer,
             adapters: None,
             buffers: &Buffers::NONE,
