@@ -23,4 +23,7 @@ mod documents {
 
     #[doc = include_str!("../../docs/src/guide.md")]
     struct Guide;
+
+    #[doc = include_str!("../../docs/src/agents.md")]
+    struct Agents;
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::agent::{Agent, Report};
+use crate::agent::{Agent, Ending, Report};
 use crate::error::{Error, Result};
 use crate::tool::{Tool, ToolContext, ToolError, ToolOutput, TypedTool};
 
@@ -34,7 +34,8 @@ impl Worker for Agent {
     }
 }
 
-/// Workers one after the other: each gets the answer of the one before.
+/// Workers one after the other: each gets the answer of the one before. Where one ends otherwise than with an answer, its
+/// report is the last.
 #[derive(Clone)]
 pub struct Sequential {
     first: Arc<dyn Worker>,
@@ -82,6 +83,9 @@ impl Worker for Sequential {
         let all = std::iter::once(&self.first).chain(&self.rest);
         let mut report = self.first.work_within(task, bounds)?;
         for worker in all.cycle().skip(1).take(again) {
+            if report.ending != Ending::Answered {
+                break;
+            }
             report = worker.work_within(&report.answer, bounds)?;
         }
         Ok(report)
@@ -211,7 +215,26 @@ struct Task {
     task: String,
 }
 
+#[derive(Deserialize, JsonSchema)]
+struct Search {
+    /// What is to be found out.
+    question: String,
+    /// What it is for.
+    #[serde(default)]
+    topic: String,
+    /// What was found out before.
+    #[serde(default)]
+    history: Vec<Earlier>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Earlier {
+    question: String,
+    answer: String,
+}
+
 /// A worker as a tool of another agent. It is cancelled with that one's run, and has no more time than is left to it.
+/// Where it ends otherwise than with an answer, the call fails: its tools that need approval can't be approved from here.
 #[derive(Debug)]
 pub struct AgentTool(TypedTool);
 
@@ -222,14 +245,50 @@ impl AgentTool {
         description: impl Into<String>,
         worker: impl Worker + 'static,
     ) -> Self {
-        let work =
-            move |task: Task, bounds: &ToolContext| match worker.work_within(&task.task, bounds) {
-                Ok(report) => Ok(report.answer),
-                Err(Error::Cancelled) => Err(ToolError::Cancelled),
-                Err(error) => Err(ToolError::failed(error)),
-            };
+        let work = move |task: Task, bounds: &ToolContext| answer(&worker, &task.task, bounds);
         Self(TypedTool::with_context(name, work).with_description(description))
     }
+
+    /// The searcher of a [`Planner`](crate::protocol::planner::Planner): it is told the question, what the question is for,
+    /// and what was found out before.
+    pub fn searcher(
+        name: impl Into<String>,
+        description: impl Into<String>,
+        worker: impl Worker + 'static,
+    ) -> Self {
+        let work = move |search: Search, bounds: &ToolContext| {
+            let mut task = String::new();
+            if !search.topic.is_empty() {
+                task.push_str(&format!("# Topic\n\n{}\n\n", search.topic));
+            }
+            for Earlier { question, answer } in search.history {
+                task.push_str(&format!("# Found out: {question}\n\n{answer}\n\n"));
+            }
+            task.push_str(&format!("# Question\n\n{}", search.question));
+            answer(&worker, &task, bounds)
+        };
+        Self(TypedTool::with_context(name, work).with_description(description))
+    }
+}
+
+/// What a worker answers; an error where it gives no answer.
+fn answer(worker: &dyn Worker, task: &str, bounds: &ToolContext) -> Result<String, ToolError> {
+    let report = match worker.work_within(task, bounds) {
+        Ok(report) => report,
+        Err(Error::Cancelled) => return Err(ToolError::Cancelled),
+        Err(error) => return Err(ToolError::failed(error)),
+    };
+    let why = match report.ending {
+        Ending::Answered => return Ok(report.answer),
+        Ending::Paused => "it waits for an approval that it can't get here".to_owned(),
+        Ending::OutOfTurns => "its turns were used up".to_owned(),
+        Ending::Limit(limit) => format!("it passed its limit of {limit}"),
+    };
+    let last = match report.answer.is_empty() {
+        true => String::new(),
+        false => format!("; its last words: {}", report.answer),
+    };
+    Err(ToolError::failed(format!("no answer: {why}{last}")))
 }
 
 impl Tool for AgentTool {

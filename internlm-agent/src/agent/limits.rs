@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Most requests to the model for a task; the protocol's own number if not set.
     pub max_turns: Option<usize>,
-    /// Most wall-clock time. Tools see it as their deadline; one that does not look can't be stopped.
+    /// Most wall-clock time. Tools see it as their deadline; one that does not look can't be stopped. An answer is left
+    /// between two of its pieces.
     pub max_time: Option<Duration>,
     /// Most tokens of all requests together, prompts included.
     pub max_tokens: Option<usize>,

@@ -106,8 +106,19 @@ impl<'a> Run<'a> {
             if self.agent.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            if self.asking.is_some() {
-                self.listen()?;
+            if let Some(asking) = &self.asking {
+                match self.passed_time() {
+                    None => self.listen()?,
+                    // Leaving the answer ends it at the model too.
+                    Some(limit) => {
+                        let words = match asking.completion.text.as_str() {
+                            "" => self.last_words(),
+                            so_far => so_far.to_owned(),
+                        };
+                        self.asking = None;
+                        self.end_with(words, Ending::Limit(limit));
+                    }
+                }
                 continue;
             }
             match self.state.machine.step()? {
@@ -125,10 +136,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn passed_time(&self) -> Option<Limit> {
+        let time = self.agent.limits.max_time;
+        time.filter(|time| self.elapsed() >= *time).map(Limit::Time)
+    }
+
     fn passed_limit(&self, step: &Step) -> Option<Limit> {
         let limits = &self.agent.limits;
-        if let Some(time) = limits.max_time.filter(|time| self.elapsed() >= *time) {
-            return Some(Limit::Time(time));
+        if let Some(limit) = self.passed_time() {
+            return Some(limit);
         }
         let used = self.state.usage.total_tokens();
         if let Some(tokens) = limits.max_tokens.filter(|tokens| used >= *tokens) {

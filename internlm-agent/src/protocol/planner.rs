@@ -2,7 +2,8 @@
 //! answers them, and the model answers from what was found.
 //!
 //! The program looks like Python and is read by a parser of its own ([`program`]); nothing is ever executed. The
-//! searcher is a tool: any function or agent that takes a question. Unlike MindSearch, it is told the answers of
+//! searcher is a tool: any function that takes a question, or an agent
+//! ([`AgentTool::searcher`](crate::container::AgentTool::searcher)). Unlike MindSearch, it is told the answers of
 //! the questions before its own.
 
 mod graph;

@@ -5,12 +5,21 @@ use std::time::{Duration, Instant};
 use internlm_agent::agent::Ending;
 use internlm_agent::container::{AgentDict, AgentList, AgentTool, Sequential, Worker};
 use internlm_agent::error::{Error, Limit};
-use internlm_agent::tool::{CancelToken, ToolContext};
+use internlm_agent::tool;
+use internlm_agent::tool::{CancelToken, Tool, ToolContext};
 use internlm_core::ToolCall;
 use internlm_core::scripted::Reply;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::{messages, scripted, stop};
+
+/// Says it again.
+#[derive(Deserialize, JsonSchema)]
+struct Echo {
+    text: String,
+}
 
 #[test]
 fn one_after_the_other() {
@@ -81,6 +90,54 @@ fn as_a_tool_of_another() {
     // The expert's script is over: its failure is an error of the call.
     assert!(told[2].starts_with("Error: "), "{}", told[2]);
     assert_eq!(messages(&asked.requests()[0])[0].text(), "the answer?");
+}
+
+#[test]
+fn who_gives_no_answer_fails_the_call() {
+    let call = |name: &str, arguments| Reply::tool_calls(vec![ToolCall::new(name, arguments)]);
+    let guarded = tool("echo", |echo: Echo| Ok(echo.text)).with_approval();
+    let (waits, _) = scripted([call("echo", json!({"text": "x"}))]);
+    let waits = waits.with_tool(guarded);
+    let free = tool("echo", |echo: Echo| Ok(echo.text));
+    let (goes_on, _) = scripted([call("echo", json!({"text": "x"}))]);
+    let goes_on = goes_on.with_tool(free).with_max_turns(1);
+    let (agent, _) = scripted([
+        call("waits", json!({"task": "a"})),
+        call("goes_on", json!({"task": "b"})),
+        Reply::text("ok"),
+    ]);
+    let report = agent
+        .with_tool(AgentTool::new("waits", "Waits.", waits.clone()))
+        .with_tool(AgentTool::new("goes_on", "Goes on.", goes_on))
+        .run("q")
+        .unwrap();
+    let told: Vec<String> = report.calls.iter().map(|c| c.observed.text()).collect();
+    assert!(told[0].contains("waits for an approval"), "{told:?}");
+    assert!(told[1].contains("turns were used up"), "{told:?}");
+    assert!(!report.calls.iter().any(|c| c.observed.is_ok()));
+
+    // Nothing is lost in a sequence: the report of who waits is the last, and its run can be resumed.
+    let (waits, _) = scripted([call("echo", json!({"text": "x"}))]);
+    let guarded = tool("echo", |echo: Echo| Ok(echo.text)).with_approval();
+    let (second, asked) = scripted(["never"]);
+    let both = Sequential::new(waits.with_tool(guarded)).then(second);
+    let report = both.work("q").unwrap();
+    assert_eq!(report.ending, Ending::Paused);
+    assert!(report.paused.is_some() && asked.requests().is_empty());
+}
+
+#[test]
+fn an_agent_searches_for_a_planner() {
+    let (searcher, asked) = scripted(["8,848 m"]);
+    let tool = AgentTool::searcher("searcher", "Searches.", searcher);
+    let earlier = json!([{"question": "Where?", "answer": "Nepal"}]);
+    let arguments = json!({"question": "How high?", "topic": "Mountains", "history": earlier});
+    let output = tool.call(&arguments, &ToolContext::default()).unwrap();
+    assert_eq!(output.to_text(), "8,848 m");
+    assert_eq!(
+        messages(&asked.requests()[0])[0].text(),
+        "# Topic\n\nMountains\n\n# Found out: Where?\n\nNepal\n\n# Question\n\nHow high?"
+    );
 }
 
 #[test]

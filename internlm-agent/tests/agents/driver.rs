@@ -244,6 +244,28 @@ fn limits_end_a_run_with_what_there_is() {
 }
 
 #[test]
+fn the_limit_of_time_ends_an_answer() {
+    let limit = Duration::from_millis(300);
+    let (agent, _) = scripted(["one two three four"]);
+    let agent = agent.with_limits(Limits::default().with_max_time(limit));
+    let (mut heard, mut report) = (String::new(), None);
+    for event in agent.start("q").unwrap() {
+        match event.unwrap() {
+            AgentEvent::Delta { text } => {
+                heard.push_str(&text);
+                std::thread::sleep(limit);
+            }
+            AgentEvent::Finished { report: last } => report = Some(last),
+            _ => {}
+        }
+    }
+    let report = report.unwrap();
+    assert_eq!(report.ending, Ending::Limit(Limit::Time(limit)));
+    assert_eq!(report.answer, heard);
+    assert!(heard.len() < "one two three four".len(), "{heard}");
+}
+
+#[test]
 fn the_last_turn_is_for_an_answer() {
     let (agent, model) = scripted([bold("a"), Reply::text("ok")]);
     agent.with_max_turns(2).run("q").unwrap();
