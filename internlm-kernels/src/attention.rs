@@ -95,7 +95,7 @@ fn full_blocks(
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-fn full_blocks(_: &Compute, _: &block::Rows<'_>) -> Option<block::Never> {
+fn full_blocks(_: &Compute, _: &block::Rows<'_>) -> Option<std::convert::Infallible> {
     None
 }
 

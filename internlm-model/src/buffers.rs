@@ -34,14 +34,14 @@ impl Buffers {
         }
     }
 
-    /// `len` elements, whatever they are: the smallest that were given back and are as many, or zeros.
+    /// `len` elements, whatever they are: in the smallest memory that was given back and has room, or new.
     pub(crate) fn take(&self, len: usize) -> Vec<f32> {
         if let Some(kept) = self.kept.as_ref().filter(|_| len >= SMALL) {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let fitting = (0..kept.len()).filter(|&at| kept[at].len() >= len);
-            if let Some(at) = fitting.min_by_key(|&at| kept[at].len()) {
+            let fitting = (0..kept.len()).filter(|&at| kept[at].capacity() >= len);
+            if let Some(at) = fitting.min_by_key(|&at| kept[at].capacity()) {
                 let mut buffer = kept.swap_remove(at);
-                buffer.truncate(len);
+                buffer.resize(len, 0.0);
                 return buffer;
             }
         }
@@ -106,6 +106,10 @@ mod tests {
         let again = buffers.take(2 * SMALL);
         assert_eq!((again.len(), again.as_ptr()), (2 * SMALL, addresses[1]));
         assert_eq!(buffers.take(SMALL), vec![0.0; SMALL]);
+        // What was taken for less has room for as much as before.
+        buffers.give_back(again);
+        let again = buffers.take(3 * SMALL);
+        assert_eq!((again.len(), again.as_ptr()), (3 * SMALL, addresses[1]));
         Ok(())
     }
 

@@ -51,13 +51,8 @@ pub(super) trait FullBlocks {
 }
 
 /// Where there is no other way.
-#[cfg_attr(
-    all(target_arch = "x86_64", target_os = "linux"),
-    expect(dead_code, reason = "there are tiles")
-)]
-pub(super) enum Never {}
-
-impl FullBlocks for Never {
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+impl FullBlocks for std::convert::Infallible {
     fn scores(&mut self, _: Elements<'_>, _: &mut [f32]) {
         match *self {}
     }
@@ -219,68 +214,6 @@ impl Rows<'_> {
         });
     }
 
-    #[inline(always)]
-    fn attend_here<S: Simd, F: FullBlocks>(
-        &self,
-        s: S,
-        span: usize,
-        full: &mut Option<F>,
-        scratch: &mut Scratch,
-        state: &mut State,
-    ) {
-        let (rows, width) = (self.len(), self.width());
-        state.reset(rows, width);
-        let Scratch {
-            packed,
-            scores,
-            limits,
-            widened,
-        } = scratch;
-        scores.resize(rows * BLOCK, 0.0);
-        limits.resize(rows, 0);
-        let end = self.visible(rows - 1).min((span + 1) * SPAN);
-        for start in (span * SPAN..end).step_by(BLOCK) {
-            let keys = BLOCK.min(end - start);
-            let (k, v) = (&self.sequence.keys, &self.sequence.values);
-            let (k_row, v_row) = (self.cached(k, start), self.cached(v, start));
-            // The keys ask for the values of the block, and those for the next keys.
-            let next = self.address(v, start);
-            // What the first row sees the others see too.
-            let mut full = full.as_mut().filter(|_| self.visible(0) >= start + BLOCK);
-            let block = self.block(s, k.elements, k_row, keys, widened);
-            match &mut full {
-                Some(full) => full.scores(block, scores),
-                None => {
-                    scores.fill(0.0);
-                    match block {
-                        Elements::F32(k) => self.score(s, packed, k, next, scores),
-                        Elements::F16(k) => self.score(s, packed, k, next, scores),
-                        Elements::Bf16(k) => self.score(s, packed, k, next, scores),
-                    }
-                }
-            }
-            for row in 0..rows {
-                limits[row] = self.visible(row).saturating_sub(start).min(keys);
-                if limits[row] > 0 {
-                    let scores = &mut scores[row * BLOCK..][..BLOCK];
-                    let values = &mut state.values[row * width..][..width];
-                    let (max, sum) = (&mut state.max[row], &mut state.sum[row]);
-                    softmax(s, scores, limits[row], self.shape.scale, max, sum, values);
-                }
-            }
-            let next = self.address(k, start + BLOCK);
-            let block = self.block(s, v.elements, v_row, keys, widened);
-            match full {
-                Some(full) => full.add_values(scores, block, &mut state.values),
-                None => match block {
-                    Elements::F32(v) => self.add_values(s, scores, limits, v, next, state),
-                    Elements::F16(v) => self.add_values(s, scores, limits, v, next, state),
-                    Elements::Bf16(v) => self.add_values(s, scores, limits, v, next, state),
-                },
-            }
-        }
-    }
-
     /// Some rows of the cache from `row` on; those that are quantized as values in `widened`.
     #[inline(always)]
     fn block<'b, S: Simd>(
@@ -430,8 +363,64 @@ struct Attend<'a, F> {
 impl<F: FullBlocks> Kernel for Attend<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        self.rows
-            .attend_here(s, self.span, self.full, self.scratch, self.state);
+        let Attend {
+            rows,
+            span,
+            full,
+            scratch,
+            state,
+        } = self;
+        let (count, width) = (rows.len(), rows.width());
+        state.reset(count, width);
+        let Scratch {
+            packed,
+            scores,
+            limits,
+            widened,
+        } = scratch;
+        scores.resize(count * BLOCK, 0.0);
+        limits.resize(count, 0);
+        let end = rows.visible(count - 1).min((span + 1) * SPAN);
+        for start in (span * SPAN..end).step_by(BLOCK) {
+            let keys = BLOCK.min(end - start);
+            let (k, v) = (&rows.sequence.keys, &rows.sequence.values);
+            let (k_row, v_row) = (rows.cached(k, start), rows.cached(v, start));
+            // The keys ask for the values of the block, and those for the next keys.
+            let next = rows.address(v, start);
+            // What the first row sees the others see too.
+            let mut full = full.as_mut().filter(|_| rows.visible(0) >= start + BLOCK);
+            let block = rows.block(s, k.elements, k_row, keys, widened);
+            match &mut full {
+                Some(full) => full.scores(block, scores),
+                None => {
+                    scores.fill(0.0);
+                    match block {
+                        Elements::F32(k) => rows.score(s, packed, k, next, scores),
+                        Elements::F16(k) => rows.score(s, packed, k, next, scores),
+                        Elements::Bf16(k) => rows.score(s, packed, k, next, scores),
+                    }
+                }
+            }
+            for row in 0..count {
+                limits[row] = rows.visible(row).saturating_sub(start).min(keys);
+                if limits[row] > 0 {
+                    let scores = &mut scores[row * BLOCK..][..BLOCK];
+                    let values = &mut state.values[row * width..][..width];
+                    let (max, sum) = (&mut state.max[row], &mut state.sum[row]);
+                    softmax(s, scores, limits[row], rows.shape.scale, max, sum, values);
+                }
+            }
+            let next = rows.address(k, start + BLOCK);
+            let block = rows.block(s, v.elements, v_row, keys, widened);
+            match full {
+                Some(full) => full.add_values(scores, block, &mut state.values),
+                None => match block {
+                    Elements::F32(v) => rows.add_values(s, scores, limits, v, next, state),
+                    Elements::F16(v) => rows.add_values(s, scores, limits, v, next, state),
+                    Elements::Bf16(v) => rows.add_values(s, scores, limits, v, next, state),
+                },
+            }
+        }
     }
 }
 

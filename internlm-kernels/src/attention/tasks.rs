@@ -16,7 +16,7 @@ const ROWS: usize = 32;
 const SMALL: usize = 1 << 16;
 
 thread_local! {
-    /// Small vectors of each task of a token, which would else be a hundred allocations a token.
+    /// Small vectors of tasks, kept so that a token allocates none of them.
     static SCRATCH: RefCell<(Scratch, [State; 2])> = RefCell::default();
 }
 

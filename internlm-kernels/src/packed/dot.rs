@@ -209,6 +209,32 @@ pub(super) fn run<D: Dot>(d: D, task: &Task<'_>) {
     }
 }
 
+/// `M` rows of activations: each holds the steps of all groups, and of each group a scale and a sum.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) struct Rows<const M: usize> {
+    pub(super) values: [*const u8; M],
+    pub(super) scales: [*const f32; M],
+    pub(super) x_sums: [*const f32; M],
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl<const M: usize> Rows<M> {
+    /// From `row` on.
+    #[inline(always)]
+    pub(super) fn new<D: Dot>(task: &Task<'_>, row: usize) -> Self {
+        let (layout, x) = (task.matrix.layout(), &task.x);
+        assert!(layout.step() == D::STEP.1 && layout.padded_k / STEP * D::STEP.0 == 4 * x.stride);
+        let words = |words: &'_ [f32], i: usize, len: usize| -> *const f32 {
+            words[(row + i) * len..][..len].as_ptr()
+        };
+        Self {
+            values: std::array::from_fn(|i| words(x.values, i, x.stride).cast()),
+            scales: std::array::from_fn(|i| words(x.scales, i, layout.groups)),
+            x_sums: std::array::from_fn(|i| words(x.sums, i, layout.groups)),
+        }
+    }
+}
+
 /// `M` rows from `row` on, `N` tiles from `first` on. Returns `M`.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
@@ -225,18 +251,15 @@ fn block<D: Dot, const M: usize, const N: usize>(
         ..
     } = layout.shape;
     let minimums = zeros == ZeroType::Minimums;
-    assert!(layout.step() == D::STEP.1 && layout.padded_k / STEP * D::STEP.0 == 4 * task.x.stride);
     // A tile beyond the last is computed as the last, and dropped.
     let tile = |j: usize| (first + j).min(task.tiles.end - 1);
     let columns: [&[u8]; N] = std::array::from_fn(|j| task.matrix.steps(tile(j)));
     let headers_of: [&[u8]; N] = std::array::from_fn(|j| task.matrix.headers(tile(j)));
-    let values: [&[f32]; M] =
-        std::array::from_fn(|i| &task.x.values[(row + i) * task.x.stride..][..task.x.stride]);
-    let groups = |words: &'_ [f32], i: usize| -> *const f32 {
-        words[(row + i) * layout.groups..][..layout.groups].as_ptr()
-    };
-    let scales: [*const f32; M] = std::array::from_fn(|i| groups(task.x.scales, i));
-    let x_sums: [*const f32; M] = std::array::from_fn(|i| groups(task.x.sums, i));
+    let Rows {
+        values,
+        scales,
+        x_sums,
+    } = Rows::<M>::new::<D>(task, row);
     let once = task.rows.len() <= M;
     let mut totals = [[d.zero(); N]; M];
     for group in 0..layout.groups {
@@ -249,8 +272,7 @@ fn block<D: Dot, const M: usize, const N: usize>(
             AHEAD + (N - 1) * layout.column
         };
         // SAFETY: the group is one of the layout, so its steps lie in each column, its header among
-        // those of the column and its activations in each row, whose length the assertion above ties to the steps of the layout; `scales` and
-        // `x_sums` hold a number for each group.
+        // those of the column and its activations in each row; `scales` and `x_sums` hold a number for each group ([`Rows`]).
         unsafe {
             // Loops, not closures: those are functions without the instructions.
             let header_at = layout.header(group);
@@ -286,8 +308,7 @@ fn block<D: Dot, const M: usize, const N: usize>(
                     }
                 }
                 for i in 0..M {
-                    let x = values[i].as_ptr().cast::<u8>();
-                    let x = d.x(x.add(x_at + step * D::STEP.0));
+                    let x = d.x(values[i].add(x_at + step * D::STEP.0));
                     for j in 0..N {
                         sums[i][j] = d.add(sums[i][j], codes[j], x);
                     }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::avx2::prefetch;
-use super::dot::{Dot, Start};
+use super::dot::{Dot, Rows, Start};
 use super::layout::{STEP, ZeroType};
 use super::product::Task;
 
@@ -26,7 +26,6 @@ pub(super) fn fits(task: &Task<'_>) -> bool {
 #[inline(always)]
 pub(super) fn run<D: Dot>(d: D, task: &Task<'_>) {
     let layout = *task.matrix.layout();
-    assert!(layout.step() == D::STEP.1 && layout.padded_k / STEP * D::STEP.0 == 4 * task.x.stride);
     let group_steps = layout.padded_group / STEP;
     let parts = layout.groups.div_ceil(STEPS / group_steps);
     let groups_at_once = layout.groups.div_ceil(parts);
@@ -115,13 +114,11 @@ impl<D: Dot> Stage<D> {
         let layout = task.matrix.layout();
         let zeros = layout.shape.zeros;
         let minimums = zeros == ZeroType::Minimums;
-        let values: [&[f32]; M] =
-            std::array::from_fn(|i| &task.x.values[(row + i) * task.x.stride..][..task.x.stride]);
-        let words = |words: &'_ [f32], i: usize| -> *const f32 {
-            words[(row + i) * layout.groups..][..layout.groups].as_ptr()
-        };
-        let scales: [*const f32; M] = std::array::from_fn(|i| words(task.x.scales, i));
-        let x_sums: [*const f32; M] = std::array::from_fn(|i| words(task.x.sums, i));
+        let Rows {
+            values,
+            scales,
+            x_sums,
+        } = Rows::<M>::new::<D>(task, row);
         let totals = &mut totals[..M];
         let mut from = 0;
         for (at, group) in groups.enumerate() {
@@ -129,8 +126,8 @@ impl<D: Dot> Stage<D> {
             let header = self.headers[at];
             let codes = &self.codes[from..][..layout.steps(group)];
             from += codes.len();
-            // SAFETY: the group is one of the layout, so its steps lie in each row of activations, whose length
-            // `run` ties to the steps of the layout; `scales` and `x_sums` hold a number for each group.
+            // SAFETY: the group is one of the layout, so its steps lie in each row of activations; `scales` and
+            // `x_sums` hold a number for each group ([`Rows`]).
             unsafe {
                 // Loops, not closures: those are functions without the instructions.
                 let mut sums = [d.start(header, Start::of(zeros, *x_sums[0].add(group))); M];
@@ -139,8 +136,8 @@ impl<D: Dot> Stage<D> {
                 }
                 for (step, codes) in codes.iter().enumerate() {
                     for i in 0..M {
-                        let x = values[i].as_ptr().cast::<u8>().add(x_at + step * D::STEP.0);
-                        sums[i] = d.add(sums[i], *codes, d.x(x));
+                        let x = d.x(values[i].add(x_at + step * D::STEP.0));
+                        sums[i] = d.add(sums[i], *codes, x);
                     }
                 }
                 for i in 0..M {
