@@ -2,10 +2,10 @@
 #![cfg(feature = "http")]
 #![allow(clippy::unwrap_used, reason = "a test panics")]
 
-#[allow(dead_code, reason = "shared with the tests of the server")]
+#[expect(dead_code, reason = "shared with the tests of the server")]
 #[path = "../http/client.rs"]
 mod client;
-#[allow(dead_code, reason = "shared with the tests of the server")]
+#[expect(dead_code, reason = "shared with the tests of the server")]
 #[path = "../http/fixture.rs"]
 mod fixture;
 
