@@ -2,14 +2,21 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command};
 
+use serde_json::{Value, json};
+
+use super::quantize::{internlm2, quantize, text};
 use super::support::{program, smollm2};
 
-/// A server that runs, its stdout and its address.
+/// A server of the real model that runs, its stdout and its address.
 fn start() -> Option<(Child, BufReader<ChildStdout>, String)> {
-    let model = smollm2()?;
-    let program = program("serve")?.model(&model);
+    start_with(&smollm2()?)
+}
+
+fn start_with(model: &Path) -> Option<(Child, BufReader<ChildStdout>, String)> {
+    let program = program("serve")?.model(model);
     let program = program.args(["--port", "0", "--max-context", "4096", "--cache-mib", "128"]);
     let mut child = program.args(["--grace", "60"]).spawn();
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
@@ -30,10 +37,16 @@ fn signal(child: &Child, name: &str) {
 
 /// Begins a stream and waits for its head.
 fn stream(address: &str, max_tokens: usize) -> BufReader<TcpStream> {
-    let body = format!(
-        "{{\"messages\": [{{\"role\": \"user\", \"content\": \"Count.\"}}], \"stream\": true, \
-         \"ignore_eos\": true, \"max_tokens\": {max_tokens}}}"
-    );
+    let messages = json!([{"role": "user", "content": "Count."}]);
+    post(
+        address,
+        &json!({"messages": messages, "stream": true, "ignore_eos": true, "max_tokens": max_tokens}),
+    )
+}
+
+/// Asks for an answer of a chat and waits for its head.
+fn post(address: &str, body: &Value) -> BufReader<TcpStream> {
+    let body = body.to_string();
     let mut stream = TcpStream::connect(address).expect("it listens");
     write!(
         stream,
@@ -91,6 +104,54 @@ fn a_second_signal_ends_at_once() {
     let mut rest = String::new();
     let cut = stream.read_to_string(&mut rest);
     assert!(cut.is_err() || !rest.contains("[DONE]"));
+}
+
+/// A model of InternLM2's shape in 4 bits: what `generate` makes of a rendered chat is what `chat` and the
+/// server answer.
+#[test]
+fn a_chat_with_a_quantized_internlm2() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let Some(model) = internlm2(scratch.path()) else {
+        return;
+    };
+    let folder = scratch.path().join("w4");
+    let Some(run) = quantize(&model, &folder) else {
+        return;
+    };
+    let run = run.args(["--group-size", "64", "--samples", "2", "--seq-len", "64"]);
+    run.arg("--calib").arg(text(scratch.path())).objects([]);
+
+    let said = "敏捷的棕色狐狸 jumps over";
+    let messages = json!([{"role": "user", "content": said}]);
+    let rendered = program("template").expect("is built").model(&folder);
+    let rendered =
+        rendered.objects([&json!({"messages": messages, "add_generation_prompt": true})]);
+    let generated = program("generate").expect("is built").model(&folder);
+    let generated = generated
+        .args(["--greedy", "--max-new-tokens", "16"])
+        .objects([&json!({"ids": rendered[0]["ids"]})]);
+    let want = generated[0]["text"].as_str().expect("a text");
+    assert!(!want.is_empty(), "{}", generated[0]);
+
+    let chat = program("chat").expect("is built").model(&folder);
+    let chat = chat.args(["--greedy", "--max-new-tokens", "16"]);
+    let answer = chat.args(["--once", said]).objects([]);
+    assert_eq!(answer[0]["text"], want);
+
+    let Some((mut child, _stdout, address)) = start_with(&folder) else {
+        return;
+    };
+    let asked = json!({
+        "messages": messages, "temperature": 0, "max_tokens": 16,
+    });
+    let mut response = String::new();
+    let mut stream = post(&address, &asked);
+    stream.read_to_string(&mut response).expect("a body");
+    let (_, body) = response.split_once("\r\n\r\n").expect("a body");
+    let body: Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!(body["choices"][0]["message"]["content"], want);
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
 #[test]
