@@ -248,8 +248,8 @@ impl CausalLm {
         self.embedding.bytes() + head + linears.map(Linear::bytes).sum::<usize>()
     }
 
-    /// Rows of one pass when a prompt is read in chunks.
-    pub(crate) fn prefill_chunk(&self) -> usize {
+    /// Tokens of one pass where a prompt is read in chunks.
+    pub fn prefill_chunk(&self) -> usize {
         PREFILL_CHUNK
     }
 

@@ -241,6 +241,12 @@ pub enum Error {
         #[source]
         source: internlm_quant::Error,
     },
+    /// The system has no memory for a cache.
+    #[error("no memory for {bytes} bytes of keys and values")]
+    OutOfMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
     /// A tensor operation failed.
     #[error("in `{at}`: {source}")]
     Compute {
@@ -261,6 +267,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether memory was lacking, of the machine or of a device: less work may succeed, or the same work later.
+    ///
+    /// Candle's errors of devices have no kinds; those of CUDA and Metal are told by the driver's name for it.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Error::OutOfMemory { .. } => true,
+            Error::Compute { source, .. } => {
+                let text = source.to_string();
+                let names = ["CUDA_ERROR_OUT_OF_MEMORY", "OutOfMemory"];
+                names.iter().any(|name| text.contains(name))
+            }
+            _ => false,
+        }
+    }
+
     /// Names the tensor whose data could not be converted.
     pub(crate) fn in_tensor(self, name: &str) -> Self {
         match self {

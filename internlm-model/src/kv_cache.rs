@@ -74,7 +74,7 @@ impl KvCache for NoCache {
             let out = with_f32(qkv, |qkv| {
                 let mut layers = Vec::new();
                 for (_, rows) in step.batch.sequences() {
-                    let mut layer = HostLayer::new(KvDtype::F32, 1, rows.len(), step.geometry);
+                    let mut layer = HostLayer::new(KvDtype::F32, 1, rows.len(), step.geometry)?;
                     let place = Place {
                         rows,
                         block_table: &[0],

@@ -1,6 +1,10 @@
 //! Who holds which block of the cache, and which blocks hold what for later requests.
+//!
+//! The system gives a block its memory when it is first written. Blocks that were written are taken again before
+//! new ones are, so that a cache takes no more memory than its sequences ever needed at once.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a full block holds: keys and values of these tokens, after those of `parent`.
@@ -43,8 +47,12 @@ struct Block {
 #[derive(Debug)]
 pub(crate) struct Blocks {
     blocks: Vec<Block>,
-    /// Held by nobody, and nothing of use in them.
-    free: VecDeque<u32>,
+    /// Written once, held by nobody, and nothing of use in them.
+    free: Vec<u32>,
+    /// Never written.
+    fresh: Range<u32>,
+    /// How many of those may be taken.
+    allowance: usize,
     /// Held by nobody, but their content may be asked for: those released first are given away first.
     idle: BTreeMap<u64, u32>,
     found: HashMap<Arc<Content>, (u32, ContentId)>,
@@ -58,7 +66,9 @@ impl Blocks {
         blocks.resize_with(num_blocks, Block::default);
         Self {
             blocks,
-            free: (0..num_blocks as u32).collect(),
+            free: Vec::new(),
+            fresh: 0..num_blocks as u32,
+            allowance: num_blocks,
             idle: BTreeMap::new(),
             found: HashMap::new(),
             next_content: ContentId::FIRST,
@@ -73,7 +83,22 @@ impl Blocks {
 
     /// Blocks that can be taken.
     pub(crate) fn available(&self) -> usize {
-        self.free.len() + self.idle.len()
+        self.free.len() + self.idle.len() + self.fresh.len().min(self.allowance)
+    }
+
+    /// Blocks that were never taken: they will need memory.
+    pub(crate) fn fresh(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// Says how many blocks there is memory for, of those that never were taken.
+    pub(crate) fn allow(&mut self, fresh: usize) {
+        self.allowance = fresh;
+    }
+
+    /// Blocks that sequences hold.
+    pub(crate) fn in_use(&self) -> usize {
+        self.blocks.len() - self.free.len() - self.idle.len() - self.fresh.len()
     }
 
     /// Blocks that are kept for their content only.
@@ -83,7 +108,7 @@ impl Blocks {
 
     /// Takes a block; what it held is forgotten.
     pub(crate) fn take(&mut self) -> Option<u32> {
-        let block = match self.free.pop_front() {
+        let block = match self.free.pop().or_else(|| self.take_fresh()) {
             Some(block) => block,
             None => {
                 let (_, block) = self.idle.pop_first()?;
@@ -97,6 +122,11 @@ impl Blocks {
         };
         self.blocks[block as usize].holders = 1;
         Some(block)
+    }
+
+    fn take_fresh(&mut self) -> Option<u32> {
+        self.allowance = self.allowance.checked_sub(1)?;
+        self.fresh.next()
     }
 
     /// Holds a block once more.
@@ -126,7 +156,7 @@ impl Blocks {
                 self.idle.insert(self.next_release, block);
                 self.next_release += 1;
             } else {
-                self.free.push_back(block);
+                self.free.push(block);
             }
         }
     }
@@ -215,6 +245,27 @@ mod tests {
         blocks.release(&[b]);
         assert_eq!(blocks.idle(), 0, "nobody will look for the second one");
         assert_eq!(blocks.available(), 1);
+    }
+
+    #[test]
+    fn new_blocks_are_taken_last_and_only_with_leave() {
+        let mut blocks = Blocks::new(4);
+        let a = blocks.take().unwrap();
+        blocks.release(&[a]);
+        assert_eq!(blocks.take(), Some(a));
+        blocks.allow(1);
+        assert_eq!((blocks.available(), blocks.fresh()), (1, 3));
+        let b = blocks.take().unwrap();
+        assert!(blocks.take().is_none());
+        blocks.publish(ContentId::root(None), 1.0, &[1], b);
+        blocks.release(&[b]);
+        assert_eq!(
+            blocks.take(),
+            Some(b),
+            "what is kept is given up before that"
+        );
+        blocks.allow(9);
+        assert_eq!(blocks.available(), 2);
     }
 
     proptest! {

@@ -18,7 +18,8 @@ pub enum KvCacheDtype {
     Int4,
 }
 
-/// The memory of the cache.
+/// The memory of the cache: the most that it ever takes, and as much of that as the machine has when it is needed
+/// ([`Error::OutOfMemory`](crate::Error::OutOfMemory)).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum CacheBudget {

@@ -19,10 +19,10 @@ use crate::config::{CacheBudget, EngineConfig, KvCacheDtype};
 use crate::error::{Error, Result};
 use crate::guide::{self, Guide, GuideFactory};
 use crate::inbox::{Closing, Inbox, Job};
-use crate::memory;
+use crate::memory::{self, Budget};
 use crate::metrics::Metrics;
 use crate::models::Models;
-use crate::prompt_logprobs;
+use crate::prompt_logprobs::{self, Reading};
 use crate::request::Request;
 use crate::response::{Response, channel};
 use crate::sequence::{Sequence, Sibling};
@@ -68,7 +68,15 @@ impl Engine {
     /// A configuration out of range, a cache that does not hold one block, adapters of one name, a draft model
     /// of another tokenizer, a thread that can't be started.
     pub fn new(models: impl Into<Models>, config: EngineConfig) -> Result<Self> {
-        let models = models.into();
+        Self::with_memory(models.into(), config, memory::available)
+    }
+
+    /// The same where so much memory is said to be available.
+    pub(crate) fn with_memory(
+        models: Models,
+        config: EngineConfig,
+        available: fn() -> usize,
+    ) -> Result<Self> {
         config.validate()?;
         models.validate()?;
         let Models {
@@ -99,7 +107,16 @@ impl Engine {
         let of_draft = draft
             .as_ref()
             .map_or(0, |(dtype, draft)| bytes(draft, *dtype));
-        let num_blocks = num_blocks(&config, bytes(model, dtype) + of_draft)?;
+        let bytes_per_block = bytes(model, dtype) + of_draft;
+        let num_blocks = num_blocks(&config, bytes_per_block, available)?;
+        let budget = model.device().is_cpu().then(|| {
+            let rows = config.prefill_chunk.max(config.max_batch);
+            Budget {
+                bytes_per_block,
+                bytes_per_step: memory::of_pass(model.config(), rows, config.max_batch),
+                available,
+            }
+        });
         let cache = PagedCache::new(model.config(), dtype, num_blocks);
         let drafter = draft.map(|(dtype, model)| Drafter {
             cache: PagedCache::new(model.config(), dtype, num_blocks),
@@ -124,6 +141,7 @@ impl Engine {
             cache,
             adapters,
             drafter,
+            budget,
         );
         worker.report();
         std::thread::Builder::new()
@@ -293,21 +311,43 @@ impl Engine {
     /// The reward model's score of a conversation.
     ///
     /// # Errors
-    /// A model without a reward head, a template that refuses the messages.
+    /// A model without a reward head, a template that refuses the messages, too little memory.
     pub fn reward(&self, messages: &[Message]) -> Result<f32> {
         let ids = self.handle.text.reward_ids(messages)?;
-        Ok(self.handle.inbox.call(move |model| model.reward(&ids))??)
+        let rows = self.model().prefill_chunk();
+        let needed = memory::of_reading(self.model(), ids.len(), rows, 0)?;
+        self.call(needed, move |model| Ok(model.reward(&ids)?))
     }
 
     /// The log-probability of each token of a prompt but the first, with those of the `top` most likely tokens
-    /// at its place.
+    /// at its place. Others get their steps between its pieces.
     ///
     /// # Errors
-    /// An id outside of the vocabulary, a failed pass.
+    /// An id outside of the vocabulary, a failed pass, too little memory.
     pub fn prompt_logprobs(&self, ids: &[u32], top: usize) -> Result<Vec<TokenLogprob>> {
         let ids = ids.to_vec();
-        let inbox = &self.handle.inbox;
-        inbox.call(move |model| prompt_logprobs::score(model, &ids, top))?
+        let rows = prompt_logprobs::ROWS;
+        let needed = memory::of_reading(self.model(), ids.len(), rows, rows)?;
+        let mut reading = self.call(needed, move |model| Reading::new(model, ids, top))?;
+        while !reading.is_done() {
+            reading = self.call(0, move |model| {
+                reading.read(model)?;
+                Ok(reading)
+            })?;
+        }
+        Ok(reading.into_scores())
+    }
+
+    /// Has work done on the engine's thread that takes so many bytes of memory beside the cache.
+    fn call<R: Send + 'static>(
+        &self,
+        needed: usize,
+        work: impl FnOnce(&CausalLm) -> Result<R> + Send + 'static,
+    ) -> Result<R> {
+        self.handle.inbox.call(move |model| {
+            memory::require(needed)?;
+            work(model)
+        })?
     }
 
     /// What the engine counts.
@@ -365,7 +405,8 @@ impl Engine {
                 tokens += span.1.ids.len();
                 piece.push(span);
             }
-            let done = self.handle.inbox.call(move |model| -> Result<_> {
+            let needed = memory::of_reading(self.model(), tokens, tokens, prompt_logprobs::ROWS)?;
+            let done = self.call(needed, move |model| {
                 let spans: Vec<_> = piece
                     .iter()
                     .map(|(_, span)| ScoreSpan::from(span))
@@ -376,7 +417,7 @@ impl Engine {
                     .map(|(index, _)| index)
                     .zip(done)
                     .collect::<Vec<_>>())
-            })??;
+            })?;
             for (index, done) in done {
                 scores[index] = done;
             }
@@ -389,10 +430,14 @@ impl Engine {
 const TOKENS_OF_A_PIECE: usize = 2048;
 
 /// Blocks of a cache of this configuration.
-fn num_blocks(config: &EngineConfig, bytes_per_block: usize) -> Result<usize> {
+fn num_blocks(
+    config: &EngineConfig,
+    bytes_per_block: usize,
+    available: fn() -> usize,
+) -> Result<usize> {
     let bytes = match config.cache {
         CacheBudget::Bytes(bytes) => bytes,
-        CacheBudget::Share(share) => (memory::available() as f64 * share) as usize,
+        CacheBudget::Share(share) => (available() as f64 * share) as usize,
     };
     // Block tables hold u32.
     let blocks = (bytes / bytes_per_block).min(u32::MAX as usize);

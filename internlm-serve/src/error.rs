@@ -43,6 +43,14 @@ pub enum Error {
         /// Most that are compiled at once.
         limit: usize,
     },
+    /// The machine has not the memory that a request takes; the client should come back later, or ask for less.
+    #[error("the request takes {needed} bytes of memory, and {available} are to be had")]
+    OutOfMemory {
+        /// What it takes, in bytes.
+        needed: usize,
+        /// What there is, in bytes.
+        available: usize,
+    },
     /// A request was not done by its deadline.
     #[error("the deadline of the request passed")]
     Deadline,

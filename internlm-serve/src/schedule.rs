@@ -1,6 +1,7 @@
 //! Which tokens the next step computes, and in which blocks.
 
 use crate::blocks::ContentId;
+use crate::error::Error;
 use crate::sequence::{BLOCK_SIZE, Sequence};
 use crate::worker::Worker;
 
@@ -17,6 +18,7 @@ impl Worker {
     /// Chooses what to compute: a token of each sequence that decodes, then prompts in chunks, first of those
     /// that run already, then of those that wait. All blocks that it needs are there.
     pub(crate) fn schedule(&mut self) -> Vec<Part> {
+        self.look_at_memory();
         self.make_room();
         let decodes = |s: &Sequence| s.pending() == 1;
         let mut budget = match self.running.iter().any(decodes) {
@@ -47,6 +49,15 @@ impl Worker {
             }
         }
         parts
+    }
+
+    /// Allows as many new blocks as there is memory for by now: others may have taken some since the engine began.
+    fn look_at_memory(&mut self) {
+        let needs = |s: &Sequence| s.missing_blocks(s.tokens.len()) > 0;
+        let needed = !self.waiting.is_empty() || self.running.iter().any(needs);
+        if let Some(budget) = self.budget.filter(|_| needed && self.blocks.fresh() > 0) {
+            self.blocks.allow(budget.blocks());
+        }
     }
 
     /// Gives every running sequence the block that its next token goes to. Where there are none left, the last
@@ -142,6 +153,18 @@ impl Worker {
         if missing + spare > self.blocks.available() {
             let found: Vec<u32> = found.iter().map(|&(block, _)| block).collect();
             self.blocks.release(&found);
+            if self.running.is_empty() {
+                // Nobody will give blocks back, so there will not be more of them.
+                let id = sequence.request;
+                let error = match self.budget {
+                    Some(budget) => budget.exceeded(missing),
+                    None => Error::PromptTooLong {
+                        prompt_tokens: sequence.tokens.len(),
+                        context_length: self.blocks.total() * BLOCK_SIZE,
+                    },
+                };
+                self.fail(id, error);
+            }
             return None;
         }
         let mut sequence = self.waiting.pop_front()?;
@@ -218,5 +241,80 @@ impl Worker {
         let first = base(index * BLOCK_SIZE);
         // Bases grow with positions.
         (first == base((index + 1) * BLOCK_SIZE - 1)).then_some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::config::EngineConfig;
+    use crate::step::common::{alone, blocks, ids, model, request, said, sampled, settle};
+    use crate::{Engine, Error};
+
+    static AVAILABLE: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+    fn available() -> usize {
+        AVAILABLE.load(Ordering::Relaxed)
+    }
+
+    /// 21 of the checklist of bad input: others take the machine's memory while an engine runs.
+    #[test]
+    fn memory_that_is_gone_ends_requests_that_need_it_alone() {
+        let reference = model("internlm2", 7);
+        let config = EngineConfig::default()
+            .with_cache(blocks(8))
+            .with_max_batch(4)
+            .with_prefix_caching(false);
+        let model = model("internlm2", 7);
+        let (step, block) = {
+            let config = model.model().config();
+            let block = internlm_model::PagedCache::bytes_per_block(
+                config,
+                model.model().kv_dtype().unwrap(),
+            );
+            (crate::memory::of_pass(config, 256, 4), block)
+        };
+        let engine = Engine::with_memory(model.into(), config, available).unwrap();
+        let small = request(&ids(20, 1), sampled(1, 30));
+        let large = request(&ids(200, 2), sampled(2, 30));
+        let growing = request(&ids(60, 3), sampled(3, 200).with_ignore_eos(true));
+        let answered = |request| match engine.submit(request).unwrap().complete() {
+            Ok(answer) => Some(said(answer)),
+            Err(Error::OutOfMemory { needed, available }) => {
+                assert!(needed > available, "{needed} of {available}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let want = |request| Some(alone(&reference, request));
+        assert_eq!(answered(small.clone()), want(&small));
+
+        // One block was written, and there is memory for one more.
+        AVAILABLE.store(step + block, Ordering::Relaxed);
+        assert_eq!(answered(large.clone()), None);
+        assert_eq!(answered(small.clone()), want(&small));
+        assert_eq!(settle(&engine).blocks_in_use, 0);
+        // It begins, and ends where another block would be needed.
+        AVAILABLE.store(0, Ordering::Relaxed);
+        let mut response = engine.submit(growing.clone()).unwrap();
+        let events: Vec<_> = response.by_ref().collect();
+        assert!(events.len() > 3, "{} events", events.len());
+        assert!(matches!(
+            events.last(),
+            Some(Err(Error::OutOfMemory { .. }))
+        ));
+        // They take turns with the one block.
+        let running: Vec<_> = (0..4)
+            .map(|_| engine.submit(small.clone()).unwrap())
+            .collect();
+        for response in running {
+            assert_eq!(Some(said(response.complete().unwrap())), want(&small));
+        }
+
+        AVAILABLE.store(usize::MAX, Ordering::Relaxed);
+        assert_eq!(answered(large.clone()), want(&large));
+        assert_eq!(answered(growing.clone()), want(&growing));
+        assert_eq!(settle(&engine).failed, 2);
     }
 }

@@ -10,6 +10,7 @@ use crate::blocks::Blocks;
 use crate::config::EngineConfig;
 use crate::error::Error;
 use crate::inbox::{Closing, Inbox, Job, Mail};
+use crate::memory::Budget;
 use crate::metrics::Metrics;
 use crate::response::{Answer, Sender};
 use crate::sequence::{RequestId, Sequence};
@@ -32,6 +33,8 @@ pub(crate) struct Worker {
     pub(crate) cache: PagedCache,
     pub(crate) adapters: AdapterSet,
     pub(crate) drafter: Option<Drafter>,
+    /// None where the cache is not in the machine's memory.
+    pub(crate) budget: Option<Budget>,
     pub(crate) blocks: Blocks,
     pub(crate) requests: HashMap<RequestId, Active>,
     /// By falling priority, then in the order of arrival.
@@ -55,6 +58,7 @@ impl Worker {
         cache: PagedCache,
         adapters: AdapterSet,
         drafter: Option<Drafter>,
+        budget: Option<Budget>,
     ) -> Self {
         Self {
             text,
@@ -64,6 +68,7 @@ impl Worker {
             cache,
             adapters,
             drafter,
+            budget,
             requests: HashMap::new(),
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -229,7 +234,7 @@ impl Worker {
     /// Tells the handles how things are.
     pub(crate) fn report(&mut self) {
         let counts = std::mem::take(&mut self.counts);
-        let in_use = self.blocks.total() - self.blocks.available();
+        let in_use = self.blocks.in_use();
         let (total, idle) = (self.blocks.total(), self.blocks.idle());
         let running = self.running.len();
         self.inbox.report(self.waiting.len(), |metrics| {

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdout, Command};
 use serde_json::{Value, json};
 
 use super::quantize::{internlm2, quantize, text};
-use super::support::{program, smollm2};
+use super::support::{Program, program, smollm2};
 
 /// A server of the real model that runs, its stdout and its address.
 fn start() -> Option<(Child, BufReader<ChildStdout>, String)> {
@@ -16,8 +16,11 @@ fn start() -> Option<(Child, BufReader<ChildStdout>, String)> {
 }
 
 fn start_with(model: &Path) -> Option<(Child, BufReader<ChildStdout>, String)> {
-    let program = program("serve")?.model(model);
-    let program = program.args(["--port", "0", "--max-context", "4096", "--cache-mib", "128"]);
+    start_program(program("serve")?.model(model))
+}
+
+fn start_program(program: Program) -> Option<(Child, BufReader<ChildStdout>, String)> {
+    let program = program.args(["--port", "0", "--max-context", "8192", "--cache-mib", "512"]);
     let mut child = program.args(["--grace", "60"]).spawn();
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
     let mut line = String::new();
@@ -46,19 +49,23 @@ fn stream(address: &str, max_tokens: usize) -> BufReader<TcpStream> {
 
 /// Asks for an answer of a chat and waits for its head.
 fn post(address: &str, body: &Value) -> BufReader<TcpStream> {
-    let body = body.to_string();
-    let mut stream = TcpStream::connect(address).expect("it listens");
-    write!(
-        stream,
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .expect("it reads");
-    let mut stream = BufReader::new(stream);
+    let mut stream = send(address, "/v1/chat/completions", body);
     let mut line = String::new();
     stream.read_line(&mut line).expect("a head");
     assert!(line.starts_with("HTTP/1.1 200"), "{line}");
     stream
+}
+
+fn send(address: &str, path: &str, body: &Value) -> BufReader<TcpStream> {
+    let body = body.to_string();
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("it reads");
+    BufReader::new(stream)
 }
 
 /// 24 of the checklist of bad input: the first SIGTERM lets a stream finish.
@@ -150,6 +157,46 @@ fn a_chat_with_a_quantized_internlm2() {
     let (_, body) = response.split_once("\r\n\r\n").expect("a body");
     let body: Value = serde_json::from_str(body).expect("JSON");
     assert_eq!(body["choices"][0]["message"]["content"], want);
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+/// 21 of the checklist: a request that there is no memory for, then one that there is memory for.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_request_that_memory_does_not_hold_is_refused() {
+    let Some((model, serve)) = smollm2().zip(program("serve")) else {
+        return;
+    };
+    let reply = |address: &str, words: usize| {
+        let prompt = "word ".repeat(words);
+        let body = json!({"prompt": prompt, "max_tokens": 0, "echo": true, "logprobs": 1});
+        let mut reply = String::new();
+        let mut stream = send(address, "/v1/completions", &body);
+        stream.read_to_string(&mut reply).expect("a reply");
+        reply
+    };
+    // What a server takes that has answered a small request.
+    let (mut child, _stdout, address) = start_program(serve.model(&model)).expect("it was there");
+    assert!(reply(&address, 8).starts_with("HTTP/1.1 200"));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+    let status = status.expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmPeak:"));
+    let peak = peak.and_then(|kib| kib.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+
+    let serve = program("serve").expect("it was there").model(&model);
+    let limited = serve.with_memory_limit(peak.expect("a peak") + (96 << 10));
+    let (mut child, _stdout, address) = start_program(limited).expect("it was there");
+    assert!(reply(&address, 8).starts_with("HTTP/1.1 200"));
+    let refused = reply(&address, 8000);
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(
+        refused.contains("retry-after: ") && refused.contains("out_of_memory"),
+        "{refused}"
+    );
+    assert!(reply(&address, 8).starts_with("HTTP/1.1 200"));
     signal(&child, "-TERM");
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }

@@ -98,8 +98,20 @@ impl Program {
     /// The same where no file may grow beyond so many blocks of `ulimit -f` (512 or 1024 bytes): a write
     /// beyond it fails, as on a full disk.
     #[cfg(unix)]
-    pub(crate) fn with_file_limit(mut self, blocks: u32) -> Self {
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    pub(crate) fn with_file_limit(self, blocks: u32) -> Self {
+        self.with_limit(&format!("trap '' XFSZ; ulimit -f {blocks}"))
+    }
+
+    /// The same with an address space of so many KiB.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn with_memory_limit(self, kib: usize) -> Self {
+        self.with_limit(&format!("ulimit -v {kib}"))
+    }
+
+    /// The same after a shell's commands.
+    #[cfg(unix)]
+    fn with_limit(mut self, commands: &str) -> Self {
+        let script = format!("{commands}; exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
         command
             .arg("-c")

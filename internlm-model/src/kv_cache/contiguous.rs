@@ -115,9 +115,10 @@ impl KvCache for ContiguousCache {
                 for (slot, rows) in step.batch.sequences() {
                     let entry = &mut self.sequences[slot].layers[layer];
                     let len = step.batch.positions()[rows.end - 1] as usize + 1;
-                    let host = entry
-                        .host
-                        .get_or_insert_with(|| HostLayer::new(self.dtype, 1, 64, step.geometry));
+                    let host = match &mut entry.host {
+                        Some(host) => host,
+                        none => none.insert(HostLayer::new(self.dtype, 1, 64, step.geometry)?),
+                    };
                     host.reserve(len)?;
                     host.store(step, qkv, &[place(rows)])?;
                 }

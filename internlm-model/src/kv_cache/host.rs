@@ -33,13 +33,13 @@ impl HostLayer {
         num_blocks: usize,
         block_size: usize,
         geometry: &AttentionGeometry,
-    ) -> Self {
+    ) -> Result<Self> {
         let (heads, dim) = (geometry.num_key_value_heads, geometry.head_dim);
         let pool = || Pool::new(dtype, num_blocks, heads, block_size, dim);
-        Self {
-            keys: pool(),
-            values: pool(),
-        }
+        Ok(Self {
+            keys: pool()?,
+            values: pool()?,
+        })
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -94,7 +94,7 @@ impl HostLayer {
             dtype => dtype,
         };
         let (heads, dim) = (step.geometry.num_key_value_heads, step.geometry.head_dim);
-        let mut pool = Pool::new(dtype, 1, heads, len, dim);
+        let mut pool = Pool::new(dtype, 1, heads, len, dim)?;
         let work = |head: usize, to: &mut RowsMut<'_>| -> Result<()> {
             let mut key = vec![0.0; dim];
             for position in 0..len {

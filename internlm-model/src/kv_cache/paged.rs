@@ -162,9 +162,15 @@ impl KvCache for PagedCache {
             }
             return Ok(Tensor::cat(&outs, 0)?);
         }
-        let layer = entry.host.get_or_insert_with(|| {
-            HostLayer::new(self.dtype, self.num_blocks, Self::BLOCK_SIZE, step.geometry)
-        });
+        let layer = match &mut entry.host {
+            Some(host) => host,
+            none => none.insert(HostLayer::new(
+                self.dtype,
+                self.num_blocks,
+                Self::BLOCK_SIZE,
+                step.geometry,
+            )?),
+        };
         let places: Vec<_> = step
             .batch
             .sequences()

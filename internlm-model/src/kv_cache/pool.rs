@@ -87,32 +87,37 @@ pub(super) enum RowsMut<'a> {
 
 impl Pool {
     /// Blocks of zeros. Their memory is the system's until they are written.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
     pub(super) fn new(
         dtype: KvDtype,
         num_blocks: usize,
         kv_heads: usize,
         block_size: usize,
         head_dim: usize,
-    ) -> Self {
+    ) -> Result<Self> {
         let rows = num_blocks * kv_heads * block_size;
-        let quantized = |bits: KvBits| Rows::Quantized {
-            bits,
-            codes: vec![0; rows * bits.row_bytes(head_dim)],
-            steps: vec![[0.0; 2]; rows],
+        let quantized = |bits: KvBits| -> Result<Rows> {
+            Ok(Rows::Quantized {
+                bits,
+                codes: zeroed(rows * bits.row_bytes(head_dim))?,
+                steps: zeroed(rows)?,
+            })
         };
         let rows = match dtype {
-            KvDtype::F32 => Rows::F32(vec![0.0; rows * head_dim]),
-            KvDtype::Bf16 => Rows::Bf16(bytemuck::zeroed_vec(rows * head_dim)),
-            KvDtype::F16 => Rows::F16(bytemuck::zeroed_vec(rows * head_dim)),
-            KvDtype::Int8 => quantized(KvBits::Eight),
-            KvDtype::Int4 => quantized(KvBits::Four),
+            KvDtype::F32 => Rows::F32(zeroed(rows * head_dim)?),
+            KvDtype::Bf16 => Rows::Bf16(zeroed(rows * head_dim)?),
+            KvDtype::F16 => Rows::F16(zeroed(rows * head_dim)?),
+            KvDtype::Int8 => quantized(KvBits::Eight)?,
+            KvDtype::Int4 => quantized(KvBits::Four)?,
         };
-        Self {
+        Ok(Self {
             rows,
             kv_heads,
             block_size,
             head_dim,
-        }
+        })
     }
 
     pub(super) fn dtype(&self) -> KvDtype {
@@ -241,7 +246,7 @@ impl Pool {
 
     /// The first block grown to `block_size` tokens, with what is in it.
     pub(super) fn grown(&self, block_size: usize) -> Result<Self> {
-        let mut pool = Self::new(self.dtype(), 1, self.kv_heads, block_size, self.head_dim);
+        let mut pool = Self::new(self.dtype(), 1, self.kv_heads, block_size, self.head_dim)?;
         fn copy<T: Copy>(from: &[T], to: &mut [T], old: usize, new: usize) {
             for (to, from) in to.chunks_exact_mut(new).zip(from.chunks_exact(old)) {
                 to[..old].copy_from_slice(from);
@@ -298,6 +303,13 @@ impl RowsMut<'_> {
         }
         Ok(())
     }
+}
+
+/// Zeros, or an error where there is no room for them.
+fn zeroed<T: bytemuck::Zeroable>(len: usize) -> Result<Vec<T>> {
+    bytemuck::try_zeroed_vec(len).map_err(|()| Error::OutOfMemory {
+        bytes: len.saturating_mul(size_of::<T>()),
+    })
 }
 
 /// Some parts of a slice of groups of `count` parts each of `len` elements: all parts of the groups

@@ -42,7 +42,10 @@ const INVALID_REQUEST: &str = "invalid_request_error";
 /// OpenAI's type of everything that is the server's.
 const SERVER_ERROR: &str = "server_error";
 
-/// Seconds after which a client that met a full queue may come back.
+/// The code of a request that there is no memory for.
+const OUT_OF_MEMORY: &str = "out_of_memory";
+
+/// Seconds after which a client that met a full queue or a full memory may come back.
 const RETRY_AFTER: &str = "1";
 
 impl ApiError {
@@ -108,6 +111,14 @@ impl ApiError {
         Self::status(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", message)
     }
 
+    /// There is not enough memory for the request now.
+    fn out_of_memory(error: &dyn std::fmt::Display) -> Self {
+        tracing::warn!(%error, "a request was refused");
+        let message =
+            "The server has not enough memory for the request; come back later, or ask for less.";
+        Self::status(StatusCode::SERVICE_UNAVAILABLE, OUT_OF_MEMORY, message)
+    }
+
     /// Something that should not happen. What it was is for the log.
     pub(crate) fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
@@ -149,6 +160,8 @@ impl ApiError {
                 Some("queue_full"),
                 format!("{error}; come back later"),
             ),
+            Error::OutOfMemory { .. } => Self::out_of_memory(&error),
+            Error::Model(error) if error.is_out_of_memory() => Self::out_of_memory(&error),
             Error::Deadline => {
                 let message = "The request was not done by its deadline.";
                 Self::status(StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", message)
@@ -235,7 +248,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = wire::json(self.status, &self.body());
         let headers = response.headers_mut();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        if self.status == StatusCode::TOO_MANY_REQUESTS || self.code == Some(OUT_OF_MEMORY) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
         if self.status == StatusCode::GATEWAY_TIMEOUT || self.code == Some("defect") {
@@ -281,6 +294,17 @@ mod tests {
         assert!(full.headers().contains_key(header::RETRY_AFTER));
         let busy = Error::TooManyGrammars { limit: 4 };
         check(busy, 429, None, Some("queue_full"));
+        let memory = Error::OutOfMemory {
+            needed: 2,
+            available: 1,
+        };
+        let memory = check(memory, 503, None, Some("out_of_memory"));
+        assert!(memory.headers().contains_key(header::RETRY_AFTER));
+        let device = candle_core::Error::Cuda(
+            "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into(),
+        );
+        let device = ModelError::from(device);
+        check(device.into(), 503, None, Some("out_of_memory"));
         check(Error::Deadline, 504, None, Some("deadline_exceeded"));
         check(Error::Closed, 503, None, Some("shutting_down"));
     }
