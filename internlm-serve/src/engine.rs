@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use internlm_core::chat_model::{Events, TokenLogprob};
 use internlm_core::scorer::{ModelFacts, ScoreRequest, ScoredIds, TokenScore, Tokens};
 use internlm_core::{ChatModel, ChatRequest, Message, Scorer, ToolSpec};
+use internlm_model::context::Mode;
 use internlm_model::sampler::Sampler;
 use internlm_model::score::ScoreSpan;
 use internlm_model::text::AnswerText;
@@ -68,15 +69,11 @@ impl Engine {
     /// A configuration out of range, a cache that does not hold one block, adapters of one name, a draft model
     /// of another tokenizer, a thread that can't be started.
     pub fn new(models: impl Into<Models>, config: EngineConfig) -> Result<Self> {
-        Self::with_memory(models.into(), config, memory::available)
+        Self::on(Machine::default(), models.into(), config)
     }
 
-    /// The same where so much memory is said to be available.
-    pub(crate) fn with_memory(
-        models: Models,
-        config: EngineConfig,
-        available: fn() -> usize,
-    ) -> Result<Self> {
+    pub(crate) fn on(machine: Machine, models: Models, config: EngineConfig) -> Result<Self> {
+        let Machine { available, mode } = machine;
         config.validate()?;
         models.validate()?;
         let Models {
@@ -141,8 +138,8 @@ impl Engine {
             cache,
             adapters,
             drafter,
-            budget,
-        );
+        )
+        .on(budget, mode);
         worker.report();
         std::thread::Builder::new()
             .name("internlm-engine".to_owned())
@@ -448,6 +445,24 @@ fn num_blocks(
         });
     }
     Ok(blocks)
+}
+
+/// What an engine runs on.
+#[derive(Clone, Copy)]
+pub(crate) struct Machine {
+    /// Bytes of memory that are free.
+    pub(crate) available: fn() -> usize,
+    /// [`Mode::Train`] runs what other devices run.
+    pub(crate) mode: Mode,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            available: memory::available,
+            mode: Mode::Infer,
+        }
+    }
 }
 
 impl std::fmt::Debug for Engine {

@@ -249,6 +249,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use crate::config::EngineConfig;
+    use crate::engine::Machine;
     use crate::step::common::{alone, blocks, ids, model, request, said, sampled, settle};
     use crate::{Engine, Error};
 
@@ -275,7 +276,11 @@ mod tests {
             );
             (crate::memory::of_pass(config, 256, 4), block)
         };
-        let engine = Engine::with_memory(model.into(), config, available).unwrap();
+        let machine = Machine {
+            available,
+            ..Machine::default()
+        };
+        let engine = Engine::on(machine, model.into(), config).unwrap();
         let small = request(&ids(20, 1), sampled(1, 30));
         let large = request(&ids(200, 2), sampled(2, 30));
         let growing = request(&ids(60, 3), sampled(3, 200).with_ignore_eos(true));

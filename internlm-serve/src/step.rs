@@ -97,7 +97,9 @@ impl Worker {
             batch.set_adapter(slot, sequence.adapter)?;
         }
         let text = self.text.clone();
-        let mut context = Context::new(&mut self.cache).with_adapters(&self.adapters);
+        let mut context = Context::new(&mut self.cache)
+            .with_adapters(&self.adapters)
+            .with_mode(self.mode);
         // The cache holds nothing that a broken pass could leave behind: it is written anew.
         let pass = AssertUnwindSafe(|| text.model().forward(&batch, &mut context));
         match catch_unwind(pass) {
@@ -357,14 +359,64 @@ pub(crate) mod common;
 
 #[cfg(test)]
 mod tests {
-    use super::common::{alone, engine, ids, model, request, said, sampled};
-    use crate::{EngineConfig, Error};
+    use internlm_core::chat_model::Completion;
+    use internlm_model::context::Mode;
+
+    use super::common::{alone, blocks, engine, ids, model, request, said, sampled};
+    use crate::engine::Machine;
+    use crate::{Engine, EngineConfig, Error, Request};
 
     /// A prompt of this token alone panics when its answer begins.
     const MARK: u32 = 13;
 
     pub(super) fn panic_if_marked(tokens: &[u32]) {
         assert!(tokens.first() != Some(&MARK), "the mark was met");
+    }
+
+    /// With the operations that run where the kernels don't: on a GPU.
+    #[test]
+    fn tensor_operations_say_the_same() {
+        let tensors = Machine {
+            mode: Mode::Train,
+            ..Machine::default()
+        };
+        for model_type in ["internlm2", "internlm"] {
+            let reference = model(model_type, 3);
+            // Room for some of them at a time: others give their blocks back and are read again.
+            let config = EngineConfig::default()
+                .with_cache(blocks(8))
+                .with_prefill_chunk(50);
+            let engine = Engine::on(tensors, model(model_type, 3).into(), config).unwrap();
+            let requests: Vec<_> = [1, 63, 64, 90, 130, 150]
+                .into_iter()
+                .enumerate()
+                .map(|(i, len)| request(&ids(len, i as u64), sampled(i as u64, 20 + 3 * i)))
+                .collect();
+            let running: Vec<_> = requests
+                .iter()
+                .map(|r| engine.submit(r.clone()).unwrap())
+                .collect();
+            for (request, response) in requests.iter().zip(running) {
+                let got = response.complete().unwrap();
+                check_close(&got, &alone(&reference, request));
+            }
+            // Answers to one prompt copy the block that they write to.
+            let prompt = request(&ids(70, 9), sampled(1, 20));
+            let several = engine.submit(Request::from(prompt.clone()).with_n(3));
+            let first = several.unwrap().complete_all().unwrap().remove(0);
+            check_close(&first, &alone(&reference, &prompt));
+        }
+    }
+
+    /// The same tokens, with log-probabilities that differ by rounding at most.
+    #[track_caller]
+    fn check_close(got: &Completion, want: &Completion) {
+        assert_eq!(got.ids, want.ids);
+        assert_eq!(got.logprobs.len(), want.logprobs.len());
+        for (got, want) in got.logprobs.iter().zip(&want.logprobs) {
+            let difference = (got.logprob - want.logprob).abs();
+            assert!(difference < 1e-4, "{got:?}, {want:?}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use internlm_model::context::Mode;
 use internlm_model::{AdapterSet, CausalLm, PagedCache, TextModel};
 
 use crate::blocks::Blocks;
@@ -35,6 +36,7 @@ pub(crate) struct Worker {
     pub(crate) drafter: Option<Drafter>,
     /// None where the cache is not in the machine's memory.
     pub(crate) budget: Option<Budget>,
+    pub(crate) mode: Mode,
     pub(crate) blocks: Blocks,
     pub(crate) requests: HashMap<RequestId, Active>,
     /// By falling priority, then in the order of arrival.
@@ -58,7 +60,6 @@ impl Worker {
         cache: PagedCache,
         adapters: AdapterSet,
         drafter: Option<Drafter>,
-        budget: Option<Budget>,
     ) -> Self {
         Self {
             text,
@@ -68,12 +69,20 @@ impl Worker {
             cache,
             adapters,
             drafter,
-            budget,
+            budget: None,
+            mode: Mode::Infer,
             requests: HashMap::new(),
             waiting: VecDeque::new(),
             running: Vec::new(),
             counts: Metrics::default(),
         }
+    }
+
+    /// Sets the memory that is looked at, and the operations.
+    pub(crate) fn on(mut self, budget: Option<Budget>, mode: Mode) -> Self {
+        self.budget = budget;
+        self.mode = mode;
+        self
     }
 
     pub(crate) fn model(&self) -> &CausalLm {
