@@ -10,16 +10,26 @@ const ASSUMED: usize = 2 << 30;
 /// Bytes that can be taken without pushing others out: `MemAvailable` of Linux, and no more than what the
 /// process's control group allows.
 pub(crate) fn available() -> usize {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let group = |file: &str| -> Option<usize> {
-        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?;
-        text.trim().parse().ok()
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let machine = kib("MemAvailable:", &read("/proc/meminfo")).unwrap_or(ASSUMED);
+    let [max, current, stat] =
+        ["max", "current", "stat"].map(|name| read(&format!("/sys/fs/cgroup/memory.{name}")));
+    machine.min(group_available(&max, &current, &stat).unwrap_or(usize::MAX))
+}
+
+/// What a control group has left; none if it has no limit. Pages of files, such as those of a mapped model, are
+/// counted as used by the system, which takes them back when they are needed.
+fn group_available(max: &str, current: &str, stat: &str) -> Option<usize> {
+    let max: usize = max.trim().parse().ok()?;
+    let current: usize = current.trim().parse().ok()?;
+    let of = |name: &str| -> usize {
+        let value = stat
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
     };
-    let machine = kib("MemAvailable:", &meminfo).unwrap_or(ASSUMED);
-    match (group("memory.max"), group("memory.current")) {
-        (Some(limit), Some(used)) => machine.min(limit.saturating_sub(used)),
-        _ => machine,
-    }
+    let files = of("active_file") + of("inactive_file");
+    Some(max.saturating_sub(current.saturating_sub(files)))
 }
 
 /// As [`available`], and no more than what the process may still reserve (`RLIMIT_AS`). The memory of a cache is
@@ -118,6 +128,15 @@ mod tests {
         assert_eq!(kib("MemAvailable:", text), Some(3072));
         assert_eq!(kib("MemAvailable:", "MemAvailable: x kB"), None);
         assert!(available() > 0 && to_reserve() > 0);
+    }
+
+    #[test]
+    fn groups_have_what_they_do_not_hold() {
+        let stat = "anon 40\nactive_file 30\ninactive_file 20\nfile 50\n";
+        assert_eq!(group_available("100\n", "90\n", stat), Some(60));
+        assert_eq!(group_available("100", "90", ""), Some(10));
+        assert_eq!(group_available("50", "190", stat), Some(0));
+        assert_eq!(group_available("max\n", "90\n", stat), None);
     }
 
     #[test]
