@@ -34,7 +34,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Root;
-use super::catalog::CatalogEntry;
+use super::catalog::{CatalogEntry, bytes};
 use crate::tool::{Media, MediaSource, OutputPart, ToolError, ToolOutput, TypedTool, tool};
 use package::{Deck, Slide};
 use picture::Picture;
@@ -51,6 +51,10 @@ pub struct PptConfig {
     pub max_image: u64,
     /// Most bytes of all images.
     pub max_images: usize,
+    /// Most bytes of the file's path.
+    pub max_path: usize,
+    /// Most bytes of the file that is written.
+    pub max_file: usize,
 }
 
 impl Default for PptConfig {
@@ -60,6 +64,8 @@ impl Default for PptConfig {
             max_chars: 5_000,
             max_image: 16 << 20,
             max_images: 64 << 20,
+            max_path: 1 << 10,
+            max_file: 80 << 20,
         }
     }
 }
@@ -90,6 +96,20 @@ impl PptConfig {
     #[must_use]
     pub fn with_max_images(mut self, max_images: usize) -> Self {
         self.max_images = max_images;
+        self
+    }
+
+    /// Sets the most bytes of the file's path.
+    #[must_use]
+    pub fn with_max_path(mut self, max_path: usize) -> Self {
+        self.max_path = max_path;
+        self
+    }
+
+    /// Sets the most bytes of the file.
+    #[must_use]
+    pub fn with_max_file(mut self, max_file: usize) -> Self {
+        self.max_file = max_file;
         self
     }
 }
@@ -223,6 +243,12 @@ pub fn tools(root: &Root, config: &PptConfig) -> Vec<TypedTool> {
                 return Err(wrong("`theme` must be Default"));
             }
             let location = arguments.abs_location.trim();
+            let most = create.config.max_path;
+            if location.len() > most {
+                return Err(ToolError::Limit {
+                    what: format!("`abs_location` is longer than {most} bytes"),
+                });
+            }
             if !location.to_lowercase().ends_with(".pptx") {
                 return Err(wrong("`abs_location` must end with .pptx"));
             }
@@ -267,7 +293,17 @@ pub fn tools(root: &Root, config: &PptConfig) -> Vec<TypedTool> {
             if deck.slides.is_empty() {
                 return Err(ToolError::failed("the presentation has no pages yet"));
             }
-            submit.root.write(&deck.location, &package::write(deck)?)?;
+            let file = package::write(deck)?;
+            let most = submit.config.max_file;
+            if file.len() > most {
+                return Err(ToolError::Limit {
+                    what: format!(
+                        "the presentation has {} bytes; {most} are allowed",
+                        file.len()
+                    ),
+                });
+            }
+            submit.root.write(&deck.location, &file)?;
             let status = format!("submitted. view ppt at {}", deck.location);
             Ok(ToolOutput::json(json!({"status": status})).with(OutputPart::File {
                 file: Media {
@@ -283,11 +319,14 @@ pub fn tools(root: &Root, config: &PptConfig) -> Vec<TypedTool> {
 pub(super) fn entries() -> Vec<CatalogEntry> {
     let config = PptConfig::default();
     let limits = format!(
-        "{} pages with {} characters of a title or a list, images of {} MiB, and {} MiB of them.",
+        "{} pages with {} characters of a title or a list, images of {} MiB, and {} MiB of them; a path of {}, a file \
+         of {}.",
         config.max_slides,
         config.max_chars,
         config.max_image >> 20,
-        config.max_images >> 20
+        config.max_images >> 20,
+        bytes(config.max_path as u64),
+        bytes(config.max_file as u64)
     );
     let made_by = "tools::ppt::tools";
     let entries = [

@@ -4,8 +4,41 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::catalog::CatalogEntry;
-use crate::tool::{TypedTool, tool};
+use super::catalog::{CatalogEntry, bytes};
+use crate::tool::{ToolError, TypedTool, tool};
+
+/// What a call may be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TextLimits {
+    /// Most bytes of the text and of the part.
+    pub max_bytes: usize,
+}
+
+impl Default for TextLimits {
+    fn default() -> Self {
+        Self { max_bytes: 1 << 20 }
+    }
+}
+
+impl TextLimits {
+    /// Sets the most bytes of a text.
+    #[must_use]
+    pub fn with_max_bytes(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+
+    fn check(self, name: &str, text: &str) -> Result<(), ToolError> {
+        let (bytes, most) = (text.len(), self.max_bytes);
+        match bytes > most {
+            true => Err(ToolError::Limit {
+                what: format!("`{name}` has {bytes} bytes; {most} are allowed"),
+            }),
+            false => Ok(()),
+        }
+    }
+}
 
 /// Counts the characters, words and lines of a text, and how often a part occurs in it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -19,8 +52,15 @@ pub struct TextStats {
 
 /// The tool `text_stats`.
 pub fn text_stats() -> TypedTool {
-    tool("text_stats", |arguments: TextStats| {
+    text_stats_within(TextLimits::default())
+}
+
+/// The tool `text_stats` with other limits.
+pub fn text_stats_within(limits: TextLimits) -> TypedTool {
+    tool("text_stats", move |arguments: TextStats| {
         let text = &arguments.text;
+        limits.check("text", text)?;
+        limits.check("part", arguments.part.as_deref().unwrap_or_default())?;
         let mut facts = json!({
             "characters": text.chars().count(),
             "words": text.split_whitespace().count(),
@@ -38,7 +78,10 @@ pub(super) fn entries() -> Vec<CatalogEntry> {
     let entry = CatalogEntry::from_tool(
         &text_stats(),
         "tools::text_stats",
-        "it reads nothing but the text of the call.",
+        format!(
+            "texts of {}; it reads nothing but the text of the call.",
+            bytes(TextLimits::default().max_bytes as u64)
+        ),
     );
     vec![entry.in_default_set()]
 }

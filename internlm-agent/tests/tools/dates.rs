@@ -194,6 +194,12 @@ fn years_have_an_end() {
         limit(&tool, json!({"start": "9999-12-31 23:59", "hours": 20})),
         want
     );
+    // The last hour west of Greenwich is of the year 10000 there.
+    let last = "9999-12-31 23:59 -12:00";
+    let arguments = json!({"from": "today", "to": last});
+    assert_eq!(limit(&date_difference(config()), arguments), want);
+    let arguments = json!({"time": last, "to_zone": "UTC"});
+    assert_eq!(limit(&date_convert(config()), arguments), want);
     let late =
         date_now(config().with_clock(|| SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40)));
     assert_eq!(limit(&late, json!({})), want);

@@ -260,3 +260,22 @@ fn limits_hold() {
         .unwrap();
     limit("ppt_add_first_page", json!({"title": "a", "subtitle": ""}));
 }
+
+#[test]
+fn paths_and_files_have_an_end() {
+    let writer = writer(&PptConfig::default().with_max_path(12).with_max_file(1000));
+    let create = |path: &str| {
+        writer.call(
+            "ppt_create_file",
+            json!({"theme": "Default", "abs_location": path}),
+        )
+    };
+    let error = create("folder/a.pptx").unwrap_err();
+    assert!(matches!(error, ToolError::Limit { .. }), "{error}");
+    create("b/talk.pptx").unwrap();
+    let page = json!({"title": "a", "bullet_items": "b"});
+    writer.call("ppt_add_text_page", page).unwrap();
+    let error = writer.call("ppt_submit_file", json!({})).unwrap_err();
+    assert!(matches!(error, ToolError::Limit { .. }), "{error}");
+    assert!(!writer.folder.path().join("b").exists());
+}

@@ -1,9 +1,10 @@
 //! `text_stats`.
 
+use internlm_agent::tools::text::{TextLimits, text_stats_within};
 use internlm_agent::tools::text_stats;
 use serde_json::json;
 
-use super::support::{misfit, text};
+use super::support::{limit, misfit, text};
 
 #[test]
 fn it_counts() {
@@ -20,4 +21,16 @@ fn it_counts() {
 fn arguments_that_do_not_fit_are_named() {
     let want = "`text` is missing; `texts` is unknown (known are: text, part)";
     assert_eq!(misfit(&text_stats(), json!({"texts": ""})), want);
+}
+
+#[test]
+fn a_text_that_is_too_long_is_not_counted() {
+    let tool = text_stats_within(TextLimits::default().with_max_bytes(6));
+    assert!(text(&tool, json!({"text": "草莓"})).contains("\"characters\": 2"));
+    let told = limit(&tool, json!({"text": "草莓!"}));
+    assert_eq!(told, "`text` has 7 bytes; 6 are allowed");
+    let told = limit(&tool, json!({"text": "", "part": "a".repeat(7)}));
+    assert_eq!(told, "`part` has 7 bytes; 6 are allowed");
+    let long = "a".repeat((1 << 20) + 1);
+    assert!(limit(&text_stats(), json!({"text": long})).contains("1048576 are allowed"));
 }
