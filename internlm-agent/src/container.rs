@@ -280,6 +280,7 @@ fn answer(worker: &dyn Worker, task: &str, bounds: &ToolContext) -> Result<Strin
     };
     let why = match report.ending {
         Ending::Answered => return Ok(report.answer),
+        Ending::Truncated => "it was cut at the limit of its tokens".to_owned(),
         Ending::Paused => "it waits for an approval that it can't get here".to_owned(),
         Ending::OutOfTurns => "its turns were used up".to_owned(),
         Ending::Limit(limit) => format!("it passed its limit of {limit}"),

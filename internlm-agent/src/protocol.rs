@@ -127,6 +127,12 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Whether it was cut at the limit of tokens. A call in the middle of which that happened is never run, but for
+    /// the compatibility modes, which read text alone as Lagent does.
+    pub fn is_cut(&self) -> bool {
+        self.finish_reason == Some(FinishReason::Length)
+    }
+
     /// An answer of text only.
     pub fn text(text: impl Into<String>) -> Self {
         Self {
@@ -305,6 +311,9 @@ pub(crate) fn last_words(messages: &[Message]) -> String {
     let mut said = messages.iter().rev().filter(|m| m.role == Role::Assistant);
     said.next().map(Message::text).unwrap_or_default()
 }
+
+/// What a model is told of a call that its limit of tokens cut.
+pub(crate) const CUT_CALL: &str = "the call is not whole: it is too long; make a shorter one";
 
 /// What a model is told that calls a tool that is not there.
 pub(crate) fn unknown_tool(name: &str, tools: &[ToolSpec]) -> String {

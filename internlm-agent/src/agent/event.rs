@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use internlm_core::chat_model::Usage;
+use internlm_core::chat_model::{FinishReason, Usage};
 use internlm_core::{Message, ToolCall};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,9 @@ pub enum AgentEvent {
         /// Calls beside the text.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         tool_calls: Vec<ToolCall>,
+        /// Why it ended, if the model says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        finish_reason: Option<FinishReason>,
         /// Token counts of this request.
         usage: Usage,
         /// How long it took.

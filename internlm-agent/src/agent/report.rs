@@ -19,6 +19,8 @@ use crate::protocol::{AnyMachine, Call, Machine, Observed, Step};
 pub enum Ending {
     /// With an answer.
     Answered,
+    /// With an answer that the model's limit of tokens cut: only its beginning is there.
+    Truncated,
     /// The turns were used up; the answer is the model's last word.
     OutOfTurns,
     /// Another limit was passed; the answer is the model's last word.
@@ -73,6 +75,9 @@ pub struct SavedRun {
     pub(super) calls: Vec<CallRecord>,
     pub(super) elapsed: Duration,
     pub(super) decisions: BTreeMap<String, Decision>,
+    /// Whether the last reply was cut at the limit of its tokens.
+    #[serde(default)]
+    pub(super) truncated: bool,
 }
 
 const VERSION: u32 = 1;
@@ -87,6 +92,7 @@ impl SavedRun {
             calls: Vec::new(),
             elapsed: Duration::ZERO,
             decisions: BTreeMap::new(),
+            truncated: false,
         }
     }
 

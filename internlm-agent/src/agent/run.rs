@@ -290,9 +290,11 @@ impl<'a> Run<'a> {
         for hook in &self.agent.hooks {
             hook.after_model(&mut reply);
         }
+        self.state.truncated = reply.is_cut();
         self.emit(AgentEvent::TurnFinished {
             text: reply.text.clone(),
             tool_calls: reply.tool_calls.clone(),
+            finish_reason: reply.finish_reason,
             usage,
             elapsed: asking.began.elapsed(),
         });
@@ -338,6 +340,7 @@ impl<'a> Run<'a> {
 
     fn end(&mut self, outcome: Outcome) {
         let ending = match outcome.end {
+            End::Answered if self.state.truncated => Ending::Truncated,
             End::Answered => Ending::Answered,
             End::OutOfTurns => Ending::OutOfTurns,
         };

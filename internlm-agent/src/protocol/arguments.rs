@@ -25,6 +25,7 @@ pub(crate) fn read_arguments(text: &str, tool: Option<&ToolSpec>) -> Result<Valu
     match only {
         Some(name) => {
             let unquoted = python::loads(inside)
+                .or_else(|_| python::literal(inside))
                 .ok()
                 .and_then(|v| v.as_str().map(str::to_owned));
             let value = Value::String(unquoted.unwrap_or_else(|| text.to_owned()));
@@ -32,6 +33,12 @@ pub(crate) fn read_arguments(text: &str, tool: Option<&ToolSpec>) -> Result<Valu
         }
         None => Err(format!("the input is not a JSON object: {}", cut(text))),
     }
+}
+
+/// Whether a text begins with an object that is closed, fenced or not.
+pub(crate) fn is_object(text: &str) -> bool {
+    let text = unfenced(python::strip(text));
+    text.starts_with('{') && object_prefix(text).is_some()
 }
 
 /// An object in JSON, in JSON5 or as a Python literal.
@@ -47,11 +54,13 @@ pub(crate) fn read_object(text: &str) -> Option<Value> {
 
 /// What is inside of a fence, if the text is one.
 pub(crate) fn unfenced(text: &str) -> &str {
-    let Some(inside) = text.strip_prefix("```") else {
+    let mut fences = ["```", "~~~"].into_iter();
+    let Some(fence) = fences.find(|fence| text.starts_with(fence)) else {
         return text.trim_end_matches("```").trim_end();
     };
+    let inside = &text[fence.len()..];
     let (_, body) = inside.split_once('\n').unwrap_or(("", inside));
-    body.split("```").next().unwrap_or(body).trim()
+    body.split(fence).next().unwrap_or(body).trim()
 }
 
 /// The text up to the brace that closes the first one; quotes of both kinds are respected.
@@ -114,6 +123,8 @@ mod tests {
         check("{\"q\": \"}\"} and then I wait", json!({"q": "}"}));
         check("Shanghai", json!({"q": "Shanghai"}));
         check("\"Shanghai\"", json!({"q": "Shanghai"}));
+        check("\"\"\"Shanghai\"\"\"", json!({"q": "Shanghai"}));
+        check("~~~json\n{\"q\": \"a\"}\n~~~", json!({"q": "a"}));
         check("", json!({}));
         for text in ["{\"q\": \"a\"", "{q}"] {
             assert!(read_arguments(text, None).is_err(), "{text}");

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arguments::{object_prefix, read_object, unfenced};
 use super::dialect::{Dialect, Turn, call_id};
-use super::{Call, Channel, Observed, Reply};
+use super::{CUT_CALL, Call, Channel, Observed, Reply};
 use crate::lagent::prompts;
 use crate::python;
 
@@ -45,9 +45,15 @@ impl InternLm {
     }
 }
 
-/// A call in JSON as Python reads it, in JSON5 or as a Python literal.
+/// A call in JSON as Python reads it, in JSON5 or as a Python literal, also as a list of one.
 fn read_loosely(payload: &str) -> Option<ToolCall> {
-    let object = read_object(object_prefix(unfenced(python::strip(payload)))?)?;
+    let payload = unfenced(python::strip(payload));
+    let listed = payload.strip_prefix('[').and_then(|p| p.strip_suffix(']'));
+    let listed = listed.map(python::strip).filter(|one| {
+        // A list of several calls is no call.
+        object_prefix(one) == Some(one)
+    });
+    let object = read_object(object_prefix(listed.unwrap_or(payload))?)?;
     let name = object["name"].as_str().filter(|name| !name.is_empty())?;
     let arguments = object
         .get("parameters")
@@ -115,6 +121,9 @@ impl Dialect for InternLm {
                 Err(error) => return Turn::Fault(format!("{error}. To call a tool, {FORM}.")),
             };
             let is_code = block.action == tool_call::Action::Interpreter;
+            if reply.is_cut() && !block.complete {
+                return Turn::Fault(CUT_CALL.to_owned());
+            }
             let mut fault = None;
             let name = match (is_code, &self.interpreter) {
                 (true, Some(interpreter)) => interpreter.clone(),

@@ -271,6 +271,9 @@ impl Machine for PlannerMachine {
         };
         let last = self.turn >= self.max_turns;
         match program {
+            Some(_) if reply.is_cut() && !self.answering && !last => {
+                self.fault("the program is not whole: it is too long");
+            }
             Some(program) if !self.answering && !last => {
                 let ran = parse_program(&program).map_err(|error| error.to_string());
                 if let Err(what) = ran.and_then(|statements| self.run(statements)) {

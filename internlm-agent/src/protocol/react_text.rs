@@ -2,15 +2,15 @@
 //!
 //! Differences from Lagent 0.2, whose machine is [`ReActV024`](super::lagent::ReActV024): a tool call before a
 //! made-up `Response:` is run instead of believing the made-up answer, markers may be of any case, inputs may be
-//! fenced or followed by text, and a reply without markers is an answer only if the model insists on it.
+//! fenced or followed by text, and a reply without markers is sent back instead of being called an action.
 
 use internlm_core::{ChatRequest, Message, SamplingParams, ToolSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::arguments::read_arguments;
+use super::arguments::{is_object, read_arguments};
 use super::dialect::{Dialect, Turn, call_id, one_system};
-use super::{Call, Channel, Observed, Reply};
+use super::{CUT_CALL, Call, Channel, Observed, Reply};
 use crate::lagent::{ActionDescription, ReActMarkers, prompts};
 use crate::python::{self, PyValue};
 
@@ -125,9 +125,13 @@ impl Dialect for ReActText {
         let name = name.trim_matches(['[', ']', '`', '"', '\'', '*', ' ']);
         let tool = tools.iter().find(|tool| tool.name == name);
         // An answer after the call was written without its result.
+        let all = (reply.text.len(), input.len());
         let input = find(input, &self.markers.finish, 0).map_or(input, |(at, _)| &input[..at]);
         let input = find(input, &self.markers.thought, 0).map_or(input, |(at, _)| &input[..at]);
+        // An object that is closed is whole, and so is what has something behind it.
+        let whole = text.len() < all.0 || input.len() < all.1 || is_object(input);
         let (arguments, fault) = match read_arguments(input, tool) {
+            _ if reply.is_cut() && !whole => (json!({}), Some(CUT_CALL.to_owned())),
             Ok(arguments) => (arguments, None),
             Err(what) if tool.is_some() => (json!({}), Some(what)),
             Err(_) => (json!({}), None),

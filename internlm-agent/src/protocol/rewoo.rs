@@ -2,7 +2,7 @@
 //!
 //! Differences from Lagent 0.2, whose machine is [`ReWooV024`](super::lagent::ReWooV024): inputs may hold brackets,
 //! `#E1` inside of JSON is escaped, `#E10` is not taken for `#E1`, and a plan that names unknown tools or later
-//! steps is sent back before anything runs.
+//! steps is sent back before anything runs. A reply without a plan is sent back once; Lagent answers from nothing.
 
 use internlm_core::{ChatRequest, Message};
 use serde::{Deserialize, Serialize};
@@ -47,11 +47,16 @@ pub struct ReWooMachine {
     steps: Vec<PlannedStep>,
     results: Vec<Observed>,
     solving: bool,
+    /// Whether a reply without a plan was sent back.
+    #[serde(default)]
+    unplanned: bool,
     phase: Phase,
 }
 
 /// Plans that are asked for at most, if the caller sets no turns.
 const MAX_PLANS: usize = 3;
+
+const FORM: &str = "a step is a line `Plan: …` and a line `#E1 = tool[input]`";
 
 impl ReWooMachine {
     /// A run from its beginning.
@@ -65,6 +70,7 @@ impl ReWooMachine {
             steps: Vec::new(),
             results: Vec::new(),
             solving: false,
+            unplanned: false,
             phase: Phase::Ask,
         }
     }
@@ -145,6 +151,17 @@ impl ReWooMachine {
         self.phase = Phase::Ask;
     }
 
+    fn is_last_plan(&self) -> bool {
+        self.turn >= self.start.max_turns.unwrap_or(MAX_PLANS)
+    }
+
+    /// Keeps a reply that can't be used, and what the model is told of it.
+    fn send_back(&mut self, reply: &str, what: &str) {
+        self.messages.push(Message::assistant(reply));
+        self.messages
+            .push(Message::user(format!("Error: {what}. Please reply again.")));
+    }
+
     /// What is wrong with a plan before any of it runs.
     fn fault(&self, steps: &[PlannedStep]) -> Option<String> {
         steps.iter().enumerate().find_map(|(i, step)| {
@@ -180,15 +197,27 @@ impl Machine for ReWooMachine {
             return Ok(());
         }
         self.turn += 1;
+        if reply.is_cut() && unit_at(&reply.text).is_some() {
+            // The steps that are there are not the plan.
+            if self.is_last_plan() {
+                self.phase = Phase::Done(Outcome::out_of_turns(reply.text.clone()));
+            }
+            self.send_back(&reply.text, "the plan is not whole: it is too long");
+            return Ok(());
+        }
         let read = read_plan(&reply.text).and_then(|steps| match self.fault(&steps) {
             Some(what) => Err(what),
             None => Ok(steps),
         });
         match read {
-            // No plan: the model thinks that it needs none.
-            Ok(steps) if steps.is_empty() => {
+            // No plan twice: the model insists that it needs none.
+            Ok(steps) if steps.is_empty() && (self.unplanned || self.is_last_plan()) => {
                 self.messages.push(Message::assistant(&reply.text));
                 self.phase = Phase::Done(Outcome::answered(reply.text));
+            }
+            Ok(steps) if steps.is_empty() => {
+                self.unplanned = true;
+                self.send_back(&reply.text, &format!("there is no plan; {FORM}"));
             }
             Ok(steps) => {
                 self.steps = steps;
@@ -196,12 +225,10 @@ impl Machine for ReWooMachine {
                 self.advance();
             }
             Err(what) => {
-                if self.turn >= self.start.max_turns.unwrap_or(MAX_PLANS) {
+                if self.is_last_plan() {
                     self.phase = Phase::Done(Outcome::out_of_turns(reply.text.clone()));
                 }
-                self.messages.push(Message::assistant(&reply.text));
-                self.messages
-                    .push(Message::user(format!("Error: {what}. Please reply again.")));
+                self.send_back(&reply.text, &what);
             }
         }
         Ok(())
@@ -219,6 +246,7 @@ impl Machine for ReWooMachine {
         self.messages.extend(messages);
         self.turn = 0;
         self.solving = false;
+        self.unplanned = false;
         self.steps.clear();
         self.results.clear();
         self.phase = Phase::Ask;
@@ -272,9 +300,7 @@ fn read_plan(text: &str) -> Result<Vec<PlannedStep>, String> {
     match thought {
         Some(_) => Err("each Plan needs exactly one #E after it".to_owned()),
         // Something was meant to be a step.
-        None if steps.is_empty() && unit_at(text).is_some() => {
-            Err("a step is a line `Plan: …` and a line `#E1 = tool[input]`".to_owned())
-        }
+        None if steps.is_empty() && unit_at(text).is_some() => Err(FORM.to_owned()),
         None => Ok(steps),
     }
 }

@@ -5,15 +5,14 @@
 
 use std::collections::HashSet;
 
-use internlm_core::chat_model::FinishReason;
 use internlm_core::tool::ToolChoice;
 use internlm_core::tool_call::ACTION_START;
-use internlm_core::{ChatRequest, Message, ToolSpec};
+use internlm_core::{ChatRequest, Message, ToolCall, ToolSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::dialect::{Dialect, Turn, call_id};
-use super::{Call, Channel, Observed, Reply};
+use super::{CUT_CALL, Call, Channel, Observed, Reply};
 
 /// Configuration of the protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +57,7 @@ impl Dialect for Tools {
 
     fn read(&self, reply: &Reply, tools: &[ToolSpec], first_id: usize) -> Turn {
         if is_cut_call(reply) {
-            return Turn::Fault("the call is not whole: it is too long; make a shorter one".into());
+            return Turn::Fault(CUT_CALL.to_owned());
         }
         if reply.tool_calls.is_empty() {
             return Turn::Answer(reply.text.clone());
@@ -77,10 +76,13 @@ impl Dialect for Tools {
                 channel: Channel::Tool,
                 thought: reply.text.clone(),
             };
+            if call.arguments.is_null() {
+                read.arguments = json!({});
+            }
             let fault = match &call.arguments {
-                Value::Null => {
-                    read.arguments = json!({});
-                    None
+                // Nothing says whether there would have been some.
+                _ if reply.is_cut() && i + 1 == reply.tool_calls.len() && is_bare(call) => {
+                    Some(CUT_CALL.to_owned())
                 }
                 Value::String(text) => Some(format!("the arguments are not JSON: {}", cut(text))),
                 _ => None,
@@ -119,9 +121,13 @@ impl Dialect for Tools {
 
 /// Whether a reply ended at its limit of tokens within a call, which engines of InternLM2 give as text.
 fn is_cut_call(reply: &Reply) -> bool {
-    reply.tool_calls.is_empty()
-        && reply.finish_reason == Some(FinishReason::Length)
-        && reply.text.contains(ACTION_START)
+    reply.is_cut() && reply.tool_calls.is_empty() && reply.text.contains(ACTION_START)
+}
+
+/// Whether a call has no arguments at all.
+fn is_bare(call: &ToolCall) -> bool {
+    let object = call.arguments.as_object();
+    call.arguments.is_null() || object.is_some_and(serde_json::Map::is_empty)
 }
 
 /// A name as the wire allows it: `[a-zA-Z0-9_-]{1,64}`. The dot of a toolkit becomes `__`.

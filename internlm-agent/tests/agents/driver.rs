@@ -286,9 +286,15 @@ fn a_call_that_was_cut_off_is_no_answer() {
     assert_eq!(agent.run("q").unwrap().answer, "ok");
     let told = messages(&model.requests()[1]).last().unwrap().text();
     assert!(told.starts_with("Error: the call is not whole"), "{told}");
-    // Words that were cut off are an answer.
+    // Words that were cut off are an answer, and the report says that they were.
     let (agent, _) = scripted([Reply::text("so").with_finish_reason(FinishReason::Length)]);
-    assert_eq!(agent.run("q").unwrap().answer, "so");
+    let report = agent.run("q").unwrap();
+    assert_eq!(
+        (report.answer.as_str(), report.ending),
+        ("so", Ending::Truncated)
+    );
+    let (agent, _) = scripted([Reply::text("so").with_finish_reason(FinishReason::Stop)]);
+    assert_eq!(agent.run("q").unwrap().ending, Ending::Answered);
 }
 
 #[test]

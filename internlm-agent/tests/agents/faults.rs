@@ -9,6 +9,7 @@ use internlm_agent::protocol::react_text::ReActText;
 use internlm_agent::protocol::rewoo::ReWoo;
 use internlm_agent::protocol::tools::Tools;
 use internlm_agent::protocol::{Machine, Protocol, Start, Step};
+use internlm_core::chat_model::FinishReason;
 use internlm_core::scripted::Reply;
 use internlm_core::{Message, Role, ToolCall};
 use serde_json::json;
@@ -171,6 +172,80 @@ fn nested_specials_and_cuts() {
             }
         }
     }
+}
+
+/// A reply that its limit of tokens cut, wherever: what runs is the whole call or nothing, and never half of a plan or
+/// of a program.
+#[test]
+fn a_call_that_was_cut_in_the_middle_never_runs() {
+    let plan = "Plan: p\n#E1 = bold[some words]\nPlan: q\n#E2 = bold[{\"text\": \"more\"}]";
+    let graph =
+        "```python\ngraph.add_root_node('q', 'root')\ngraph.add_node('a', 'some words')\n```";
+    let texts = [
+        (
+            0,
+            "Well.<|action_start|><|plugin|>\n{\"name\": \"bold\", \"parameters\": {\"text\": \"some words\"}}<|action_end|>",
+        ),
+        (
+            1,
+            "Well.<|action_start|><|plugin|>\n{\"name\": \"bold\", \"parameters\": {\"text\": \"some words\"}}<|action_end|>",
+        ),
+        (
+            1,
+            "Well.<|action_start|><|interpreter|>\n```python\nprint(1)\nprint(22)\n```<|action_end|>",
+        ),
+        (
+            2,
+            "Thought: t\nAction: bold\nAction Input: {\"text\": \"some words\"}",
+        ),
+        (
+            2,
+            "Thought: t\nAction: bold\nAction Input: some words\nThought: so",
+        ),
+        (
+            3,
+            "{\"thought_process\": \"\", \"action\": {\"name\": \"bold\", \"parameters\": {\"text\": \"some words\"}}}",
+        ),
+        (4, plan),
+        (5, "```python\nprint(1)\nprint(22)\n```\nThen"),
+        (6, graph),
+    ];
+    for (at, text) in texts {
+        let protocol = &protocols()[at];
+        for end in 0..text.len() {
+            let mut machine = protocol.start(Start {
+                tools: tools().specs(),
+                messages: vec![Message::user("q")],
+                ..Start::default()
+            });
+            let mut reply = internlm_agent::protocol::Reply::text(&text[..end]);
+            reply.finish_reason = Some(FinishReason::Length);
+            machine.reply(reply).unwrap();
+            let Step::Call(calls) = machine.step().unwrap() else {
+                continue;
+            };
+            assert!(at != 4 && at != 6, "{}: {calls:?}", &text[..end]);
+            let whole = [
+                json!({"text": "some words"}),
+                json!({"code": "print(1)\nprint(22)"}),
+            ];
+            assert_eq!(calls.len(), 1);
+            assert!(
+                whole.contains(&calls[0].arguments),
+                "{}: {calls:?}",
+                &text[..end]
+            );
+        }
+    }
+    // A server that sends a name and then is cut: nothing says whether arguments would have followed.
+    let call = Reply::tool_calls(vec![ToolCall::new("bold", json!({}))]);
+    let (agent, model) = scripted([
+        call.with_finish_reason(FinishReason::Length),
+        Reply::text("ok"),
+    ]);
+    assert_eq!(agent.run("q").unwrap().answer, "ok");
+    let told = messages(&model.requests()[1]).last().unwrap().text();
+    assert!(told.starts_with("Error: the call is not whole"), "{told}");
 }
 
 #[test]

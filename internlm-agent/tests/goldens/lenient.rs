@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{each, raised};
 
-fn tools() -> Vec<ToolSpec> {
+fn specs() -> Vec<ToolSpec> {
     let spec = |name: &str, parameters: Value| ToolSpec::new(name, "", parameters);
     let object = |name: &str| json!({"type": "object", "properties": {name: {"type": "string"}}, "required": [name]});
     let any = json!({"type": "object"});
@@ -41,7 +41,7 @@ enum Next {
 
 fn after(protocol: &Protocol, reply: &str) -> Next {
     let mut machine: AnyMachine = protocol.start(Start {
-        tools: tools(),
+        tools: specs(),
         messages: vec![Message::user("q")],
         ..Start::default()
     });
@@ -81,6 +81,7 @@ fn internlm() {
                 assert!(wanted, "{id}: {calls:?}");
             }
             (Next::Calls(calls), 1) => assert_eq!(calls[0].2, Channel::Code, "{id}"),
+            (Next::Told(told), _) if id.starts_with("ok") => panic!("{id}: {told}"),
             // Markers inside of an argument end it here, and a call without a name or arguments is none.
             (Next::Told(told), 1) => {
                 let action = &want["action"];
@@ -127,7 +128,14 @@ fn react_text() {
                 let made_up = case["input"].as_str().unwrap().contains("\nResponse:");
                 assert!(made_up || answer.contains(said), "{id}: {answer}");
             }
-            Next::Told(told) => assert!(told.starts_with("Response:Error: "), "{id}: {told}"),
+            Next::Told(told) => {
+                // What Lagent finds a tool and a whole input in is not sent back.
+                let input = case["expect"]["action_input"].as_str().unwrap();
+                let whole = serde_json::from_str::<Value>(input).is_ok_and(|v| v.is_object());
+                let known = specs().iter().any(|spec| spec.name == want);
+                assert!(!id.starts_with("ok") && !(whole && known), "{id}: {told}");
+                assert!(told.starts_with("Response:Error: "), "{id}: {told}");
+            }
         }
     });
 }
@@ -140,10 +148,12 @@ fn react_json() {
         match after(&protocol, case["input"].as_str().unwrap()) {
             Next::Calls(calls) if !raised(expect) => {
                 assert_eq!(calls[0].0, expect["action"]["name"], "{id}");
+                assert_eq!(calls[0].1, expect["action"]["parameters"], "{id}");
             }
             Next::Answer(answer) if !raised(expect) => {
                 assert_eq!(answer, expect["conclusion"], "{id}")
             }
+            Next::Told(told) if !raised(expect) => panic!("{id}: {told}"),
             // Where Lagent raises, the object is read all the same or the model is told.
             Next::Calls(calls) => assert!(calls[0].1.is_object(), "{id}"),
             Next::Answer(answer) => assert!(!answer.is_empty(), "{id}"),
@@ -165,12 +175,14 @@ fn rewoo() {
                     "{id}"
                 );
             }
-            // Of the whole plan, or of a step in the solver's log.
-            Next::Told(told) => assert!(told.contains("Error: "), "{id}: {told}"),
-            Next::Answer(_) => {
+            // Of the whole plan, or of a step in the solver's log. A plan that Lagent can run is run.
+            Next::Told(told) => {
+                assert!(told.contains("Error: "), "{id}: {told}");
                 let none = expect["actions"].as_array().is_some_and(Vec::is_empty);
-                assert!(none || raised(expect), "{id}");
+                assert!(none || raised(expect), "{id}: {told}");
             }
+            // No plan is not taken for an answer before the model was told.
+            Next::Answer(answer) => panic!("{id}: {answer}"),
         }
     });
 }

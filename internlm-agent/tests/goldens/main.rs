@@ -3,9 +3,11 @@
 
 mod lagent_tools;
 mod lenient;
+mod lenient_runs;
 mod parsers;
 mod runs;
 mod tools;
+mod typed_tools;
 
 use std::path::PathBuf;
 
