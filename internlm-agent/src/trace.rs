@@ -2,8 +2,9 @@
 //!
 //! Programs watch runs through `tracing`: spans `invoke_agent`, `chat` and `execute_tool` with the fields of
 //! OpenTelemetry's conventions for generative AI (`gen_ai.operation.name`, `gen_ai.agent.name`,
-//! `gen_ai.tool.name`, `gen_ai.tool.call.id`, `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`,
-//! `gen_ai.response.finish_reasons`).
+//! `gen_ai.request.model` and `gen_ai.provider.name` where the model says them
+//! ([`ChatModel::identity`](internlm_core::ChatModel::identity)), `gen_ai.tool.name`, `gen_ai.tool.call.id`,
+//! `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`, `gen_ai.response.finish_reasons`).
 //!
 //! A file has one [`TraceLine`] per event. Pieces of text while the model speaks are left out; the whole of it
 //! comes with the end of its turn.

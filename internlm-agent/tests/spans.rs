@@ -79,6 +79,15 @@ fn spans_have_the_names_of_the_conventions() {
         "{}",
         spans[2].1
     );
+    for span in [0, 1, 3] {
+        let fields = &spans[span].1;
+        for field in [
+            "gen_ai.request.model=\"script\"",
+            "gen_ai.provider.name=\"scripted\"",
+        ] {
+            assert!(fields.contains(field), "{span}: {fields}");
+        }
+    }
     for field in [
         "gen_ai.usage.input_tokens=",
         "gen_ai.usage.output_tokens=",

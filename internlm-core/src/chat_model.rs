@@ -214,6 +214,26 @@ pub enum Event {
 /// The events of one answer; dropping it cancels the request.
 pub type Events<'a> = Box<dyn Iterator<Item = Result<Event>> + Send + 'a>;
 
+/// Who answers, as traces and reports name it; what is not known is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ModelIdentity {
+    /// The model's name (OpenTelemetry's `gen_ai.request.model`).
+    pub model: Option<String>,
+    /// Who runs it (`gen_ai.provider.name`): `openai`, `vllm`, or `internlm` for this process.
+    pub provider: Option<String>,
+}
+
+impl ModelIdentity {
+    /// A model and who runs it.
+    pub fn new(model: impl Into<String>, provider: impl Into<String>) -> Self {
+        Self {
+            model: Some(model.into()),
+            provider: Some(provider.into()),
+        }
+    }
+}
+
 /// Anything that answers requests: the local engine, a remote endpoint, a script.
 pub trait ChatModel: Send + Sync {
     /// Starts to answer. Work happens as the iterator is driven, or ahead of it.
@@ -222,6 +242,11 @@ pub trait ChatModel: Send + Sync {
     /// A request that can't be run (empty or over-long prompt, unknown option, a template that
     /// refuses the messages) fails here; failures while generating are items of the iterator.
     fn generate(&self, request: &ChatRequest) -> Result<Events<'_>>;
+
+    /// Who answers; nothing is known unless an implementation says so.
+    fn identity(&self) -> ModelIdentity {
+        ModelIdentity::default()
+    }
 
     /// Answers and collects.
     ///

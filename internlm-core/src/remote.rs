@@ -56,7 +56,7 @@ use serde::Deserialize;
 use self::answer::Assembler;
 use self::client::Client;
 use self::stream::RemoteEvents;
-use crate::chat_model::{ChatModel, ChatRequest, Events};
+use crate::chat_model::{ChatModel, ChatRequest, Events, ModelIdentity};
 use crate::error::{Error, Result};
 use crate::scorer::{ModelFacts, Scorer};
 
@@ -216,5 +216,9 @@ impl ChatModel for RemoteModel {
         let assembler = Assembler::new(request.sampling.logprobs);
         let events = RemoteEvents::new(&self.client, url, answer, assembler);
         Ok(Box::new(events))
+    }
+
+    fn identity(&self) -> ModelIdentity {
+        ModelIdentity::new(&self.name, self.dialect.as_str())
     }
 }

@@ -25,7 +25,9 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::chat_model::{ChatModel, ChatRequest, Event, Events, FinishReason, Input, Usage};
+use crate::chat_model::{
+    ChatModel, ChatRequest, Event, Events, FinishReason, Input, ModelIdentity, Usage,
+};
 use crate::error::{Error, Result};
 use crate::message::{Message, join};
 use crate::scorer::{ModelFacts, ScoreRequest, Scorer, TokenScore, Tokens};
@@ -177,6 +179,10 @@ impl ScriptedModel {
 }
 
 impl ChatModel for ScriptedModel {
+    fn identity(&self) -> ModelIdentity {
+        ModelIdentity::new("script", "scripted")
+    }
+
     fn generate(&self, request: &ChatRequest) -> Result<Events<'_>> {
         lock(&self.requests).push(request.clone());
         let mut reply = lock(&self.replies).pop_front().ok_or_else(over)?;

@@ -5,7 +5,7 @@ mod answer;
 mod events;
 mod scorer;
 
-use internlm_core::chat_model::{Events, Input, ResponseFormat};
+use internlm_core::chat_model::{Events, Input, ModelIdentity, ResponseFormat};
 use internlm_core::scorer::ModelFacts;
 use internlm_core::tool::ToolChoice;
 use internlm_core::{
@@ -221,6 +221,10 @@ impl TextModel {
 }
 
 impl ChatModel for TextModel {
+    fn identity(&self) -> ModelIdentity {
+        ModelIdentity::new(self.model.name(), "internlm")
+    }
+
     fn generate(&self, request: &ChatRequest) -> internlm_core::Result<Events<'_>> {
         match self.start(request) {
             Ok(events) => Ok(Box::new(events)),

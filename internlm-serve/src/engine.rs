@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use internlm_core::chat_model::{Events, TokenLogprob};
+use internlm_core::chat_model::{Events, ModelIdentity, TokenLogprob};
 use internlm_core::scorer::{ModelFacts, ScoreRequest, ScoredIds, TokenScore, Tokens};
 use internlm_core::{ChatModel, ChatRequest, Message, Scorer, ToolSpec};
 use internlm_model::context::Mode;
@@ -474,6 +474,10 @@ impl std::fmt::Debug for Engine {
 }
 
 impl ChatModel for Engine {
+    fn identity(&self) -> ModelIdentity {
+        self.handle.text.identity()
+    }
+
     fn generate(&self, request: &ChatRequest) -> internlm_core::Result<Events<'_>> {
         let response = self.submit(request.clone())?;
         Ok(Box::new(response.map(|answer| {

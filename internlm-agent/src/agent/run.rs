@@ -54,11 +54,14 @@ impl std::fmt::Debug for Run<'_> {
 impl<'a> Run<'a> {
     pub(super) fn new(agent: &'a Agent, state: SavedRun) -> Result<Self> {
         let trace = agent.trace.as_ref().map(TraceWriter::append).transpose()?;
+        let identity = agent.model.identity();
         let span = tracing::info_span!(
             "invoke_agent",
             otel.name = %format!("invoke_agent {}", agent.name),
             gen_ai.operation.name = "invoke_agent",
             gen_ai.agent.name = %agent.name,
+            gen_ai.request.model = identity.model,
+            gen_ai.provider.name = identity.provider,
         );
         Ok(Self {
             agent,
@@ -183,10 +186,14 @@ impl<'a> Run<'a> {
 
     /// Sends a request, once more if it fails and may work later.
     fn generate(&mut self, mut request: ChatRequest, mut attempt: usize) -> Result<()> {
+        let identity = self.agent.model.identity();
         let span = self.span.in_scope(|| {
             tracing::info_span!(
                 "chat",
+                otel.name = identity.model.as_ref().map(|model| format!("chat {model}")),
                 gen_ai.operation.name = "chat",
+                gen_ai.request.model = identity.model,
+                gen_ai.provider.name = identity.provider,
                 gen_ai.usage.input_tokens = tracing::field::Empty,
                 gen_ai.usage.output_tokens = tracing::field::Empty,
                 gen_ai.response.finish_reasons = tracing::field::Empty,

@@ -25,6 +25,16 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// What the server is called, as in OpenTelemetry's `gen_ai.provider.name`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dialect::OpenAi => "openai",
+            Dialect::Vllm => "vllm",
+            Dialect::LmDeploy => "lmdeploy",
+            Dialect::LlamaCpp => "llama_cpp",
+        }
+    }
+
     pub(super) fn of_owner(owned_by: &str) -> Self {
         match owned_by {
             "vllm" | "internlm-serve" => Dialect::Vllm,
