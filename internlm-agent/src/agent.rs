@@ -252,14 +252,35 @@ impl Agent {
         Run::new(self, saved.checked()?)
     }
 
-    /// Works on the next task of a conversation, which the memory keeps.
+    /// Works on the next task of a conversation, which the memory keeps. A task that waits for approval is kept as one
+    /// whose calls were not run; [`resume_chat`](Agent::resume_chat) goes on with it.
     ///
     /// # Errors
-    /// As [`run`](Agent::run), and if a summary can't be made.
+    /// As [`run`](Agent::run), and if a summary can't be made. The task is then forgotten.
     pub fn chat(&self, memory: &mut Memory, task: impl Into<String>) -> Result<Report> {
         memory.push(Message::user(task));
-        memory.fit(Some(&*self.model))?;
-        let report = self.start_with(memory.prompt())?.finish()?;
+        let run = memory
+            .fit(Some(&*self.model))
+            .and_then(|()| self.start_with(memory.prompt())?.finish());
+        match run {
+            Ok(report) => {
+                memory.keep(report.messages.clone());
+                Ok(report)
+            }
+            Err(error) => {
+                // Two tasks in a row are a conversation that many models refuse.
+                memory.messages.pop();
+                Err(error)
+            }
+        }
+    }
+
+    /// Goes on with the last task of a conversation, which waited for approval.
+    ///
+    /// # Errors
+    /// As [`resume`](Agent::resume) and [`run`](Agent::run). The memory is then as it was.
+    pub fn resume_chat(&self, memory: &mut Memory, saved: SavedRun) -> Result<Report> {
+        let report = self.resume(saved)?.finish()?;
         memory.keep(report.messages.clone());
         Ok(report)
     }

@@ -142,10 +142,11 @@ impl Memory {
         if cut == 0 || cut == self.messages.len() {
             return Ok(());
         }
-        let old: Vec<Message> = self.messages.drain(..cut).collect();
         if let Some(model) = model {
-            self.summary = Some(self.summarize(model, &old, budget / 4)?);
+            let old = &self.messages[..cut];
+            self.summary = Some(self.summarize(model, old, budget / 4)?);
         }
+        self.messages.drain(..cut);
         Ok(())
     }
 

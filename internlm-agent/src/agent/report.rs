@@ -52,7 +52,8 @@ pub struct Report {
     pub usage: Usage,
     /// The calls that were run, in order.
     pub calls: Vec<CallRecord>,
-    /// The conversation, the task and the answer included.
+    /// The conversation, the task and the answer included. Calls that were not run, because the run waits for approval
+    /// or passed a limit, have a result that says so; [`paused`](Report::paused) is as if they had none.
     pub messages: Vec<Message>,
     /// What the protocol has to say besides.
     #[serde(default, skip_serializing_if = "Value::is_null")]
