@@ -21,10 +21,7 @@ pub(crate) const QUESTIONS: &str = include_str!("questions.tsv");
 ///
 /// # Errors
 /// The server can't be used, or the trace can't be written.
-pub(crate) fn ask(url: &str, file: &Path, bar: &ProgressBar) -> Result<Stage> {
-    if file.exists() {
-        std::fs::remove_file(file).map_err(Error::io(file.display().to_string()))?;
-    }
+pub(crate) fn ask(url: &str, file: &Path, page: &Path, bar: &ProgressBar) -> Result<Stage> {
     let model = RemoteModel::connect(RemoteConfig::new(url, ""))?;
     let mut sampling = SamplingParams::greedy();
     sampling.max_new_tokens = Some(128);
@@ -45,9 +42,8 @@ pub(crate) fn ask(url: &str, file: &Path, bar: &ProgressBar) -> Result<Stage> {
         right += usize::from(first.is_some_and(|call| call.observed.text() == answer));
         bar.inc(1);
     }
-    let page = file.with_extension("html");
     let html = trace::html(&trace::read(file)?);
-    std::fs::write(&page, html).map_err(Error::io(page.display().to_string()))?;
+    std::fs::write(page, html).map_err(Error::io(page.display().to_string()))?;
     Ok(Stage {
         what: format!("{asked} questions; {}", page.display()),
         quality: Some(format!("{valid} calls ran, {right} with the right result")),

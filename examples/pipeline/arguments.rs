@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use internlm_examples::model::{ModelArgs, RuntimeArgs};
+use internlm_examples::model::{ModelArgs, Precision, RuntimeArgs};
 use internlm_examples::{Error, Result};
 use internlm_model::ModelDir;
 
@@ -43,6 +43,26 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// Where and how precisely is computed.
+    pub(crate) fn computes(&self) -> String {
+        let runtime = &self.runtime;
+        let dtype = runtime.dtype.map_or("as stored", Precision::as_str);
+        format!(
+            "{}, weights {dtype}, activations {}, head {}",
+            runtime.device,
+            runtime.act.as_str(),
+            runtime.head.as_str()
+        )
+    }
+
+    /// How models of the run are loaded.
+    pub(crate) fn model_args(&self, model: &ModelDir) -> ModelArgs {
+        ModelArgs {
+            model: model.path().to_owned(),
+            runtime: self.runtime.clone(),
+        }
+    }
+
     /// The checkpoint to begin with.
     ///
     /// # Errors

@@ -6,12 +6,13 @@ use indicatif::ProgressBar;
 use internlm_eval::run::{Progress, Weights};
 use internlm_eval::task::{TaskOptions, load, load_file};
 use internlm_eval::{Benchmark, Run, RunConfig, Task};
-use internlm_examples::model::{ModelArgs, weight_bytes};
+use internlm_examples::model::weight_bytes;
 use internlm_examples::{Error, Result};
 use internlm_model::ModelDir;
 use serde_json::json;
 
 use crate::arguments::Arguments;
+use crate::fingerprint::fingerprint;
 use crate::stage::Stage;
 
 /// A benchmark that needs no data of others.
@@ -19,12 +20,28 @@ const CAPITALS: &str = include_str!("capitals.toml");
 const CAPITALS_DATA: &str = include_str!("capitals.jsonl");
 
 /// What is asked.
-pub(crate) struct Tasks(Vec<Task>);
+pub(crate) struct Tasks {
+    tasks: Vec<Task>,
+    /// Their names, sizes, and the files of their data.
+    key: String,
+}
 
 impl Tasks {
+    fn new(tasks: Vec<Task>, data: &Path) -> Result<Self> {
+        let key = String::new();
+        let mut tasks = Self { tasks, key };
+        tasks.key = format!("{}\n{}", tasks.describe(), fingerprint(data)?.join("\n"));
+        Ok(tasks)
+    }
+
+    /// What an evaluation depends on, besides the model.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Names and numbers of items, in a line.
     pub(crate) fn describe(&self) -> String {
-        let tasks = self.0.iter();
+        let tasks = self.tasks.iter();
         let lines = tasks.map(|task| format!("{} items of {}", task.len(), task.name()));
         lines.collect::<Vec<_>>().join(", ")
     }
@@ -52,16 +69,20 @@ pub(crate) fn tasks(arguments: &Arguments) -> Result<Tasks> {
             ("capitals.jsonl", CAPITALS_DATA),
         ] {
             let file = folder.join(name);
+            // Written once, so that it looks the same to the next run.
+            if std::fs::read_to_string(&file).is_ok_and(|there| there == text) {
+                continue;
+            }
             std::fs::write(&file, text).map_err(io(&file))?;
         }
         let loaded = load_file(&folder.join("capitals.toml"), &folder, &options)?;
-        return Ok(Tasks(loaded.tasks));
+        return Tasks::new(loaded.tasks, &folder);
     };
     let mut tasks = Vec::new();
     for name in &arguments.tasks {
         tasks.extend(load(name, None, data, &options)?.tasks);
     }
-    Ok(Tasks(tasks))
+    Tasks::new(tasks, data)
 }
 
 /// Runs the tasks with an engine over the checkpoint.
@@ -75,13 +96,7 @@ pub(crate) fn evaluate(
     out: &Path,
     bar: &ProgressBar,
 ) -> Result<Stage> {
-    if out.exists() {
-        // Of another model or other options: stages that are done don't come here.
-        std::fs::remove_dir_all(out).map_err(Error::io(out.display().to_string()))?;
-    }
-    let model = dir.path().to_owned();
-    let runtime = arguments.runtime.clone();
-    let engine = ModelArgs { model, runtime }.engine()?;
+    let engine = arguments.model_args(dir).engine()?;
     let on_progress = |progress: &Progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
@@ -91,7 +106,7 @@ pub(crate) fn evaluate(
         .with_scorer(&engine)
         .with_chat_model(&engine)
         .with_weights(Weights::at(dir.path())?)
-        .with_benchmarks(tasks.0.iter().map(|task| task as &dyn Benchmark))
+        .with_benchmarks(tasks.tasks.iter().map(|task| task as &dyn Benchmark))
         .with_on_progress(&on_progress)
         .execute()?;
     let scores = report.benchmarks.iter().filter_map(|benchmark| {

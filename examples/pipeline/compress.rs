@@ -48,10 +48,6 @@ pub(crate) fn quantize(
     group_size: usize,
     bar: &ProgressBar,
 ) -> Result<Stage> {
-    if out.exists() {
-        // Of another model or other options: stages that are done don't come here.
-        std::fs::remove_dir_all(out).map_err(Error::io(out.display().to_string()))?;
-    }
     let tokenizer = Tokenizer::load(original.path())?;
     let calibration = CalibSet::builtin(&tokenizer)?.blocks(BLOCKS, BLOCK)?;
     let ids = tokenizer.encode(HELD_OUT, EncodeOptions::default())?;

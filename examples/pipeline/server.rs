@@ -28,11 +28,8 @@ struct Running {
 impl Server {
     /// A server of a checkpoint, not started yet.
     pub(crate) fn of(arguments: &Arguments, dir: &ModelDir) -> Self {
-        let model = dir.path().to_owned();
-        let runtime = arguments.runtime.clone();
-        let model = ModelArgs { model, runtime };
         Self {
-            model,
+            model: arguments.model_args(dir),
             running: None,
         }
     }

@@ -11,6 +11,9 @@ use internlm_model::ModelDir;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::about::About;
+use crate::fingerprint::fingerprint;
+
 /// What came out of a stage.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Stage {
@@ -26,6 +29,9 @@ pub(crate) struct Stage {
     /// Seconds that it took, also if that was in an earlier run.
     #[serde(default)]
     pub(crate) seconds: f64,
+    /// When it was done, in UTC.
+    #[serde(default)]
+    pub(crate) date: String,
     /// Whether an earlier run did it.
     #[serde(default)]
     pub(crate) skipped: bool,
@@ -34,10 +40,13 @@ pub(crate) struct Stage {
     pub(crate) details: Value,
 }
 
-/// A finished stage in a file: of which model and options it is, and what came out.
+/// A finished stage in a file.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    of: String,
+    /// Of what it is: the model's files, how is computed, the stage's options.
+    of: Vec<String>,
+    /// The files that it made, as it left them.
+    made: Vec<Vec<String>>,
     stage: Stage,
 }
 
@@ -45,7 +54,7 @@ struct Kept {
 pub(crate) struct Stages {
     folder: PathBuf,
     /// What all stages depend on.
-    model: String,
+    of: Vec<String>,
     output: Output,
     done: Vec<Stage>,
     /// Whether a stage was run in this run: later ones then are, too.
@@ -56,55 +65,63 @@ impl Stages {
     /// Stages of a model in the run's folder.
     ///
     /// # Errors
-    /// The folder can't be made, or the model's files can't be read.
-    pub(crate) fn open(out: &Path, model: &ModelDir, json: bool) -> Result<Self> {
+    /// The folder can't be made, or the model's files can't be listed.
+    pub(crate) fn open(out: &Path, model: &ModelDir, about: &About, json: bool) -> Result<Self> {
         let folder = out.join("stages");
         std::fs::create_dir_all(&folder).map_err(Error::io(folder.display().to_string()))?;
-        let path = std::path::absolute(model.path()).map_err(Error::io("the model's path"))?;
-        let metadata = std::fs::metadata(&path).map_err(Error::io(path.display().to_string()))?;
-        let modified = metadata.modified().ok();
+        let mut of = vec![about.key()];
+        of.extend(fingerprint(model.path())?);
         Ok(Self {
             folder,
-            model: format!("{}, {} bytes, {modified:?}", path.display(), metadata.len()),
+            of,
             output: Output::new(json),
             done: Vec::new(),
             ran: false,
         })
     }
 
-    /// Runs a stage, unless an earlier run finished it with the same model and options and all stages before it.
+    /// Runs a stage, unless an earlier run finished it with the same model and options, all stages before it, and its
+    /// files are as it left them.
     ///
     /// # Errors
-    /// Those of the stage, and files that can't be written.
+    /// Those of the stage, and files that can't be read or written.
     pub(crate) fn run(
         &mut self,
         name: &str,
         options: &str,
+        makes: &[&Path],
         work: impl FnOnce(&ProgressBar) -> Result<Stage>,
     ) -> Result<()> {
-        let file = self.folder.join(format!("{}.json", name.replace(' ', "-")));
-        let of = format!("{}; {options}", self.model);
-        let stage = match self.kept(&file, &of) {
+        let file = self.folder.join(file_name(name));
+        let mut of = self.of.clone();
+        of.push(format!("options: {options}"));
+        let stage = match self.kept(&file, &of, makes)? {
             Some(stage) => Stage {
                 skipped: true,
                 ..stage
             },
             None => {
+                self.begin(makes)?;
                 let bar = progress::bar(0, name);
                 let began = Instant::now();
                 let stage = work(&bar);
                 bar.finish_and_clear();
-                self.ran = true;
                 let stage = Stage {
                     stage: name.to_owned(),
                     seconds: began.elapsed().as_secs_f64(),
+                    date: jiff::Timestamp::now()
+                        .strftime("%Y-%m-%d %H:%M:%S")
+                        .to_string(),
                     ..stage?
                 };
+                let made = fingerprints(makes)?;
+                let kept = stage.clone();
                 keep(
                     &file,
                     &Kept {
                         of,
-                        stage: stage.clone(),
+                        made,
+                        stage: kept,
                     },
                 )?;
                 stage
@@ -121,10 +138,37 @@ impl Stages {
         Ok(())
     }
 
-    fn kept(&self, file: &Path, of: &str) -> Option<Stage> {
-        let text = std::fs::read_to_string(file).ok()?;
-        let kept: Kept = serde_json::from_str(&text).ok()?;
-        (!self.ran && kept.of == of).then_some(kept.stage)
+    fn kept(&self, file: &Path, of: &[String], makes: &[&Path]) -> Result<Option<Stage>> {
+        let text = std::fs::read_to_string(file).ok();
+        let kept: Option<Kept> = text.and_then(|text| serde_json::from_str(&text).ok());
+        let Some(kept) = kept.filter(|kept| !self.ran && kept.of == of) else {
+            return Ok(None);
+        };
+        // Files that are gone have no lines, and every stage that makes some makes at least one.
+        let made = fingerprints(makes)?;
+        let whole = made == kept.made && made.iter().all(|files| !files.is_empty());
+        Ok(whole.then_some(kept.stage))
+    }
+
+    /// Forgets what an earlier run kept of this stage and of those after it, and removes the stage's files: a run that
+    /// is killed from here on leaves nothing that looks finished.
+    fn begin(&mut self, makes: &[&Path]) -> Result<()> {
+        if !self.ran {
+            self.ran = true;
+            let done: Vec<String> = self
+                .done
+                .iter()
+                .map(|stage| file_name(&stage.stage))
+                .collect();
+            let io = || Error::io(self.folder.display().to_string());
+            for entry in std::fs::read_dir(&self.folder).map_err(io())? {
+                let entry = entry.map_err(io())?;
+                if !done.iter().any(|name| entry.file_name() == **name) {
+                    remove(&entry.path())?;
+                }
+            }
+        }
+        makes.iter().try_for_each(|path| remove(path))
     }
 
     /// The stages that are done.
@@ -159,6 +203,28 @@ impl Stage {
     pub(crate) fn time(&self) -> String {
         let before = if self.skipped { ", before" } else { "" };
         format!("{:.1} s{before}", self.seconds)
+    }
+}
+
+/// The file that keeps a stage.
+fn file_name(stage: &str) -> String {
+    format!("{}.json", stage.replace(' ', "-"))
+}
+
+fn fingerprints(paths: &[&Path]) -> Result<Vec<Vec<String>>> {
+    paths.iter().map(|path| fingerprint(path)).collect()
+}
+
+fn remove(path: &Path) -> Result<()> {
+    let removed = match path.is_dir() {
+        true => std::fs::remove_dir_all(path),
+        false => std::fs::remove_file(path),
+    };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(path.display().to_string())(error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -126,6 +126,15 @@ pub enum Head {
 }
 
 impl Head {
+    /// The name as on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Head::Stored => "stored",
+            Head::Int8 => "int8",
+            Head::Int4 => "int4",
+        }
+    }
+
     fn weights(self) -> HeadWeights {
         match self {
             Head::Stored => HeadWeights::Stored,
@@ -159,6 +168,16 @@ impl FromStr for Place {
                 Ok(Place::Cuda(number))
             }
             _ => Err("expected cpu, cuda, cuda:N or metal".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Cpu => f.write_str("cpu"),
+            Place::Cuda(n) => write!(f, "cuda:{n}"),
+            Place::Metal => f.write_str("metal"),
         }
     }
 }

@@ -10,6 +10,7 @@ mod evaluate;
 #[cfg(unix)]
 mod interrupted;
 mod models;
+mod pipeline;
 mod quantize;
 #[cfg(unix)]
 mod serve;
