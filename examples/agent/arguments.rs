@@ -6,13 +6,17 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use internlm_agent::agent::Limits;
 use internlm_agent::protocol::Protocol;
+use internlm_agent::protocol::code::CodeAct;
 use internlm_agent::protocol::internlm::InternLm;
+use internlm_agent::protocol::planner::Planner;
 use internlm_agent::protocol::react_json::ReActJson;
+use internlm_agent::protocol::react_text::ReActText;
 use internlm_agent::protocol::rewoo::ReWoo;
 use internlm_agent::protocol::tools::Tools;
 use internlm_core::SamplingParams;
 use internlm_examples::sampling::SamplingArgs;
 use internlm_examples::source::{Source, SourceArgs};
+use internlm_examples::{Error, Result};
 
 /// Answer with tools.
 ///
@@ -86,21 +90,60 @@ pub(crate) enum Speech {
     Internlm,
     /// A thought and an action in JSON
     React,
+    /// A thought and an action in text
+    ReactText,
     /// A whole plan first
     Rewoo,
+    /// Programs in fences, which the tool python runs in its sandbox
+    Code,
+    /// A graph of questions, each for a searcher: an agent of the same model that has the tools
+    Planner,
 }
 
+/// The tool that runs programs.
+const PYTHON: &str = "python";
+
 impl Arguments {
+    /// Refuses what can't work before anything is loaded.
+    ///
+    /// # Errors
+    /// Markers for a server: its requests have no way to tell them from text.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.protocol == Speech::Internlm && self.source.base_url.is_some() {
+            let what = "--protocol internlm: a server takes no markers in messages; expected --protocol openai, for \
+                        which a server of InternLM2 writes and reads them, or --model";
+            return Err(Error::Input(what.to_owned()));
+        }
+        Ok(())
+    }
+
     pub(crate) fn protocol(&self) -> Protocol {
         let constrained = !self.unconstrained;
         match self.protocol {
             Speech::Openai => Protocol::Tools(Tools::default().with_require_call(constrained)),
+            // Code has markers of its own there.
+            Speech::Internlm if self.tools.iter().any(|name| name == PYTHON) => {
+                Protocol::InternLm(InternLm::default().with_interpreter(PYTHON))
+            }
             Speech::Internlm => Protocol::InternLm(InternLm::default()),
             Speech::React => {
                 Protocol::ReActJson(ReActJson::default().with_constrained(constrained))
             }
+            Speech::ReactText => Protocol::ReActText(ReActText::default()),
             Speech::Rewoo => Protocol::ReWoo(ReWoo::default()),
+            Speech::Code => Protocol::Code(CodeAct::default().with_interpreter(PYTHON)),
+            Speech::Planner => Protocol::Planner(Planner::default()),
         }
+    }
+
+    /// The names of the tools; an agent whose every action is a program has python in any case.
+    pub(crate) fn tools(&self) -> Vec<String> {
+        let mut names = self.tools.clone();
+        let lacks = !names.iter().any(|name| name == PYTHON);
+        if self.protocol == Speech::Code && lacks {
+            names.push(PYTHON.to_owned());
+        }
+        names
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -2,6 +2,7 @@
 
 mod approval;
 mod arguments;
+mod crew;
 mod show;
 mod tools;
 
@@ -26,26 +27,22 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
+    arguments.check()?;
     let search = arguments.search.as_deref();
-    let tools = tools::named(&arguments.tools, &arguments.root, search)?;
+    let mut tools = tools::named(&arguments.tools(), &arguments.root, search)?;
     let servers = arguments.mcp.as_deref().map(tools::servers).transpose()?;
+    if let Some(servers) = &servers {
+        for tool in servers.tools()? {
+            tools.replace(tool);
+        }
+    }
     let source = arguments.source.clone();
     let source = source.or_model(Path::new(SMOLLM2)).open()?;
     let sampling = arguments.sampling(&source);
     sampling.validate()?;
-    let mut agent = Agent::shared(source.into_chat_model())
-        .with_protocol(arguments.protocol())
-        .with_tools(tools)
-        .with_sampling(sampling)
-        .with_limits(arguments.limits());
-    if let Some(servers) = &servers {
-        agent = agent.with_tools(servers.tools()?);
-    }
+    let mut agent = crew::of(&arguments, source.into_chat_model(), sampling, tools);
     if let Some(system) = &arguments.system {
         agent = agent.with_system(system);
-    }
-    if let Some(file) = &arguments.trace {
-        agent = agent.with_trace(file);
     }
     let mut output = Output::new(arguments.json);
     let mut answer = |question: &str| answer(&agent, question, arguments.yes, &mut output);

@@ -13,6 +13,7 @@ use serde_json::Value;
 struct Turn<'a> {
     turn: usize,
     text: &'a str,
+    finish_reason: Option<&'static str>,
     prompt_tokens: usize,
     completion_tokens: usize,
     seconds: f64,
@@ -68,6 +69,7 @@ impl<'a> Show<'a> {
             }
             AgentEvent::TurnFinished {
                 text,
+                finish_reason,
                 usage,
                 elapsed,
                 ..
@@ -76,6 +78,7 @@ impl<'a> Show<'a> {
                 let turn = Turn {
                     turn: self.turn,
                     text,
+                    finish_reason: finish_reason.map(|reason| reason.as_str()),
                     prompt_tokens: usage.prompt_tokens,
                     completion_tokens: usage.completion_tokens,
                     seconds: elapsed.as_secs_f64(),
@@ -139,6 +142,9 @@ impl<'a> Show<'a> {
         };
         self.output.record(&answer, |answer| match answer.ending {
             Ending::Answered => answer.answer.to_owned(),
+            Ending::Truncated => {
+                format!("{}\n(cut at the limit of its tokens)", answer.answer)
+            }
             Ending::Limit(limit) => format!("{}\n(stopped at {limit})", answer.answer),
             _ => format!("{}\n(stopped after {} turns)", answer.answer, answer.turns),
         })

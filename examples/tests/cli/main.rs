@@ -4,6 +4,8 @@
 //! they or the goldens are missing a test prints why it is skipped, and fails with `CI=true`.
 
 mod agent;
+mod agent_mcp;
+mod agent_protocols;
 mod embed;
 mod errors;
 mod evaluate;
@@ -12,6 +14,7 @@ mod interrupted;
 mod models;
 mod pipeline;
 mod quantize;
+mod scripted;
 #[cfg(unix)]
 mod serve;
 mod smollm2;

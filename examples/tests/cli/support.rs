@@ -56,14 +56,26 @@ pub(crate) struct Program {
     command: Command,
 }
 
+/// The folder of what was built.
+fn built() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let profile = test.ancestors().nth(2);
+    profile
+        .expect("tests lie in target/PROFILE/deps")
+        .to_owned()
+}
+
+/// A binary of another package; `None` where it was not built.
+pub(crate) fn binary(name: &str) -> Option<PathBuf> {
+    let file = built()
+        .join(name)
+        .with_extension(std::env::consts::EXE_EXTENSION);
+    found(file, "run cargo build --workspace")
+}
+
 /// A program by its name; `None` where it was not built.
 pub(crate) fn program(name: &'static str) -> Option<Program> {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .expect("tests lie in target/PROFILE/deps");
-    let file = profile
+    let file = built()
         .join("examples")
         .join(name)
         .with_extension(std::env::consts::EXE_EXTENSION);
