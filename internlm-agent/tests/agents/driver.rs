@@ -23,7 +23,7 @@ fn bold(text: &str) -> Reply {
     Reply::tool_calls(vec![ToolCall::new("bold", json!({"text": text}))])
 }
 
-fn flaky() -> internlm_core::Error {
+pub(crate) fn flaky() -> internlm_core::Error {
     internlm_core::Error::backend("computing", std::io::Error::other("no power"))
 }
 

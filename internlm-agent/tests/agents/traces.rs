@@ -1,13 +1,18 @@
 //! What is written down of runs.
 
-use internlm_agent::agent::AgentEvent;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use internlm_agent::agent::{AgentEvent, Limits, Retry};
 use internlm_agent::error::Error;
+use internlm_agent::tool::{Media, MediaSource, OutputPart, ToolOutput, tool};
 use internlm_agent::trace;
 use internlm_core::ToolCall;
+use internlm_core::chat_model::FinishReason;
 use internlm_core::scripted::Reply;
 use serde_json::json;
 
-use crate::scripted;
+use crate::{Bold, scripted};
 
 #[test]
 fn a_trace_is_read_back_and_shown() {
@@ -45,6 +50,62 @@ fn a_trace_is_read_back_and_shown() {
         agent.with_trace(folder.path()).run("q"),
         Err(Error::Io { .. })
     ));
+}
+
+/// Markup that would do something if it were taken for markup.
+const HOSTILE: &str = "<img src=x onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>";
+
+/// A page of everything that is hard to show; `tests/page/run.mjs` opens it in a browser. With
+/// `INTERNLM_AGENT_TEST_PAGES=FOLDER` the pages stay there.
+#[test]
+fn pages_of_everything_that_is_hard_to_show() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trace.jsonl");
+    let call = |name: &str, text: &str| {
+        Reply::tool_calls(vec![ToolCall::new(name, json!({"text": text}))])
+    };
+    let long = "很长的文字_and_long_text_".repeat(200);
+    let image = OutputPart::Image {
+        image: Media {
+            mime: "image/png".to_owned(),
+            source: MediaSource::Path("plot.png".into()),
+        },
+    };
+    let agent = |name: &str, replies: Vec<Reply>| {
+        let (agent, _) = scripted(replies);
+        let image = image.clone();
+        agent
+            .with_name(name)
+            .with_trace(&file)
+            .with_retry(Retry::default().with_wait(Duration::ZERO))
+            .with_tool(tool("bold", |b: Bold| Ok(format!("**{}**", b.text))).with_approval())
+            .with_tool(tool("draw", move |_: Bold| {
+                Ok(ToolOutput::text(HOSTILE).with(image.clone()))
+            }))
+    };
+    let both = Reply::tool_calls(vec![
+        ToolCall::new("draw", json!({"text": HOSTILE})),
+        ToolCall::new("draw", json!({"txt": 1})),
+    ]);
+    let all = vec![
+        Reply::error(crate::driver::flaky()),
+        both.clone(),
+        call("nobody", &long),
+        Reply::text(&long).with_finish_reason(FinishReason::Length),
+    ];
+    agent(HOSTILE, all).run(HOSTILE).unwrap();
+    agent("waits", vec![call("bold", "a")]).run("q").unwrap();
+    let limits = Limits::default().with_max_calls(1);
+    let limited = agent("limited", vec![both]).with_limits(limits);
+    limited.run("q").unwrap();
+
+    let (page, empty) = (trace::html(&trace::read(&file).unwrap()), trace::html(&[]));
+    assert!(!page.contains("<img") && page.contains("\\u003cimg"));
+    if let Some(folder) = std::env::var_os("INTERNLM_AGENT_TEST_PAGES").map(PathBuf::from) {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("trace.html"), page).unwrap();
+        std::fs::write(folder.join("empty.html"), empty).unwrap();
+    }
 }
 
 /// The one that README reads with `jq`.
