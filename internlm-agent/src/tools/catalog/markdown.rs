@@ -42,7 +42,8 @@ INTERNLM_WRITE_DOCS=1 cargo test -p internlm-agent --features async,documents,fe
 The tools that come with `internlm-agent`. Each is something that implements `Tool`, with limits that can be set; the
 numbers below are the defaults. `tools::default_set(&root)` has those that need no feature, change nothing and read
 only what is below a folder; any other is added by name. Where *asks* says yes, a run stops for approval before each
-call. How to write one: [agents](agents.md#a-tool-in-ten-lines).
+call. How to write one: [agents](agents.md#a-tool-in-ten-lines). Every operation of an
+[OpenAPI document](agents.md#tools-of-a-service-with-an-openapi-document) is one, too.
 
 | tool | what it does | feature | default set | asks |
 |---|---|---|---|---|
