@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use internlm_core::Error;
+use internlm_core::chat_model::ResponseFormat;
+use internlm_core::tool::ToolChoice;
+use internlm_core::{ChatRequest, Error};
 use serde::{Deserialize, Serialize};
 
 /// Limits of a run. Passing one ends it with [`Ending::Limit`](super::Ending::Limit).
@@ -124,4 +126,13 @@ pub(super) fn is_form_refused(error: &Error) -> bool {
         Error::Request { field, .. } => matches!(*field, "response_format" | "tool_choice"),
         _ => false,
     }
+}
+
+/// Whether a request binds the model to a form.
+pub(super) fn is_bound(request: &ChatRequest) -> bool {
+    request.response_format != ResponseFormat::Text
+        || matches!(
+            request.tool_choice,
+            ToolChoice::Required | ToolChoice::Tool(_)
+        )
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::hook::Decision;
 use crate::error::{Error, Limit, Result};
-use crate::protocol::{AnyMachine, Call, Machine, Observed, Step};
+use crate::protocol::{AnyMachine, Call, Machine, Observation, Observed, Step};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +111,28 @@ impl SavedRun {
         match self.machine.step() {
             Ok(Step::Call(calls)) => calls,
             _ => Vec::new(),
+        }
+    }
+
+    /// The conversation, in which every call has a result: those that were not run say so. A model that is asked to go
+    /// on with it would refuse calls without results.
+    pub(super) fn closed_messages(&self, ending: &Ending) -> Vec<Message> {
+        let why = match ending {
+            Ending::Limit(limit) => format!("it was not run: the limit of {limit} was passed"),
+            _ => "it was not run: nobody has allowed it yet".to_owned(),
+        };
+        let waiting = self.waiting().into_iter();
+        let faults: Vec<Observation> = waiting
+            .map(|call| Observation {
+                id: call.id,
+                observed: Observed::Fault(why.clone()),
+            })
+            .collect();
+        let mut machine = self.machine.clone();
+        // A machine that waits for nothing, or refuses this, has no open calls to close.
+        match faults.is_empty() || machine.observe(faults).is_err() {
+            true => self.machine.messages(),
+            false => machine.messages(),
         }
     }
 

@@ -10,12 +10,10 @@ use tracing::Span;
 
 use super::Agent;
 use super::event::AgentEvent;
-use super::limits::{is_form_refused, may_pass};
+use super::limits::{is_bound, is_form_refused, may_pass};
 use super::report::{CallRecord, Ending, Report, SavedRun};
 use crate::error::{Error, Limit, Result};
-use crate::protocol::{
-    Call, End, Machine, Observation, Observed, Outcome, Reply, Step, last_words,
-};
+use crate::protocol::{Call, End, Machine, Outcome, Reply, Step, last_words};
 use crate::tool::ToolContext;
 use crate::trace::TraceWriter;
 
@@ -359,30 +357,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The conversation, in which every call has a result: those that were not run say so. A model that is asked to go
-    /// on with it would refuse calls without results.
-    fn closed_messages(&self, ending: &Ending) -> Vec<Message> {
-        let mut machine = self.state.machine.clone();
-        let why = match ending {
-            Ending::Limit(limit) => format!("it was not run: the limit of {limit} was passed"),
-            _ => "it was not run: nobody has allowed it yet".to_owned(),
-        };
-        let waiting = self.state.waiting().into_iter();
-        let faults: Vec<Observation> = waiting
-            .map(|call| Observation {
-                id: call.id,
-                observed: Observed::Fault(why.clone()),
-            })
-            .collect();
-        // A machine that waits for nothing, or refuses this, has no open calls to close.
-        match faults.is_empty() || machine.observe(faults).is_err() {
-            true => self.state.machine.messages(),
-            false => machine.messages(),
-        }
-    }
-
     fn end_with(&mut self, answer: String, ending: Ending) {
-        let messages = self.closed_messages(&ending);
+        let messages = self.state.closed_messages(&ending);
         let paused = (ending == Ending::Paused).then(|| Box::new(self.save()));
         let report = Box::new(Report {
             answer,
@@ -406,15 +382,6 @@ impl<'a> Run<'a> {
     fn emit(&mut self, event: AgentEvent) {
         self.queue.push_back(event);
     }
-}
-
-/// Whether a request binds the model to a form.
-fn is_bound(request: &ChatRequest) -> bool {
-    request.response_format != ResponseFormat::Text
-        || matches!(
-            request.tool_choice,
-            ToolChoice::Required | ToolChoice::Tool(_)
-        )
 }
 
 impl Iterator for Run<'_> {
