@@ -105,7 +105,11 @@ impl Dialect for ReActJson {
         let text = lines.collect::<Vec<_>>().join("\n");
         let object = text.find('{').and_then(|at| object_prefix(&text[at..]));
         let Some(value) = object.and_then(read_object) else {
-            return Turn::Fault("the reply is not a JSON object".to_owned());
+            let what = match reply.is_cut() {
+                true => "the reply is not whole: it is too long",
+                false => "the reply is not a JSON object",
+            };
+            return Turn::Fault(what.to_owned());
         };
         let thought = value["thought_process"]
             .as_str()
