@@ -33,8 +33,8 @@ pub(crate) fn write(file: &Path, about: &About, stages: &[Stage]) -> Result<()> 
         .map(|(page, name)| format!("<li><a href=\"{page}\">{name}</a></li>"))
         .collect();
     let date = stages.iter().map(|stage| stage.date.as_str()).max();
-    let date = date.unwrap_or_default();
-    let facts = about.facts().into_iter().chain([("date", date)]);
+    let date = format!("{} UTC", date.unwrap_or_default());
+    let facts = about.facts().into_iter().chain([("date", &*date)]);
     let facts: String = facts
         .map(|(name, value)| format!("<dt>{name}<dd>{}", escaped(value)))
         .collect();
@@ -52,7 +52,7 @@ pub(crate) fn write(file: &Path, about: &About, stages: &[Stage]) -> Result<()> 
 
 fn row(stage: &Stage) -> String {
     format!(
-        "<tr><td>{}<td>{}<td class=\"figure\">{}<td class=\"figure\">{}<td>{}<td>{}</tr>",
+        "<tr><td>{}<td>{}<td class=\"figure\">{}<td class=\"figure\">{}<td class=\"figure\">{}<td>{}</tr>",
         escaped(&stage.stage),
         escaped(&stage.what),
         stage.size(),

@@ -110,7 +110,7 @@ impl Stages {
                     stage: name.to_owned(),
                     seconds: began.elapsed().as_secs_f64(),
                     date: jiff::Timestamp::now()
-                        .strftime("%Y-%m-%d %H:%M:%S")
+                        .strftime("%Y-%m-%d %H:%M")
                         .to_string(),
                     ..stage?
                 };
