@@ -1,6 +1,10 @@
 //! Messages of a conversation and the parts that their content is made of.
 
+pub(crate) mod bracketed;
+
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use bracketed::bracketed;
 
 use crate::tool::ToolCall;
 

@@ -42,6 +42,7 @@ mod address;
 mod answer;
 mod client;
 mod config;
+mod rendered;
 mod request;
 mod retry;
 mod sampling;

@@ -29,7 +29,7 @@ use crate::chat_model::{
     ChatModel, ChatRequest, Event, Events, FinishReason, Input, ModelIdentity, Usage,
 };
 use crate::error::{Error, Result};
-use crate::message::{Message, join};
+use crate::message::{Message, Part, join};
 use crate::scorer::{ModelFacts, ScoreRequest, Scorer, TokenScore, Tokens};
 use crate::tool::{ToolCall, ToolSpec};
 use crate::tool_call;
@@ -318,8 +318,9 @@ impl Scorer for ScriptedScorer {
         self.next(texts.len())
     }
 
-    fn encode(&self, text: &str, add_bos: bool) -> Result<Vec<u32>> {
+    fn encode_parts(&self, parts: &[Part], add_bos: bool) -> Result<Vec<u32>> {
         let bos = add_bos.then_some(Self::BOS);
+        let text = join(parts);
         Ok(bos.into_iter().chain(text.bytes().map(u32::from)).collect())
     }
 
@@ -328,7 +329,7 @@ impl Scorer for ScriptedScorer {
         messages: &[Message],
         tools: &[ToolSpec],
         add_generation_prompt: bool,
-    ) -> Result<String> {
+    ) -> Result<Vec<Part>> {
         let mut text = String::new();
         if !tools.is_empty() {
             text.push_str(&format!("tools: {}\n", tool_call::spec_json(tools)));
@@ -339,7 +340,7 @@ impl Scorer for ScriptedScorer {
         if add_generation_prompt {
             text.push_str("assistant:");
         }
-        Ok(text)
+        Ok(vec![Part::text(text)])
     }
 
     fn facts(&self) -> &ModelFacts {
@@ -352,7 +353,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::message::Part;
 
     fn refusal() -> Error {
         Error::PromptTooLong {
@@ -492,9 +492,10 @@ mod tests {
         assert_eq!(scorer.encode("", false).unwrap(), [] as [u32; 0]);
         let messages = [Message::system("s"), Message::user("u")];
         let plain = scorer.render_chat(&messages, &[], false).unwrap();
-        assert_eq!(plain, "system: s\nuser: u\n");
+        assert_eq!(plain, [Part::text("system: s\nuser: u\n")]);
         let tools = [ToolSpec::new("f", "", json!(null))];
         let full = scorer.render_chat(&messages[1..], &tools, true).unwrap();
+        let full = join(&full);
         assert!(full.starts_with("tools: [\n") && full.ends_with("user: u\nassistant:"));
         assert_eq!(scorer.facts().prefix_token, Some(ScriptedScorer::BOS));
         let facts = ModelFacts::default();

@@ -2,7 +2,7 @@
 
 use internlm_core::SamplingParams;
 use internlm_core::chat_model::Input;
-use internlm_core::scorer::TokenScore;
+use internlm_core::scorer::{TokenScore, Tokens};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -29,8 +29,8 @@ pub enum Request {
     /// The log-likelihood of a continuation after a context, by lm-evaluation-harness's rule of the border
     /// ([`ScoreRequest`](internlm_core::scorer::ScoreRequest)).
     Loglikelihood {
-        /// What the model has read; may be empty.
-        context: String,
+        /// What the model has read; may be empty. Special tokens of a chat template are markers in it.
+        context: Tokens,
         /// What is scored.
         continuation: String,
     },
@@ -43,8 +43,9 @@ pub enum Request {
     /// second on are scored, their sum is divided by the number of all tokens, and what exceeds the context is cut
     /// from the right.
     Perplexity {
-        /// The text, encoded with a BOS token if the tokenizer wants one.
-        text: String,
+        /// The text, encoded with a BOS token if the tokenizer wants one. Special tokens of a meta template are
+        /// markers in it.
+        text: Tokens,
         /// Tokens at the front whose loss does not count, with OpenCompass's meaning of `mask_length`: the first
         /// `mask_length - 1` losses are dropped and the divisor is smaller by `mask_length`. None counts all.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -48,7 +48,7 @@ fn check(file: &str, task: &str, shots: usize, all: usize) {
             else {
                 panic!("{request:?}");
             };
-            assert_eq!(Value::from(context.as_str()), want["context"]);
+            assert_eq!(Value::from(context.spelled()), want["context"]);
             assert_eq!(Value::from(continuation.as_str()), choice["continuation"]);
             responses.push(scored(
                 choice["ll"].as_f64().unwrap(),

@@ -6,8 +6,9 @@ mod common;
 
 use common::{said, scored};
 use internlm_core::chat_model::Input;
+use internlm_core::message::join;
 use internlm_core::scorer::{ModelFacts, ScoreRequest, Scorer, TokenScore, Tokens};
-use internlm_core::{Message, Role, ToolSpec};
+use internlm_core::{Message, Part, Role, ToolSpec};
 use internlm_eval::task::ChatOptions;
 use internlm_eval::{Benchmark, Item, Request, Task, TaskOptions, TaskSpec};
 
@@ -45,8 +46,8 @@ impl Scorer for Renders {
         Ok(Vec::new())
     }
 
-    fn encode(&self, text: &str, _: bool) -> internlm_core::Result<Vec<u32>> {
-        Ok(text.bytes().map(u32::from).collect())
+    fn encode_parts(&self, parts: &[Part], _: bool) -> internlm_core::Result<Vec<u32>> {
+        Ok(join(parts).bytes().map(u32::from).collect())
     }
 
     fn render_chat(
@@ -54,15 +55,16 @@ impl Scorer for Renders {
         messages: &[Message],
         _: &[ToolSpec],
         add_generation_prompt: bool,
-    ) -> internlm_core::Result<String> {
-        let mut text = String::new();
+    ) -> internlm_core::Result<Vec<Part>> {
+        let mut parts = Vec::new();
         for message in messages {
-            text.push_str(&format!("<{}>{}", message.role.as_str(), message.text()));
+            parts.push(Part::marker(format!("<{}>", message.role.as_str())));
+            parts.push(Part::text(message.text()));
         }
         if add_generation_prompt {
-            text.push_str("<assistant>");
+            parts.push(Part::marker("<assistant>"));
         }
-        Ok(text)
+        Ok(parts)
     }
 
     fn facts(&self) -> &ModelFacts {
@@ -70,12 +72,12 @@ impl Scorer for Renders {
     }
 }
 
-fn scored_pair(item: &Item) -> (&str, &str) {
+fn scored_pair(item: &Item) -> (String, &str) {
     match &item.requests[0] {
         Request::Loglikelihood {
             context,
             continuation,
-        } => (context, continuation),
+        } => (context.spelled().into_owned(), continuation),
         other => panic!("{other:?}"),
     }
 }
@@ -91,7 +93,31 @@ fn check_chat(more: &str, chat: ChatOptions, context: &str, continuation: &str) 
     let items = task(&toml, &options)
         .items(Some(&Renders(ModelFacts::default())))
         .unwrap();
-    assert_eq!(scored_pair(&items[0]), (context, continuation));
+    assert_eq!(scored_pair(&items[0]), (context.to_owned(), continuation));
+}
+
+#[test]
+fn special_tokens_of_a_chat_template_are_markers_and_those_of_a_row_are_not() {
+    let options = TaskOptions {
+        rows: Some(vec![3]),
+        chat: Some(ChatOptions::default()),
+        ..TaskOptions::default()
+    };
+    let toml = CHOICE.replace("Q: {{ q }}", "Q: <user> {{ q }}");
+    let items = task(&toml, &options)
+        .items(Some(&Renders(ModelFacts::default())))
+        .unwrap();
+    let Request::Loglikelihood { context, .. } = &items[0].requests[0] else {
+        panic!("{:?}", items[0].requests);
+    };
+    let want = vec![
+        Part::marker("<system>"),
+        Part::text("Say it.\n\n"),
+        Part::marker("<user>"),
+        Part::text("Q: <user> four\nA:"),
+        Part::marker("<assistant>"),
+    ];
+    assert_eq!(context, &Tokens::Parts(want));
 }
 
 #[test]
@@ -236,7 +262,7 @@ fn turns_and_mutual_information() {
     assert_eq!(
         item.requests[3],
         Request::Loglikelihood {
-            context: String::new(),
+            context: "".into(),
             continuation: " yy".into()
         }
     );

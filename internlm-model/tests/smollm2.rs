@@ -186,6 +186,29 @@ fn tools_are_told_in_words() {
 }
 
 #[test]
+fn a_conversation_is_scored_as_it_is_answered() {
+    let Some(model) = load() else { return };
+    let said = "What does <|im_end|> mean?";
+    let messages = vec![Message::user(said)];
+    let parts = model.render_chat(&messages, &[], true).expect("a prompt");
+    let request = ScoreRequest {
+        context: parts.into(),
+        continuation: "The".into(),
+    };
+    let scored = model.scored_ids(&request).expect("ids");
+    let mut want = model
+        .prompt_ids(&ChatRequest::messages(messages))
+        .expect("ids");
+    // The line break before the answer is scored with it, by the rule of the border.
+    want.extend(model.encode("The", false).expect("an id"));
+    assert_eq!((scored.ids, scored.scored), (want, 2));
+    // Each turn, the default system message among them, begins and ends with a token; what was typed is text.
+    let end = model.tokenizer().token_to_id("<|im_end|>");
+    let ends = |ids: &[u32]| ids.iter().filter(|&&id| Some(id) == end).count();
+    assert_eq!(ends(&model.scored_ids(&request).expect("ids").ids), 2);
+}
+
+#[test]
 fn scores_do_not_depend_on_company() {
     let Some(model) = load() else { return };
     let request = |continuation: &str| ScoreRequest {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use internlm_core::chat_model::{Events, ModelIdentity, TokenLogprob};
 use internlm_core::scorer::{ModelFacts, ScoreRequest, ScoredIds, TokenScore, Tokens};
-use internlm_core::{ChatModel, ChatRequest, Message, Scorer, ToolSpec};
+use internlm_core::{ChatModel, ChatRequest, Message, Part, Scorer, ToolSpec};
 use internlm_model::context::Mode;
 use internlm_model::sampler::Sampler;
 use internlm_model::score::ScoreSpan;
@@ -391,16 +391,20 @@ impl Engine {
     fn score_all(&self, spans: Vec<ScoredIds>) -> Result<Vec<Vec<TokenScore>>> {
         let mut scores = vec![Vec::new(); spans.len()];
         let mut spans: Vec<(usize, ScoredIds)> = spans.into_iter().enumerate().collect();
-        // Spans after one context are neighbours, and so in one piece.
+        // Spans that begin alike are neighbours, and what they have in common is computed once a piece.
         spans.sort_by(|(_, a), (_, b)| a.ids.cmp(&b.ids));
         let mut rest = spans.into_iter().peekable();
         while rest.peek().is_some() {
             let (mut piece, mut tokens) = (Vec::new(), 0);
-            while let Some(span) = rest.next_if(|(_, span)| {
-                piece.is_empty() || tokens + span.ids.len() <= TOKENS_OF_A_PIECE
-            }) {
-                tokens += span.1.ids.len();
-                piece.push(span);
+            while let Some((_, span)) = rest.peek() {
+                tokens += match piece.last() {
+                    None => span.ids.len(),
+                    Some((_, before)) => new_tokens(before, span),
+                };
+                if !piece.is_empty() && tokens > TOKENS_OF_A_PIECE {
+                    break;
+                }
+                piece.extend(rest.next());
             }
             let needed = memory::of_reading(self.model(), tokens, tokens, prompt_logprobs::ROWS)?;
             let done = self.call(needed, move |model| {
@@ -425,6 +429,13 @@ impl Engine {
 
 /// Tokens that are scored before others get their turn.
 const TOKENS_OF_A_PIECE: usize = 2048;
+
+/// Tokens of a span that are computed after another one.
+fn new_tokens(before: &ScoredIds, span: &ScoredIds) -> usize {
+    let ids = before.ids.iter().zip(&span.ids);
+    let common = ids.take_while(|(a, b)| a == b).count();
+    span.ids.len() - common.min(span.ids.len() - span.scored)
+}
 
 /// Blocks of a cache of this configuration.
 fn num_blocks(
@@ -509,8 +520,8 @@ impl Scorer for Engine {
         Ok(joined.collect())
     }
 
-    fn encode(&self, text: &str, add_bos: bool) -> internlm_core::Result<Vec<u32>> {
-        self.handle.text.encode(text, add_bos)
+    fn encode_parts(&self, parts: &[Part], add_bos: bool) -> internlm_core::Result<Vec<u32>> {
+        self.handle.text.encode_parts(parts, add_bos)
     }
 
     fn render_chat(
@@ -518,7 +529,7 @@ impl Scorer for Engine {
         messages: &[Message],
         tools: &[ToolSpec],
         add_generation_prompt: bool,
-    ) -> internlm_core::Result<String> {
+    ) -> internlm_core::Result<Vec<Part>> {
         self.handle
             .text
             .render_chat(messages, tools, add_generation_prompt)

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use super::RemoteModel;
 use super::answer::token_id;
 use super::config::Dialect;
+use super::rendered;
 use super::request::{messages_json, tools_json};
 use crate::error::{Error, Result};
-use crate::message::Message;
+use crate::message::{Message, Part, join};
 use crate::scorer::{ModelFacts, ScoreRequest, ScoredIds, Scorer, SpanEncoder, TokenScore, Tokens};
 use crate::tool::ToolSpec;
 
@@ -58,18 +59,18 @@ struct Rendered {
 /// Encodes each text once: the choices of a question share their context.
 struct Encoder<'a> {
     model: &'a RemoteModel,
-    known: HashMap<(String, bool), Vec<u32>>,
+    known: HashMap<(Vec<Part>, bool), Vec<u32>>,
 }
 
 impl SpanEncoder for Encoder<'_> {
     type Error = Error;
 
-    fn encode(&mut self, text: &str, add_bos: bool) -> Result<Vec<u32>> {
-        let key = (text.to_owned(), add_bos);
+    fn encode(&mut self, parts: &[Part], add_bos: bool) -> Result<Vec<u32>> {
+        let key = (parts.to_vec(), add_bos);
         if let Some(ids) = self.known.get(&key) {
             return Ok(ids.clone());
         }
-        let ids = self.model.encode(text, add_bos)?;
+        let ids = self.model.encode_parts(parts, add_bos)?;
         self.known.insert(key, ids.clone());
         Ok(ids)
     }
@@ -223,35 +224,74 @@ impl Scorer for RemoteModel {
         Ok(scores)
     }
 
-    /// Asks the server's tokenizer. Only llama.cpp's can be told not to recognise special tokens
-    /// that the text spells; vLLM's and LMDeploy's do recognise them. `add_bos` is their
+    /// Asks the server's tokenizer. vLLM's and LMDeploy's recognise special tokens wherever a text spells them;
+    /// llama.cpp's and this workspace's do so only in a prompt with markers. They see no difference between its
+    /// markers and its texts, so that a text which spells one of the markers is refused. `add_bos` is their
     /// `add_special_tokens`: a tokenizer that has no BOS puts none.
-    fn encode(&self, text: &str, add_bos: bool) -> Result<Vec<u32>> {
+    fn encode_parts(&self, parts: &[Part], add_bos: bool) -> Result<Vec<u32>> {
+        let markers = || {
+            parts
+                .iter()
+                .filter(|part| matches!(part, Part::Marker { .. }))
+        };
+        let texts = || {
+            parts
+                .iter()
+                .filter(|part| matches!(part, Part::Text { .. }))
+        };
+        let forged = markers().find(|marker| {
+            let spelled = |text: &Part| text.as_str().contains(marker.as_str());
+            texts().any(spelled)
+        });
+        if let Some(marker) = forged {
+            return Err(Error::Request {
+                field: "prompt",
+                what: format!(
+                    "a text spells the special token {}, which the server can't tell from the template's",
+                    marker.as_str()
+                ),
+            });
+        }
+        let special = markers().next().is_some();
+        let text = join(parts);
         let (route, body) = match self.dialect {
             Dialect::LmDeploy => {
                 let body = json!({"input": text, "do_preprocess": false, "add_bos": add_bos});
                 ("/v1/encode", body)
             }
             Dialect::LlamaCpp => {
-                let body = json!({"content": text, "add_special": add_bos, "parse_special": false});
+                let body =
+                    json!({"content": text, "add_special": add_bos, "parse_special": special});
                 ("/tokenize", body)
             }
             Dialect::OpenAi | Dialect::Vllm => {
                 let name = &self.name;
-                let body = json!({"model": name, "prompt": text, "add_special_tokens": add_bos});
+                let mut body =
+                    json!({"model": name, "prompt": text, "add_special_tokens": add_bos});
+                if special {
+                    // This workspace's; vLLM ignores it.
+                    body["parse_special_tokens"] = true.into();
+                }
                 ("/tokenize", body)
             }
         };
-        let encoded: Encoded = self.own_route(route, &body, "a tokenizer")?;
+        let mut encoded: Encoded = self.own_route(route, &body, "a tokenizer")?;
+        // A template that writes BOS itself, and a server that puts one before it.
+        let twice = matches!(encoded.tokens[..], [a, b, ..] if a == b && Some(a) == self.facts.prefix_token);
+        if twice && add_bos && matches!(parts.first(), Some(Part::Marker { .. })) {
+            encoded.tokens.remove(0);
+        }
         Ok(encoded.tokens)
     }
 
+    /// What the messages say is text; words in brackets that stand between are markers
+    /// ([`bracketed`](crate::message::bracketed)).
     fn render_chat(
         &self,
         messages: &[Message],
         tools: &[ToolSpec],
         add_generation_prompt: bool,
-    ) -> Result<String> {
+    ) -> Result<Vec<Part>> {
         const WHAT: &str = "rendering of conversations";
         let mut body = json!({
             "messages": messages_json(messages)?,
@@ -274,7 +314,12 @@ impl Scorer for RemoteModel {
                 self.own_route("/detokenize", &body, WHAT)?
             }
         };
-        Ok(rendered.prompt)
+        rendered::parts(&rendered.prompt, messages).ok_or_else(|| Error::Request {
+            field: "messages",
+            what:
+                "a message spells what may be a special token, and the server's template changed it"
+                    .to_owned(),
+        })
     }
 
     fn facts(&self) -> &ModelFacts {

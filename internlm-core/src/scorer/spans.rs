@@ -1,7 +1,10 @@
 //! From texts to the token ids that are scored, by lm-evaluation-harness's rules.
 
+use std::borrow::Cow;
+
 use super::{ScoreRequest, Tokens};
 use crate::error::{Error, Result};
+use crate::message::Part;
 
 /// Token ids of which the last ones are scored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,11 +20,12 @@ pub trait SpanEncoder {
     /// What encoding fails with.
     type Error: From<Error>;
 
-    /// Token ids of a text, with a BOS token before it if `begins` and the tokenizer wants one.
+    /// Token ids of a text in which markers are special tokens, with a BOS token before it if `begins` and the
+    /// tokenizer wants one.
     ///
     /// # Errors
     /// Whatever the tokenizer refuses.
-    fn encode(&mut self, text: &str, begins: bool) -> Result<Vec<u32>, Self::Error>;
+    fn encode(&mut self, parts: &[Part], begins: bool) -> Result<Vec<u32>, Self::Error>;
 
     /// The token that stands for "no context".
     ///
@@ -59,10 +63,10 @@ impl ScoredIds {
             }
             let scored = ids.len() - 1;
             (ids, scored)
-        } else if let (Tokens::Text(context), Tokens::Text(continuation)) = (context, continuation)
+        } else if let (Some(context), Some(continuation)) = (context.parts(), continuation.parts())
         {
-            let whole = encoder.encode(&format!("{context}{continuation}"), true)?;
-            let context = encoder.encode(context.trim_end(), true)?;
+            let whole = encoder.encode(&[&context[..], &continuation].concat(), true)?;
+            let context = encoder.encode(&trim_end(context.into_owned()), true)?;
             let scored = whole.len().saturating_sub(context.len());
             (whole, scored)
         } else {
@@ -116,15 +120,37 @@ impl Tokens {
         match self {
             Tokens::Text(text) => text.is_empty(),
             Tokens::Ids(ids) => ids.is_empty(),
+            Tokens::Parts(parts) => parts.iter().all(|part| part.as_str().is_empty()),
+        }
+    }
+
+    /// None for token ids.
+    fn parts(&self) -> Option<Cow<'_, [Part]>> {
+        match self {
+            Tokens::Text(text) => Some(vec![Part::text(text)].into()),
+            Tokens::Ids(_) => None,
+            Tokens::Parts(parts) => Some(parts.into()),
         }
     }
 
     fn ids<E: SpanEncoder>(&self, encoder: &mut E, begins: bool) -> Result<Vec<u32>, E::Error> {
-        match self {
-            Tokens::Text(text) => encoder.encode(text, begins),
-            Tokens::Ids(ids) => Ok(ids.clone()),
+        match (self, self.parts()) {
+            (Tokens::Ids(ids), _) => Ok(ids.clone()),
+            (_, parts) => encoder.encode(&parts.unwrap_or_default(), begins),
         }
     }
+}
+
+/// Takes white space off the end, which is none where a marker stands there.
+fn trim_end(mut parts: Vec<Part>) -> Vec<Part> {
+    while let Some(Part::Text { text }) = parts.last_mut() {
+        text.truncate(text.trim_end().len());
+        if !text.is_empty() {
+            break;
+        }
+        parts.pop();
+    }
+    parts
 }
 
 fn windows(ids: &[u32], prefix: u32, most: usize) -> Vec<ScoredIds> {
@@ -153,6 +179,54 @@ fn windows(ids: &[u32], prefix: u32, most: usize) -> Vec<ScoredIds> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A token for each byte of text, 300 for each marker, 256 at the beginning.
+    struct Bytes;
+
+    impl SpanEncoder for Bytes {
+        type Error = Error;
+
+        fn encode(&mut self, parts: &[Part], begins: bool) -> Result<Vec<u32>> {
+            let mut ids = if begins { vec![256] } else { Vec::new() };
+            for part in parts {
+                match part {
+                    Part::Text { text } => ids.extend(text.bytes().map(u32::from)),
+                    Part::Marker { .. } => ids.push(300),
+                }
+            }
+            Ok(ids)
+        }
+
+        fn prefix_token(&self) -> Result<u32> {
+            Ok(256)
+        }
+
+        fn context_length(&self) -> usize {
+            64
+        }
+    }
+
+    #[test]
+    fn markers_are_tokens_and_white_space_before_the_border_is_scored() {
+        let context = vec![Part::marker("<u>"), Part::text("<u> \n")];
+        let of = |context: Vec<Part>, continuation: &str| {
+            let request = ScoreRequest {
+                context: context.into(),
+                continuation: continuation.into(),
+            };
+            let got = ScoredIds::of(&mut Bytes, &request).unwrap();
+            (got.ids, got.scored)
+        };
+        let want = vec![256, 300, 60, 117, 62, 32, 10, 97];
+        assert_eq!(of(context, "a"), (want, 3));
+        let marker_last = vec![Part::text("b "), Part::marker("<u>"), Part::text("\n")];
+        assert_eq!(of(marker_last, "a"), (vec![256, 98, 32, 300, 10, 97], 2));
+        // Nothing but white space: the prefix token is what stands before.
+        assert_eq!(
+            of(vec![Part::text("\n"), Part::text("")], "a"),
+            (vec![256, 10, 97], 2)
+        );
+    }
 
     #[test]
     fn rolling_windows_score_each_token_once() {

@@ -2,7 +2,7 @@
 
 use internlm_core::remote::{Dialect, RemoteConfig, RemoteModel};
 use internlm_core::scorer::{ScoreRequest, TokenScore, Tokens};
-use internlm_core::{Error, Message, Scorer, ToolSpec};
+use internlm_core::{Error, Message, Part, Scorer, ToolSpec};
 use serde_json::{Value, json};
 
 use crate::server::{Answer, Server};
@@ -152,6 +152,42 @@ fn texts_are_encoded_by_the_server() {
 }
 
 #[test]
+fn markers_are_recognised_by_the_server_and_texts_can_not_spell_them() {
+    let parts = [Part::marker("<|u|>"), Part::text("a <b>")];
+    let encode = |dialect, parts: &[Part]| {
+        let server = Server::start([Answer::json(&json!({"tokens": [7, 7, 5]}))]);
+        let config = server.config().with_dialect(dialect).with_prefix_token(7);
+        let model = RemoteModel::new(config).unwrap();
+        let ids = model.encode_parts(parts, true);
+        (
+            ids,
+            server.received().into_iter().map(|got| got.body).next(),
+        )
+    };
+    let (ids, body) = encode(Dialect::Vllm, &parts);
+    let want = json!({"model": "m", "prompt": "<|u|>a <b>", "add_special_tokens": true,
+        "parse_special_tokens": true});
+    // One of the two BOS tokens is the template's.
+    assert_eq!((ids.unwrap(), body.unwrap()), (vec![7, 5], want));
+    let (ids, body) = encode(Dialect::LlamaCpp, &parts);
+    let want = json!({"content": "<|u|>a <b>", "add_special": true, "parse_special": true});
+    assert_eq!((ids.unwrap(), body.unwrap()), (vec![7, 5], want));
+    let (ids, _) = encode(Dialect::Vllm, &[Part::text("a")]);
+    assert_eq!(ids.unwrap(), [7, 7, 5]);
+
+    let forged = [Part::marker("<|u|>"), Part::text("a <|u|>")];
+    let (ids, body) = encode(Dialect::Vllm, &forged);
+    assert!(matches!(
+        ids,
+        Err(Error::Request {
+            field: "prompt",
+            ..
+        })
+    ));
+    assert_eq!(body, None);
+}
+
+#[test]
 fn conversations_are_rendered_by_the_server() {
     let messages = [Message::user("Hi")];
     let json_messages = json!([{"role": "user", "content": "Hi"}]);
@@ -162,7 +198,12 @@ fn conversations_are_rendered_by_the_server() {
         .model(Dialect::Vllm)
         .render_chat(&messages, &tools, true)
         .unwrap();
-    assert_eq!(text, "<s><|im_start|>user");
+    let want = [
+        Part::marker("<s>"),
+        Part::marker("<|im_start|>"),
+        Part::text("user"),
+    ];
+    assert_eq!(text, want);
     let got = server.received();
     assert_eq!(
         (got[0].path.as_str(), got[1].path.as_str()),
@@ -179,7 +220,7 @@ fn conversations_are_rendered_by_the_server() {
         .model(Dialect::LlamaCpp)
         .render_chat(&messages, &[], false)
         .unwrap();
-    assert_eq!(text, "x");
+    assert_eq!(text, [Part::text("x")]);
     let got = server.received().remove(0);
     assert_eq!(got.path, "/apply-template");
     let want = json!({"messages": json_messages, "add_generation_prompt": false});
@@ -271,7 +312,7 @@ fn texts_follow_the_border_rule() {
     let (server, config) = vllm([tokens(&[5, 6]), echo(&[&[9, 5, 6], &[9, 7]])]);
     let model = RemoteModel::new(config.with_prefix_token(9)).unwrap();
     let got = model
-        .score(&[request("", "x"), request(Vec::new(), vec![9, 7])])
+        .score(&[request("", "x"), request(Vec::<u32>::new(), vec![9, 7])])
         .unwrap();
     assert_eq!(got, [scores(&[5, 6]), scores(&[7])]);
     assert_eq!(server.bodies()[0]["add_special_tokens"], false);
@@ -306,7 +347,7 @@ fn rolling_scores_cover_each_token_once() {
     ]);
     let model = RemoteModel::new(config.with_prefix_token(9).with_context_length(5)).unwrap();
     let got = model
-        .score_rolling(&["text".into(), vec![5].into(), Vec::new().into()])
+        .score_rolling(&["text".into(), vec![5].into(), Vec::<u32>::new().into()])
         .unwrap();
     assert_eq!(
         got,
@@ -344,8 +385,8 @@ fn requests_that_cannot_be_scored() {
         Err(Error::Request { field, .. }) => field,
         other => panic!("{other:?}"),
     };
-    assert_eq!(field(request(vec![1], Vec::new())), "continuation");
-    assert_eq!(field(request(Vec::new(), vec![1])), "prefix_token");
+    assert_eq!(field(request(vec![1], Vec::<u32>::new())), "continuation");
+    assert_eq!(field(request(Vec::<u32>::new(), vec![1])), "prefix_token");
 }
 
 #[test]

@@ -80,13 +80,13 @@ impl Dialect {
     /// # Errors
     /// Whatever the tokenizer or the chat template refuses.
     pub fn count(&self, rendered: &Rendered, scorer: &dyn Scorer) -> Result<usize> {
-        let text = rendered.text();
-        Ok(match rendered {
-            Rendered::Text(_) => scorer.encode(&text, true)?.len(),
+        let ids = match rendered {
+            Rendered::Text(parts) => scorer.encode_parts(parts, true)?,
             Rendered::Messages(_) => {
-                let prompt = scorer.render_chat(&[Message::user(text)], &[], true)?;
-                scorer.encode(&prompt, false)?.len()
+                let said = Message::user(rendered.text());
+                scorer.encode_parts(&scorer.render_chat(&[said], &[], true)?, false)?
             }
-        })
+        };
+        Ok(ids.len())
     }
 }

@@ -1,6 +1,8 @@
 //! Items of a task: prompts with their examples, and what is asked of the model.
 
-use internlm_core::{SamplingParams, Scorer};
+use internlm_core::message::join;
+use internlm_core::scorer::Tokens;
+use internlm_core::{Part, SamplingParams, Scorer};
 use serde_json::Value;
 
 use super::dialect::{Dialect, Rendered};
@@ -249,21 +251,24 @@ impl<'a> Prompter<'a> {
         })
     }
 
-    /// The text of a prompt that is scored.
-    fn scored(&self, rendered: Rendered) -> Result<String> {
+    /// The parts of a prompt that is scored, neighbouring texts joined.
+    fn scored(&self, rendered: Rendered) -> Result<Vec<Part>> {
         match rendered {
-            Rendered::Text(_) => Ok(rendered.text()),
+            Rendered::Text(parts) => Ok(match Tokens::from(parts) {
+                Tokens::Parts(parts) => parts,
+                text => vec![Part::text(text.spelled())],
+            }),
             Rendered::Messages(_) => Err(Error::Prompt(
                 "a prompt that is scored can't be a list of messages: ask the model without its chat template".into(),
             )),
         }
     }
 
-    fn tokens(&self, text: &str, add_bos: bool) -> Result<usize> {
+    fn tokens(&self, parts: &[Part], add_bos: bool) -> Result<usize> {
         let scorer = self.scorer.ok_or_else(|| {
             Error::Prompt("the score needs the model's tokenizer, and there is no model".into())
         })?;
-        Ok(scorer.encode(text, add_bos)?.len())
+        Ok(scorer.encode_parts(parts, add_bos)?.len())
     }
 
     fn ppl_requests(
@@ -276,10 +281,10 @@ impl<'a> Prompter<'a> {
         let mut requests = Vec::with_capacity(labels.len());
         for label in labels {
             let prompt = self.labelled_prompt(row, examples, label, normalizing.is_some())?;
-            let text = self.scored(prompt)?;
+            let parts = self.scored(prompt)?;
             let Some(normalizing) = normalizing else {
                 requests.push(Request::Perplexity {
-                    text,
+                    text: parts.into(),
                     mask_length: None,
                 });
                 continue;
@@ -288,14 +293,13 @@ impl<'a> Prompter<'a> {
             let token = token.ok_or_else(|| {
                 Error::Prompt("`normalizing_str` needs a `sep_token` in the template".into())
             })?;
-            let (context, answer) = text.split_once(token).ok_or_else(|| {
+            let (context, answer) = split(&parts, token).ok_or_else(|| {
                 Error::Prompt(format!("{token:?} is not in the prompt of {label:?}"))
             })?;
-            let answer = answer.replace(token, "");
-            for context in [context, normalizing] {
+            for context in [context, vec![Part::text(normalizing)]] {
                 requests.push(Request::Perplexity {
-                    text: format!("{context}{answer}"),
-                    mask_length: Some(self.tokens(context, true)?),
+                    mask_length: Some(self.tokens(&context, true)?),
+                    text: [context, answer.clone()].concat().into(),
                 });
             }
         }
@@ -316,19 +320,27 @@ impl<'a> Prompter<'a> {
         let mut requests = Vec::with_capacity(labels.len());
         for label in labels {
             let prompt = self.labelled_prompt(row, examples, label, false)?;
-            let text = self.scored(prompt)?;
+            let mut parts = self.scored(prompt)?;
             if quirk {
+                let masked = self.tokens(&[Part::text(continuation)], false)?;
                 requests.push(Request::Perplexity {
-                    text,
-                    mask_length: Some(self.tokens(continuation, false)?),
+                    text: parts.into(),
+                    mask_length: Some(masked),
                 });
                 continue;
             }
-            let context = text.strip_suffix(continuation).ok_or_else(|| {
+            let context = match parts.last_mut() {
+                Some(Part::Text { text }) => text.strip_suffix(continuation).map(str::to_owned),
+                _ => None,
+            };
+            let context = context.ok_or_else(|| {
+                let text = join(&parts);
                 Error::Prompt(format!("{text:?} does not end in {continuation:?}"))
             })?;
+            parts.pop();
+            parts.push(Part::text(context));
             requests.push(Request::Loglikelihood {
-                context: context.to_owned(),
+                context: parts.into(),
                 continuation: continuation.to_owned(),
             });
         }
@@ -341,7 +353,7 @@ impl<'a> Prompter<'a> {
             .filter(|choices| !choices.is_empty())
             .ok_or_else(|| Error::Prompt("the row has no list `choices`".into()))?;
         let prompt = self.open_prompt(row, examples, "", 1)?;
-        let context = self.scored(prompt)?;
+        let context = Tokens::from(self.scored(prompt)?);
         Ok(choices
             .iter()
             .map(|choice| Request::Loglikelihood {
@@ -350,4 +362,21 @@ impl<'a> Prompter<'a> {
             })
             .collect())
     }
+}
+
+/// What stands before the first text that has the token, and what stands after it, without further ones.
+fn split(parts: &[Part], token: &str) -> Option<(Vec<Part>, Vec<Part>)> {
+    let found = parts.iter().enumerate().find_map(|(at, part)| match part {
+        Part::Text { text } => Some((at, text.split_once(token)?)),
+        Part::Marker { .. } => None,
+    });
+    let (at, (before, after)) = found?;
+    let without = |part: &Part| match part {
+        Part::Text { text } => Part::text(text.replace(token, "")),
+        marker => marker.clone(),
+    };
+    let context = [&parts[..at], &[Part::text(before)]].concat();
+    let rest = parts[at + 1..].iter().map(without);
+    let answer = std::iter::once(Part::text(after.replace(token, ""))).chain(rest);
+    Some((context, answer.collect()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use internlm_core::message::{Part, join};
+use internlm_core::message::{Part, bracketed, join};
 use serde::{Deserialize, Serialize};
 
 use super::prompt::{Entry, Piece, Prompt, Section, Turn};
@@ -86,7 +86,7 @@ impl MetaTemplate {
             Prompt::Dialogue(pieces) => pieces,
         };
         let roles = self.roles()?;
-        let mut parts = markers(&self.begin);
+        let mut parts = bracketed(&self.begin);
         let mut sections: Vec<(Section, usize)> = Vec::new();
         let mut goes_on = true;
         for (at, piece) in pieces.iter().enumerate() {
@@ -120,7 +120,7 @@ impl MetaTemplate {
             }
         }
         if goes_on {
-            parts.extend(markers(&self.end));
+            parts.extend(bracketed(&self.end));
         }
         parts.retain(|part| !part.as_str().is_empty());
         Ok(parts)
@@ -131,13 +131,13 @@ impl MetaTemplate {
         for entry in &self.round {
             let turn = match entry {
                 Entry::Text(text) => {
-                    parts.extend(markers(text));
+                    parts.extend(bracketed(text));
                     continue;
                 }
                 Entry::Turn(turn) => find(turn, said)?,
             };
             if for_gen && turn.generate == Some(true) {
-                parts.extend(markers(turn.begin.as_deref().unwrap_or_default()));
+                parts.extend(bracketed(turn.begin.as_deref().unwrap_or_default()));
                 return Ok(false);
             }
             parts.extend(spoken(turn));
@@ -217,34 +217,9 @@ pub(crate) fn find<'a>(turn: &Turn, said: &'a Roles) -> Result<&'a Turn> {
 
 /// What a turn says, with what is put around it.
 pub(crate) fn spoken(turn: &Turn) -> Vec<Part> {
-    let mut parts = markers(turn.begin.as_deref().unwrap_or_default());
+    let mut parts = bracketed(turn.begin.as_deref().unwrap_or_default());
     parts.extend(turn.prompt.as_deref().map(Part::text));
-    parts.extend(markers(turn.end.as_deref().unwrap_or_default()));
-    parts
-}
-
-/// A text of a meta template in parts: what is in angle brackets, such as `<|im_end|>` and `<s>`, is offered to the
-/// tokenizer as a special token (one that it does not know is text again).
-fn markers(text: &str) -> Vec<Part> {
-    let mut parts = Vec::new();
-    let mut rest = text;
-    while let Some(start) = rest.find('<') {
-        let token = &rest[start..];
-        let end = token[1..].find(|c: char| c == '<' || c == '>' || c.is_whitespace());
-        let Some(end) = end.filter(|end| token.as_bytes()[end + 1] == b'>') else {
-            let next = token[1..]
-                .find('<')
-                .map_or(rest.len(), |next| start + 1 + next);
-            parts.push(Part::text(&rest[..next]));
-            rest = &rest[next..];
-            continue;
-        };
-        parts.push(Part::text(&rest[..start]));
-        parts.push(Part::marker(&token[..end + 2]));
-        rest = &token[end + 2..];
-    }
-    parts.push(Part::text(rest));
-    parts.retain(|part| !part.as_str().is_empty());
+    parts.extend(bracketed(turn.end.as_deref().unwrap_or_default()));
     parts
 }
 

@@ -98,11 +98,11 @@ impl Record {
             Request::Loglikelihood {
                 context,
                 continuation,
-            } => self.answers.push(scored(context, continuation)),
+            } => self.answers.push(scored(&context.spelled(), continuation)),
             Request::Rolling { text } => self.answers.push(scored("", text)),
             Request::Perplexity { text, .. } => self.answers.push(Answer {
                 context: Some(String::new()),
-                text: text.clone(),
+                text: text.spelled().into_owned(),
                 score: match response {
                     Response::Perplexity { value, .. } => Some(*value),
                     _ => None,

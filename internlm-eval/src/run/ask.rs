@@ -43,23 +43,23 @@ impl Work<'_, '_> {
             Ok(tokens) => Response::Scores { tokens },
             Err(error) => Response::Failed { error },
         };
-        let texts = |units: &[Unit]| -> Vec<(String, Option<usize>)> {
+        let texts = |units: &[Unit]| -> Vec<(Tokens, Option<usize>)> {
             let text = |&unit: &Unit| match lock(&self.items[unit.item]).request(unit) {
                 Request::Perplexity { text, mask_length } => (text.clone(), *mask_length),
-                Request::Rolling { text } => (text.clone(), None),
-                _ => Default::default(),
+                Request::Rolling { text } => (text.as_str().into(), None),
+                _ => ("".into(), None),
             };
             units.iter().map(text).collect()
         };
         match job {
             Job::Score(list) => {
                 // All units of an entry ask the same.
-                let request = |units: &Vec<Unit>| match self.asked(units[0]) {
+                let request = |units: &Vec<Unit>| match self.request(units[0]) {
                     Request::Loglikelihood {
                         context,
                         continuation,
                     } => Some(ScoreRequest {
-                        context: context.into(),
+                        context,
                         continuation: continuation.into(),
                     }),
                     _ => None,
@@ -75,7 +75,7 @@ impl Work<'_, '_> {
             }
             Job::Perplexity(units) => {
                 let texts = texts(units);
-                let texts: Vec<_> = texts.iter().map(|(t, m)| (t.as_str(), *m)).collect();
+                let texts: Vec<_> = texts.iter().map(|(t, m)| (t, *m)).collect();
                 let batch = self.run.config.score_batch;
                 let values = perplexities(scorer, &self.rate, &texts, batch);
                 for (&unit, value) in units.iter().zip(values) {
@@ -88,7 +88,7 @@ impl Work<'_, '_> {
             }
             Job::Rolling(units) => {
                 let texts = texts(units).into_iter();
-                let texts: Vec<Tokens> = texts.map(|(text, _)| text.into()).collect();
+                let texts: Vec<Tokens> = texts.map(|(text, _)| text).collect();
                 let responses = score_rolling_each(scorer, &self.rate, &texts);
                 for (&unit, response) in units.iter().zip(responses) {
                     self.complete(unit, scores(response))?;
@@ -99,7 +99,7 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn asked(&self, unit: Unit) -> Request {
+    pub(super) fn request(&self, unit: Unit) -> Request {
         lock(&self.items[unit.item]).request(unit).clone()
     }
 
@@ -114,7 +114,7 @@ impl Work<'_, '_> {
     }
 
     fn generate(&self, model: &dyn ChatModel, unit: Unit) -> Result<()> {
-        let request = self.asked(unit);
+        let request = self.request(unit);
         let stop = || self.stopped.load(Ordering::SeqCst);
         let config = &self.run.config;
         let response = generate(model, config, &self.rate, &request, unit.answer, &stop);

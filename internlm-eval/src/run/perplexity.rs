@@ -17,7 +17,7 @@ use super::score::{one_line, panic_text, score_each};
 const WORTH: usize = 16;
 
 /// A text and its `mask_length`.
-pub(super) type Masked<'a> = (&'a str, Option<usize>);
+pub(super) type Masked<'a> = (&'a Tokens, Option<usize>);
 
 /// The value and the number of tokens, or why there is none.
 pub(super) type Perplexity = Result<(f64, usize), String>;
@@ -99,7 +99,11 @@ pub(super) fn perplexities(
 ) -> Vec<Perplexity> {
     let longest = scorer.facts().context_length;
     let encode = |&(text, _): &Masked<'_>| -> Result<Vec<u32>, String> {
-        let ids = catch_unwind(AssertUnwindSafe(|| scorer.encode(text, true)));
+        let ids = catch_unwind(AssertUnwindSafe(|| match text {
+            Tokens::Text(text) => scorer.encode(text, true),
+            Tokens::Parts(parts) => scorer.encode_parts(parts, true),
+            Tokens::Ids(ids) => Ok(ids.clone()),
+        }));
         let mut ids = ids
             .map_err(|panic| panic_text(&*panic))?
             .map_err(|e| one_line(&e))?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use internlm_core::chat_model::Input;
 use internlm_core::message::join;
+use internlm_core::scorer::Tokens;
 
 use super::unit::{Planned, Unit};
 use crate::item::Request;
@@ -68,13 +69,22 @@ pub(super) fn length(request: &Request) -> usize {
         Request::Loglikelihood {
             context,
             continuation,
-        } => context.len() + continuation.len(),
-        Request::Rolling { text } | Request::Perplexity { text, .. } => text.len(),
+        } => size(context) + continuation.len(),
+        Request::Rolling { text } => text.len(),
+        Request::Perplexity { text, .. } => size(text),
         Request::Generate { input, .. } => match input {
             Input::Messages(messages) => messages.iter().map(|m| m.text().len()).sum(),
             Input::Prompt(parts) => join(parts).len(),
             Input::Ids(ids) => 4 * ids.len(),
         },
+    }
+}
+
+fn size(text: &Tokens) -> usize {
+    match text {
+        Tokens::Text(text) => text.len(),
+        Tokens::Ids(ids) => 4 * ids.len(),
+        Tokens::Parts(parts) => parts.iter().map(|part| part.as_str().len()).sum(),
     }
 }
 
@@ -131,7 +141,7 @@ fn batches<T>(groups: Vec<Vec<T>>, size: usize) -> Vec<Vec<T>> {
 /// The continuations of each context.
 #[derive(Default)]
 struct Contexts<'a> {
-    places: HashMap<&'a str, usize>,
+    places: HashMap<&'a Tokens, usize>,
     groups: Vec<Group<'a>>,
 }
 
@@ -142,7 +152,7 @@ struct Group<'a> {
 }
 
 impl<'a> Contexts<'a> {
-    fn add(&mut self, benchmark: usize, context: &'a str, continuation: &'a str, unit: Unit) {
+    fn add(&mut self, benchmark: usize, context: &'a Tokens, continuation: &'a str, unit: Unit) {
         let groups = &mut self.groups;
         let place = *self.places.entry(context).or_insert_with(|| {
             groups.push(Group {
@@ -153,7 +163,7 @@ impl<'a> Contexts<'a> {
             groups.len() - 1
         });
         let group = &mut groups[place];
-        group.longest = group.longest.max(context.len() + continuation.len());
+        group.longest = group.longest.max(size(context) + continuation.len());
         // The empty context may have thousands of continuations, hardly any of which is asked twice far apart.
         let mut known = group.continuations.iter_mut().rev().take(64);
         match known.find(|(text, _)| *text == continuation) {
@@ -205,7 +215,7 @@ mod tests {
 
     fn choices(benchmark: usize, context: &str, choices: &[&str]) -> Planned {
         let request = |choice: &&str| Request::Loglikelihood {
-            context: context.to_owned(),
+            context: context.into(),
             continuation: (*choice).to_owned(),
         };
         planned(benchmark, choices.iter().map(request).collect())
@@ -214,7 +224,10 @@ mod tests {
     /// The contexts of each call, by its items.
     fn contexts<'a>(jobs: &[Job], items: &'a [Planned]) -> Vec<Vec<&'a str>> {
         let context = |units: &Vec<Unit>| match items[units[0].item].request(units[0]) {
-            Request::Loglikelihood { context, .. } => context.as_str(),
+            Request::Loglikelihood {
+                context: Tokens::Text(context),
+                ..
+            } => context.as_str(),
             other => panic!("{other:?}"),
         };
         jobs.iter()
@@ -267,7 +280,7 @@ mod tests {
     #[test]
     fn prompts_of_an_item_are_one_batch() {
         let text = |text: &str| Request::Perplexity {
-            text: text.to_owned(),
+            text: text.into(),
             mask_length: None,
         };
         let items = [

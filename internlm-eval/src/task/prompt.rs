@@ -2,6 +2,7 @@
 //! `build_qa_turn` and `construct_requests` of 0.4.13).
 
 use internlm_core::chat_model::Input;
+use internlm_core::scorer::Tokens;
 use internlm_core::{Message, Part, Role, SamplingParams, Scorer};
 use minijinja::Value;
 use serde_json::Value as Json;
@@ -268,7 +269,7 @@ impl Prompter<'_> {
             .collect();
         if self.unconditional {
             requests.extend(choices.iter().map(|choice| Request::Loglikelihood {
-                context: String::new(),
+                context: "".into(),
                 continuation: format!("{delimiter}{choice}"),
             }));
         }
@@ -328,7 +329,7 @@ impl Prompter<'_> {
         question: &str,
         examples: &[Example],
         scorer: Option<&dyn Scorer>,
-    ) -> Result<String> {
+    ) -> Result<Tokens> {
         let turns = self.turns(row, question, true, examples)?;
         self.rendered(turns, scorer)
     }
@@ -340,19 +341,20 @@ impl Prompter<'_> {
         question: &str,
         examples: &[Example],
         scorer: Option<&dyn Scorer>,
-    ) -> Result<String> {
+    ) -> Result<Tokens> {
         let turns = self.turns(row, question, false, examples)?;
         self.rendered(turns, scorer)
     }
 
-    fn rendered(&self, turns: Vec<Turn>, scorer: Option<&dyn Scorer>) -> Result<String> {
+    /// With a chat template its special tokens are markers; what the rows say never becomes one.
+    fn rendered(&self, turns: Vec<Turn>, scorer: Option<&dyn Scorer>) -> Result<Tokens> {
         match (self.chat, scorer) {
             (Some(_), Some(scorer)) => {
                 let answering = turns.last().is_none_or(|turn| turn.role != Role::Assistant);
                 let messages = messages(self.as_wanted(turns));
-                Ok(scorer.render_chat(&messages, &[], answering)?)
+                Ok(scorer.render_chat(&messages, &[], answering)?.into())
             }
-            _ => Ok(joined(&turns)),
+            _ => Ok(joined(&turns).into()),
         }
     }
 

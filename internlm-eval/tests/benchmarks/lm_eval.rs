@@ -343,6 +343,7 @@ fn ceval() {
         panic!("{:?}", items[0]);
     };
     assert_eq!(continuation, " B");
+    let context = context.spelled();
     let begin = "以下是中国关于逻辑学的单项选择题，请选出其中的正确答案。\n\n1与2之和是____。\nA. 3\nB. 4\nC. 5\nD. 6\n答案： A\n\n";
     assert!(context.starts_with(begin), "{context}");
     assert!(context.ends_with("\nD. 29\n答案："), "{context}");

@@ -59,11 +59,11 @@ fn check(name: &str, spec: &Spec, task: &Task, least: usize) {
         assert!(!item.requests.is_empty(), "{name} {}", item.index);
         for request in &item.requests {
             let text = match request {
-                Request::Perplexity { text, .. } => text.clone(),
+                Request::Perplexity { text, .. } => text.spelled().into_owned(),
                 Request::Loglikelihood {
                     context,
                     continuation,
-                } => format!("{context}{continuation}"),
+                } => context.spelled().into_owned() + continuation,
                 Request::Generate { input, .. } => serde_json::to_string(input).unwrap(),
                 Request::Rolling { text } => text.clone(),
             };
@@ -392,9 +392,11 @@ fn ceval_reads_its_layout() {
             continue;
         };
         assert_eq!(
-            text.matches("以下是中国关于法学考试的单项选择题").count(),
+            text.spelled()
+                .matches("以下是中国关于法学考试的单项选择题")
+                .count(),
             6,
-            "{text}"
+            "{text:?}"
         );
     }
 }

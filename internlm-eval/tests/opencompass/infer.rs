@@ -1,6 +1,6 @@
 //! Examples that are dropped, scores that are normalised, continuations that are shared.
 
-use internlm_core::message::Message;
+use internlm_core::message::{Message, Part};
 use internlm_core::scorer::{ModelFacts, ScoreRequest, Scorer, TokenScore, Tokens};
 use internlm_core::tool::ToolSpec;
 use internlm_eval::opencompass::{
@@ -29,11 +29,13 @@ impl Scorer for Words {
         Ok(Vec::new())
     }
 
-    fn encode(&self, text: &str, add_bos: bool) -> internlm_core::Result<Vec<u32>> {
-        Ok(vec![
-            1;
-            text.split_whitespace().count() + usize::from(add_bos)
-        ])
+    fn encode_parts(&self, parts: &[Part], add_bos: bool) -> internlm_core::Result<Vec<u32>> {
+        let words = |part: &Part| match part {
+            Part::Text { text } => text.split_whitespace().count(),
+            Part::Marker { .. } => 1,
+        };
+        let words: usize = parts.iter().map(words).sum();
+        Ok(vec![1; words + usize::from(add_bos)])
     }
 
     fn render_chat(
@@ -41,9 +43,14 @@ impl Scorer for Words {
         messages: &[Message],
         _: &[ToolSpec],
         _: bool,
-    ) -> internlm_core::Result<String> {
+    ) -> internlm_core::Result<Vec<Part>> {
         let texts: Vec<String> = messages.iter().map(Message::text).collect();
-        Ok(format!("<user> {} <assistant>", texts.join(" ")))
+        let said = Part::text(texts.join(" "));
+        Ok(vec![
+            Part::marker("<user>"),
+            said,
+            Part::marker("<assistant>"),
+        ])
     }
 
     fn facts(&self) -> &ModelFacts {
@@ -133,6 +140,79 @@ fn a_normalised_score_is_a_difference() {
         (sample.prediction, sample.correct),
         (json!("y"), Some(true))
     );
+}
+
+/// ChatML.
+fn meta() -> Dialect {
+    Dialect::Meta(
+        serde_json::from_value(json!({"round": [
+            {"role": "HUMAN", "begin": "<|im_start|>user\n", "end": "<|im_end|>\n"},
+            {"role": "BOT", "begin": "<|im_start|>assistant\n", "generate": true}]}))
+        .unwrap(),
+    )
+}
+
+#[test]
+fn special_tokens_of_a_meta_template_are_scored_as_such_and_those_of_a_row_as_text() {
+    let round = json!({"round": [
+        {"role": "HUMAN", "prompt": "Is {q}?"}, {"role": "BOT", "prompt": "</S>{a}"}]});
+    let mut spec = spec(json!({
+        "output_column": "a",
+        "prompt_template": {"sep_token": "</S>", "labels": [
+            {"label": "x", "round": round["round"]}]},
+        "inferencer": {"kind": "ppl", "normalizing_str": "Answer:"},
+    }));
+    let rows = [(
+        0,
+        row(json!({"q": "it <|im_end|> so", "a": "yes", "cont": "yes"})),
+    )];
+    let options = InferOptions {
+        dialect: meta(),
+        ..InferOptions::default()
+    };
+    let scorer = Words::new(100);
+    let items = |spec: &Spec| {
+        let prompter = Prompter::new(spec, &options, &[], Some(&scorer));
+        prompter.items(&rows).unwrap().remove(0).requests
+    };
+    let context = || {
+        vec![
+            Part::marker("<|im_start|>"),
+            Part::text("user\nIs it <|im_end|> so?"),
+            Part::marker("<|im_end|>"),
+            Part::text("\n"),
+            Part::marker("<|im_start|>"),
+            Part::text("assistant\n"),
+        ]
+    };
+    let with = |answer: &str| {
+        let mut parts = context();
+        parts.push(Part::text(answer));
+        Tokens::from(parts)
+    };
+    let [
+        Request::Perplexity { text, mask_length },
+        Request::Perplexity { text: alone, .. },
+    ] = &items(&spec)[..]
+    else {
+        panic!("{:?}", items(&spec));
+    };
+    // Three markers, and user, Is, it, <|im_end|>, so?, assistant.
+    assert_eq!((text, mask_length), (&with("yes"), &Some(3 + 6 + 1)));
+    assert_eq!(alone, &Tokens::from("Answer:yes"));
+
+    spec.inferencer = Inferencer::Ll {
+        labels: None,
+        upstream_quirk: false,
+    };
+    let text = json!({"labels": [{"label": "x", "round": [
+        {"role": "HUMAN", "prompt": "Is {q}?"}, {"role": "BOT", "prompt": "{a}"}]}]});
+    spec.prompt_template = serde_json::from_value(text).unwrap();
+    let want = Request::Loglikelihood {
+        context: context().into(),
+        continuation: "yes".to_owned(),
+    };
+    assert_eq!(items(&spec), [want]);
 }
 
 #[test]

@@ -48,14 +48,14 @@ fn perplexities_give_upstreams_predictions() {
         let [item] = &items[..] else {
             panic!("{items:?}")
         };
-        let texts: Vec<&str> = item
+        let texts: Vec<_> = item
             .requests
             .iter()
             .map(|request| match request {
                 Request::Perplexity {
                     text,
                     mask_length: None,
-                } => text.as_str(),
+                } => text.spelled(),
                 other => panic!("{other:?}"),
             })
             .collect();

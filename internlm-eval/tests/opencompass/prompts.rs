@@ -76,7 +76,7 @@ fn texts(spec: &Spec, dialect: &Dialect, index: &[Row], case: &Case) -> Vec<Stri
     let requests = items[0].requests.iter();
     requests
         .map(|request| match request {
-            Request::Perplexity { text, .. } => text.clone(),
+            Request::Perplexity { text, .. } => text.spelled().into_owned(),
             Request::Generate {
                 input: Input::Prompt(parts),
                 ..

@@ -67,7 +67,7 @@ fn text(fixture: &Fixture, case: &Case, dialect: Dialect) -> Option<String> {
     let prompter = Prompter::new(&spec, &options, &fixture.rows, None);
     let items = prompter.items(&[(3, fixture.rows[3].clone())]).ok()?;
     match &items[0].requests[..] {
-        [Request::Perplexity { text, .. }] => Some(text.clone()),
+        [Request::Perplexity { text, .. }] => Some(text.spelled().into_owned()),
         [
             Request::Generate {
                 input: Input::Prompt(parts),

@@ -4,9 +4,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use internlm_core::chat_model::{Events, FinishReason, Usage};
+use internlm_core::message::join;
 use internlm_core::scorer::{ModelFacts, ScoreRequest, TokenScore, Tokens};
 use internlm_core::{
-    ChatModel, ChatRequest, CodeExecutor, Event, Message, SamplingParams, Scorer, ToolSpec,
+    ChatModel, ChatRequest, CodeExecutor, Event, Message, Part, SamplingParams, Scorer, ToolSpec,
 };
 use internlm_eval::benchmark::Identity;
 use internlm_eval::{Benchmark, Item, Request, Response, Result, Sample, Score};
@@ -74,6 +75,7 @@ fn ids(tokens: &Tokens) -> Vec<u32> {
     match tokens {
         Tokens::Text(text) => text.bytes().map(u32::from).collect(),
         Tokens::Ids(ids) => ids.clone(),
+        Tokens::Parts(parts) => join(parts).bytes().map(u32::from).collect(),
     }
 }
 
@@ -130,12 +132,17 @@ impl Scorer for Toy {
             .collect())
     }
 
-    fn encode(&self, text: &str, _: bool) -> internlm_core::Result<Vec<u32>> {
-        Ok(text.bytes().map(u32::from).collect())
+    fn encode_parts(&self, parts: &[Part], _: bool) -> internlm_core::Result<Vec<u32>> {
+        Ok(join(parts).bytes().map(u32::from).collect())
     }
 
-    fn render_chat(&self, _: &[Message], _: &[ToolSpec], _: bool) -> internlm_core::Result<String> {
-        Ok(String::new())
+    fn render_chat(
+        &self,
+        _: &[Message],
+        _: &[ToolSpec],
+        _: bool,
+    ) -> internlm_core::Result<Vec<Part>> {
+        Ok(Vec::new())
     }
 
     fn facts(&self) -> &ModelFacts {
@@ -235,11 +242,11 @@ impl Benchmark for Made {
             let prompt = format!("{shared}{} {n}. 题", self.name);
             let label = |label: usize| match self.kind {
                 Kind::Choice => Request::Loglikelihood {
-                    context: prompt.clone(),
+                    context: prompt.as_str().into(),
                     continuation: format!(" answer {label}"),
                 },
                 _ => Request::Perplexity {
-                    text: format!("{prompt} answer {label}"),
+                    text: format!("{prompt} answer {label}").into(),
                     mask_length: (label == 2).then_some(3),
                 },
             };
@@ -328,7 +335,7 @@ impl Benchmark for Made {
 /// The figures of a report, without times.
 pub(crate) fn figures(report: &internlm_eval::Report) -> Value {
     let mut value = report.json();
-    for name in ["seconds", "resumed", "started", "requests"] {
+    for name in ["seconds", "asked_after", "resumed", "started", "requests"] {
         value.as_object_mut().unwrap().remove(name);
     }
     value

@@ -1,8 +1,8 @@
 //! Log-likelihoods of texts, by lm-evaluation-harness's rules.
 
 use internlm_core::scorer::{ModelFacts, ScoreRequest, ScoredIds, SpanEncoder, TokenScore, Tokens};
-use internlm_core::{Message, Scorer, ToolSpec, message};
-use internlm_tokenize::{EncodeOptions, Tokenizer};
+use internlm_core::{Message, Part, Scorer, ToolSpec};
+use internlm_tokenize::Tokenizer;
 
 use super::{TextModel, to_core};
 use crate::causal_lm::CausalLm;
@@ -27,9 +27,8 @@ struct Encoder<'m>(&'m TextModel);
 impl SpanEncoder for Encoder<'_> {
     type Error = Error;
 
-    fn encode(&mut self, text: &str, begins: bool) -> Result<Vec<u32>> {
-        self.0
-            .encode_text(text, begins && self.0.tokenizer.adds_bos())
+    fn encode(&mut self, parts: &[Part], begins: bool) -> Result<Vec<u32>> {
+        self.0.encode_prompt(parts, begins)
     }
 
     fn prefix_token(&self) -> Result<u32> {
@@ -45,12 +44,9 @@ impl SpanEncoder for Encoder<'_> {
 }
 
 impl TextModel {
-    fn encode_text(&self, text: &str, add_bos: bool) -> Result<Vec<u32>> {
-        let options = EncodeOptions {
-            add_bos,
-            ..EncodeOptions::default()
-        };
-        Ok(self.tokenizer.encode(text, options)?)
+    fn encode_prompt(&self, parts: &[Part], add_bos: bool) -> Result<Vec<u32>> {
+        let add_bos = add_bos && self.tokenizer.adds_bos();
+        Ok(self.tokenizer.encode_parts(parts, add_bos)?)
     }
 
     /// Token ids of a request, and how many of the last ones are scored: [`ScoredIds::of`].
@@ -95,8 +91,8 @@ impl Scorer for TextModel {
         run().map_err(|e| to_core("scoring", e))
     }
 
-    fn encode(&self, text: &str, add_bos: bool) -> internlm_core::Result<Vec<u32>> {
-        self.encode_text(text, add_bos && self.tokenizer.adds_bos())
+    fn encode_parts(&self, parts: &[Part], add_bos: bool) -> internlm_core::Result<Vec<u32>> {
+        self.encode_prompt(parts, add_bos)
             .map_err(|e| to_core("encoding", e))
     }
 
@@ -105,9 +101,8 @@ impl Scorer for TextModel {
         messages: &[Message],
         tools: &[ToolSpec],
         add_generation_prompt: bool,
-    ) -> internlm_core::Result<String> {
+    ) -> internlm_core::Result<Vec<Part>> {
         self.render(messages, tools, add_generation_prompt)
-            .map(|parts| message::join(&parts))
             .map_err(|e| to_core("rendering a conversation", e))
     }
 

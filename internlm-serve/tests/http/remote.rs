@@ -93,13 +93,27 @@ fn scores_are_those_of_the_engine() {
         remote.facts().context_length,
         server.engine.context_length()
     );
-    let requests: Vec<_> = [("a b ", "c d"), ("", "begin"), ("书 ", "x")]
-        .into_iter()
-        .map(|(context, continuation)| ScoreRequest {
-            context: Tokens::from(context),
-            continuation: Tokens::from(continuation),
-        })
-        .collect();
+    // Special tokens of the chat template are the same to both.
+    let messages = [Message::user("Hi")];
+    let rendered = |scorer: &dyn Scorer| {
+        let parts = scorer.render_chat(&messages, &[], true).unwrap();
+        Tokens::from(parts)
+    };
+    let chat = rendered(&remote);
+    assert!(matches!(chat, Tokens::Parts(_)), "{chat:?}");
+    assert_eq!(chat, rendered(&server.engine));
+    let requests: Vec<_> = [
+        ("a b ".into(), "c d"),
+        ("".into(), "begin"),
+        ("书 ".into(), "x"),
+        (chat, "x"),
+    ]
+    .into_iter()
+    .map(|(context, continuation): (Tokens, &str)| ScoreRequest {
+        context,
+        continuation: continuation.into(),
+    })
+    .collect();
     let (got, want) = (remote.score(&requests), server.engine.score(&requests));
     let (got, want) = (got.unwrap(), want.unwrap());
     assert_eq!(got.len(), want.len());
@@ -110,12 +124,6 @@ fn scores_are_those_of_the_engine() {
             "{got:?} {want:?}"
         );
     }
-    let messages = [Message::user("Hi")];
-    let rendered = remote.render_chat(&messages, &[], true).unwrap();
-    assert_eq!(
-        rendered,
-        server.engine.render_chat(&messages, &[], true).unwrap()
-    );
 }
 
 #[test]

@@ -119,7 +119,7 @@ impl Task {
             .requests
             .iter()
             .filter_map(|request| match request {
-                Request::Loglikelihood { context, .. } => Some(context.clone()),
+                Request::Loglikelihood { context, .. } => Some(context.spelled().into_owned()),
                 _ => None,
             })
             .collect())
