@@ -50,6 +50,8 @@ pub struct Report {
     pub started: u64,
     /// How long this call took, seconds.
     pub seconds: f64,
+    /// From the beginning of this call until a model was asked first, seconds; none where nothing was asked.
+    pub asked_after: Option<f64>,
     /// Requests of the run.
     pub requests: usize,
     /// Of these: how many an earlier call had answered.

@@ -1,7 +1,5 @@
 //! Log-likelihoods of given tokens.
 
-use std::collections::BTreeMap;
-
 use internlm_core::scorer::{ScoredIds, TokenScore};
 
 use crate::batch::{Batch, Logits};
@@ -13,6 +11,9 @@ use crate::sampler::{argmax, log_sum_exp};
 
 /// Tokens of one forward pass when short sequences are scored together.
 const TOKENS_PER_PASS: usize = 512;
+/// A common beginning of so many tokens is worth passes of its own: one pass reads all weights, which takes as long as
+/// computing about as many tokens.
+const WORTH: usize = 16;
 /// Rows of logits that exist at a time.
 const ROWS_PER_HEAD: usize = 64;
 
@@ -34,11 +35,40 @@ impl<'a> From<&'a ScoredIds> for ScoreSpan<'a> {
     }
 }
 
+/// Spans that ask for the same tokens but the last one, which is not read.
+struct Input<'a> {
+    ids: &'a [u32],
+    /// Rows of logits at the end, enough for each member.
+    rows: usize,
+    /// Places in the list of spans.
+    members: Vec<usize>,
+}
+
+impl<'a> Input<'a> {
+    /// The spans by what is read for them, sorted, so that neighbours have the longest beginnings in common.
+    fn sorted(spans: &[ScoreSpan<'a>]) -> Vec<Self> {
+        let read = |i: usize| &spans[i].ids[..spans[i].ids.len() - 1];
+        let mut order: Vec<usize> = (0..spans.len()).collect();
+        order.sort_by(|&a, &b| read(a).cmp(read(b)));
+        let inputs = order.chunk_by(|&a, &b| read(a) == read(b));
+        let input = |members: &[usize]| Input {
+            ids: read(members[0]),
+            rows: members.iter().map(|&i| spans[i].scored).max().unwrap_or(1),
+            members: members.to_vec(),
+        };
+        inputs.map(input).collect()
+    }
+}
+
+fn in_common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
 impl CausalLm {
     /// Scores the last tokens of each sequence, softmax in f32.
     ///
-    /// A context that several sequences share is computed once; the others share passes. The
-    /// scores are the same either way.
+    /// What sequences begin with in common is computed once, whether it is their context, the examples before it or
+    /// all that is read of them; the others share passes. The scores are the same either way.
     ///
     /// # Errors
     /// A span without scored tokens or without context, ids outside of the vocabulary, logits that
@@ -57,59 +87,53 @@ impl CausalLm {
                 });
             }
         }
-        let mut groups: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
-        for (i, span) in spans.iter().enumerate() {
-            groups
-                .entry(&span.ids[..span.ids.len() - span.scored])
-                .or_default()
-                .push(i);
-        }
+        let inputs = Input::sorted(spans);
+        // Under dynamic NTK a longer sequence rotates its context with another base.
+        let limit = self.config().max_position_embeddings;
+        let related = |a: &Input<'_>, b: &Input<'_>| {
+            a.ids.len().max(b.ids.len()) < limit && in_common(a.ids, b.ids) >= WORTH
+        };
         let mut scores = vec![Vec::new(); spans.len()];
         let mut alone = Vec::new();
-        for (context, members) in groups {
-            // Under dynamic NTK a longer sequence rotates its context with another base.
-            let limit = self.config().max_position_embeddings;
-            let shared = members.len() > 1
-                && context.len() > 1
-                && members.iter().all(|&i| spans[i].ids.len() <= limit);
-            if shared {
-                self.score_shared(context, &members, spans, &mut scores)?;
-            } else {
-                alone.extend(members);
+        for family in inputs.chunk_by(related) {
+            match family {
+                [only] => alone.push(only),
+                _ => self.score_family(family, spans, &mut scores)?,
             }
         }
         self.score_alone(&alone, spans, &mut scores)?;
         Ok(scores)
     }
 
-    /// Sequences after one context, which is computed once.
-    fn score_shared(
+    /// Sorted inputs that begin alike, one after the other in one cache: what the cache holds of the next one stays.
+    fn score_family(
         &self,
-        context: &[u32],
-        members: &[usize],
+        inputs: &[Input<'_>],
         spans: &[ScoreSpan<'_>],
         scores: &mut [Vec<TokenScore>],
     ) -> Result<()> {
         let mut cache = self.new_cache()?;
-        let prefix = context.len() - 1;
-        let mut start = 0;
-        for chunk in context[..prefix].chunks(self.prefill_chunk()) {
+        let mut held: &[u32] = &[];
+        for input in inputs {
+            let ids = input.ids;
+            let first_row = ids.len() - input.rows;
+            let mut start = in_common(held, ids).min(first_row);
+            while start < first_row {
+                let end = first_row.min(start + self.prefill_chunk());
+                // The rest of a short one goes with the rows.
+                if ids.len() - start <= self.prefill_chunk() {
+                    break;
+                }
+                let mut batch = Batch::new();
+                batch.push(0, &ids[start..end], start, ids.len(), Logits::None)?;
+                self.hidden_states(&batch, &mut Context::new(&mut cache))?;
+                start = end;
+            }
             let mut batch = Batch::new();
-            batch.push(0, chunk, start, prefix, Logits::None)?;
-            self.hidden_states(&batch, &mut Context::new(&mut cache))?;
-            start += chunk.len();
-        }
-        for &i in members {
-            let ids = spans[i].ids;
-            let mut batch = Batch::new();
-            batch.push(
-                0,
-                &ids[prefix..ids.len() - 1],
-                prefix,
-                ids.len() - 1,
-                Logits::All,
-            )?;
-            self.score_batch(&batch, &mut cache, &[i], spans, scores)?;
+            let rows = Logits::LastRows(input.rows);
+            batch.push(0, &ids[start..], start, ids.len(), rows)?;
+            self.score_batch(&batch, &mut cache, &[input], spans, scores)?;
+            held = ids;
         }
         Ok(())
     }
@@ -117,16 +141,16 @@ impl CausalLm {
     /// Whole sequences, as many a pass as fit.
     fn score_alone(
         &self,
-        members: &[usize],
+        inputs: &[&Input<'_>],
         spans: &[ScoreSpan<'_>],
         scores: &mut [Vec<TokenScore>],
     ) -> Result<()> {
-        let mut rest = members;
+        let mut rest = inputs;
         while let Some(first) = rest.first() {
-            let mut tokens = spans[*first].ids.len();
+            let mut tokens = first.ids.len();
             let mut count = 1;
-            while let Some(&next) = rest.get(count) {
-                tokens += spans[next].ids.len();
+            while let Some(next) = rest.get(count) {
+                tokens += next.ids.len();
                 if tokens > TOKENS_PER_PASS {
                     break;
                 }
@@ -134,15 +158,9 @@ impl CausalLm {
             }
             let (now, later) = rest.split_at(count);
             let mut batch = Batch::new();
-            for (slot, &i) in now.iter().enumerate() {
-                let input = &spans[i].ids[..spans[i].ids.len() - 1];
-                batch.push(
-                    slot,
-                    input,
-                    0,
-                    input.len(),
-                    Logits::LastRows(spans[i].scored),
-                )?;
+            for (slot, input) in now.iter().enumerate() {
+                let rows = Logits::LastRows(input.rows);
+                batch.push(slot, input.ids, 0, input.ids.len(), rows)?;
             }
             self.score_batch(&batch, &mut NoCache, now, spans, scores)?;
             rest = later;
@@ -150,37 +168,39 @@ impl CausalLm {
         Ok(())
     }
 
-    /// Runs a batch whose logit rows are those of the scored tokens of `members`, in order.
+    /// Runs a batch whose logit rows are the last ones of `inputs`, in order.
     fn score_batch(
         &self,
         batch: &Batch,
         cache: &mut dyn KvCache,
-        members: &[usize],
+        inputs: &[&Input<'_>],
         spans: &[ScoreSpan<'_>],
         scores: &mut [Vec<TokenScore>],
     ) -> Result<()> {
         let hidden = self.hidden_states(batch, &mut Context::new(cache))?;
-        let mut targets = members.iter().flat_map(|&i| {
-            let ids = spans[i].ids;
-            ids[ids.len() - spans[i].scored..]
-                .iter()
-                .map(move |&id| (i, id))
-        });
+        // Of each row: its input, and how many rows of the input come after it.
+        let mut places = inputs
+            .iter()
+            .flat_map(|input| (0..input.rows).rev().map(move |after| (input, after)));
         let rows = hidden.dim(0)?;
         for start in (0..rows).step_by(ROWS_PER_HEAD) {
             let hidden = hidden.narrow(0, start, ROWS_PER_HEAD.min(rows - start))?;
             let logits = self.logits(&hidden)?;
-            for row in logits.to_vec2::<f32>()? {
+            for (row, (input, after)) in logits.to_vec2::<f32>()?.iter().zip(&mut places) {
                 let count = row.iter().filter(|x| !x.is_finite()).count();
                 if count > 0 {
                     return Err(Error::NonFiniteLogits { count });
                 }
-                if let Some((i, id)) = targets.next() {
-                    scores[i].push(TokenScore {
-                        id,
-                        logprob: row[id as usize] - log_sum_exp(&row),
-                        is_argmax: argmax(&row) == id,
-                    });
+                let (sum, best) = (log_sum_exp(row), argmax(row));
+                for &i in &input.members {
+                    if after < spans[i].scored {
+                        let id = spans[i].ids[spans[i].ids.len() - 1 - after];
+                        scores[i].push(TokenScore {
+                            id,
+                            logprob: row[id as usize] - sum,
+                            is_argmax: best == id,
+                        });
+                    }
                 }
             }
         }

@@ -229,6 +229,36 @@ fn scores_do_not_depend_on_company() {
     assert!(together[0][0].logprob > together[1][0].logprob);
 }
 
+#[test]
+fn what_sequences_begin_with_in_common_changes_no_score() {
+    let Some(model) = load_with(dense()) else {
+        return;
+    };
+    let shared = "Question: What is the capital of Italy?\nAnswer: Rome\n\nQuestion: What is the capital of \
+                  Spain?\nAnswer: Madrid\n\n";
+    let request = |question: &str, continuation: &str| ScoreRequest {
+        context: format!("{shared}{question}").as_str().into(),
+        continuation: continuation.into(),
+    };
+    let france = "Question: What is the capital of France?\nAnswer:";
+    let requests = [
+        request(france, " Paris"),
+        request(france, " a city on the Seine"),
+        request("Question: And that of Japan?\nAnswer:", " Tokyo"),
+        // The whole of another one's input, of which more is scored.
+        request("", &format!("{france} Paris")),
+        request(france, " Paris"),
+        request(france, " London"),
+    ];
+    let together = model.score(&requests).expect("scores");
+    for (request, together) in requests.iter().zip(&together) {
+        let alone = model.score(std::slice::from_ref(request)).expect("scores");
+        assert_eq!(&alone[0], together);
+    }
+    assert_eq!(together[0], together[4]);
+    assert_eq!(together[3].last(), together[0].last());
+}
+
 /// Log-probabilities of the tokens of the first windows of 512 of the joined WikiText-2 test text.
 fn windows(options: LoadConfig, count: usize) -> Option<Vec<f64>> {
     let model = load_with(options)?;

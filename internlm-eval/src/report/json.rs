@@ -22,6 +22,7 @@ pub(super) fn report(report: &Report) -> Value {
     let mut value = config(report);
     if let Some(value) = value.as_object_mut() {
         value.insert("seconds".to_owned(), json!(report.seconds));
+        value.insert("asked_after".to_owned(), json!(report.asked_after));
         value.insert("requests".to_owned(), json!(report.requests));
         value.insert("resumed".to_owned(), json!(report.resumed));
         value.insert("benchmarks".to_owned(), json!(benchmarks));

@@ -1,6 +1,7 @@
 //! Asking the models, and writing down what comes back.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use internlm_core::ChatModel;
 use internlm_core::scorer::{ScoreRequest, Tokens};
@@ -29,6 +30,7 @@ impl Work<'_, '_> {
             }
             return Ok(());
         }
+        self.asked.get_or_init(Instant::now);
         if let Job::Generate(unit) = job {
             return match self.run.chat {
                 Some(model) => self.generate(model, *unit),

@@ -84,6 +84,7 @@ pub(super) fn execute(run: &Run<'_>) -> Result<Report> {
         let (done, total) = (progress.done, progress.total);
         return Err(Error::Cancelled { done, total });
     }
+    let asked = work.asked.get().copied();
     let items = work.items.into_iter();
     let items: Vec<Planned> = items
         .map(|item| item.into_inner().unwrap_or_else(PoisonError::into_inner))
@@ -99,6 +100,7 @@ pub(super) fn execute(run: &Run<'_>) -> Result<Report> {
         .flatten();
     report.started = started;
     report.seconds = begin.elapsed().as_secs_f64();
+    report.asked_after = asked.map(|asked| (asked - begin).as_secs_f64());
     report.requests = progress.total;
     report.resumed = progress.resumed;
     if let Some(path) = &run.config.folder {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use super::Run;
@@ -29,6 +29,8 @@ pub(super) struct Work<'r, 'a> {
     pub(super) to_judge: Mutex<Vec<Unit>>,
     pub(super) tracker: Mutex<Tracker>,
     pub(super) stopped: AtomicBool,
+    /// When a model was asked first.
+    pub(super) asked: OnceLock<Instant>,
     pub(super) rate: RateLimit,
 }
 
@@ -67,6 +69,7 @@ impl<'r, 'a> Work<'r, 'a> {
                 running: HashMap::new(),
             }),
             stopped: AtomicBool::new(false),
+            asked: OnceLock::new(),
             rate: RateLimit::new(run.config.requests_per_second),
         }
     }
