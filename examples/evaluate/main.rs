@@ -81,6 +81,7 @@ fn run(arguments: &RunArguments) -> Result<()> {
         run = run
             .with_scorer(source.scorer())
             .with_chat_model(source.chat_model())
+            .with_reward_model(source.reward_model())
             .with_weights(match arguments.source.model_args() {
                 Some(model) => Weights::at(model.dir()?.path())?,
                 None => Weights::Remote,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use internlm_core::remote::{RemoteConfig, RemoteModel};
-use internlm_core::{ChatModel, Scorer};
+use internlm_core::{ChatModel, RewardModel, Scorer};
 use internlm_serve::Engine;
 
 use crate::error::{Error, Result};
@@ -89,6 +89,14 @@ impl Source {
 
     /// What scores.
     pub fn scorer(&self) -> &dyn Scorer {
+        match self {
+            Source::Local(engine) => &**engine,
+            Source::Remote(model) => &**model,
+        }
+    }
+
+    /// What gives conversations a score, where it is a reward model.
+    pub fn reward_model(&self) -> &dyn RewardModel {
         match self {
             Source::Local(engine) => &**engine,
             Source::Remote(model) => &**model,

@@ -8,7 +8,7 @@
 //! - A conversation is a list of [`Message`]s, and their content a list of [`Part`]s. A part is text
 //!   or a marker, and only a marker can become a special token: what a person typed can't.
 //! - [`ChatModel::generate`] takes a [`ChatRequest`] and gives [`Event`]s as they happen.
-//! - [`Scorer`] gives log-likelihoods of given texts.
+//! - [`Scorer`] gives log-likelihoods of given texts, [`RewardModel`] scores of conversations.
 //! - [`tool_call`] writes and reads InternLM2's protocol of tool calls.
 //! - [`scripted`] has a model and a scorer that follow a script, for tests.
 //! - `remote` (a feature, off by default) has a model and a scorer behind an OpenAI-compatible server.
@@ -25,6 +25,7 @@ pub mod gguf;
 pub mod message;
 #[cfg(feature = "remote")]
 pub mod remote;
+pub mod reward_model;
 pub mod sampling;
 pub mod scorer;
 pub mod scripted;
@@ -35,6 +36,7 @@ pub use chat_model::{ChatModel, ChatRequest, Event};
 pub use code_executor::CodeExecutor;
 pub use error::{Error, Result};
 pub use message::{Message, Part, Role};
+pub use reward_model::RewardModel;
 pub use sampling::SamplingParams;
 pub use scorer::Scorer;
 pub use tool::{ToolCall, ToolSpec};

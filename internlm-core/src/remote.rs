@@ -45,6 +45,7 @@ mod config;
 mod rendered;
 mod request;
 mod retry;
+mod reward;
 mod sampling;
 mod scorer;
 mod sse;

@@ -1,8 +1,8 @@
 //! What is asked of a model, and what it answered.
 
-use internlm_core::SamplingParams;
 use internlm_core::chat_model::Input;
 use internlm_core::scorer::{TokenScore, Tokens};
+use internlm_core::{Message, SamplingParams};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -51,6 +51,11 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mask_length: Option<usize>,
     },
+    /// A reward model's score of a conversation.
+    Reward {
+        /// The conversation, with the answer that is scored as its last message.
+        messages: Vec<Message>,
+    },
     /// A generated text, or several.
     Generate {
         /// The prompt or the conversation.
@@ -80,6 +85,11 @@ pub enum Response {
         value: f64,
         /// Tokens of the text.
         tokens: usize,
+    },
+    /// For [`Request::Reward`].
+    Reward {
+        /// The score; higher is better.
+        value: f64,
     },
     /// For [`Request::Generate`].
     Texts {

@@ -45,7 +45,7 @@ mod work;
 
 use std::ops::ControlFlow;
 
-use internlm_core::{ChatModel, CodeExecutor, Scorer};
+use internlm_core::{ChatModel, CodeExecutor, RewardModel, Scorer};
 
 use crate::benchmark::{Benchmark, Sample};
 use crate::error::Result;
@@ -77,6 +77,7 @@ pub struct Run<'a> {
     weights: Option<Weights>,
     scorer: Option<&'a dyn Scorer>,
     chat: Option<&'a dyn ChatModel>,
+    reward: Option<&'a dyn RewardModel>,
     judge: Option<(String, &'a dyn ChatModel)>,
     code: Option<&'a dyn CodeExecutor>,
     predictions: Option<&'a Predictions>,
@@ -94,6 +95,7 @@ impl<'a> Run<'a> {
             weights: None,
             scorer: None,
             chat: None,
+            reward: None,
             judge: None,
             code: None,
             predictions: None,
@@ -129,6 +131,13 @@ impl<'a> Run<'a> {
     #[must_use]
     pub fn with_chat_model(mut self, chat: &'a dyn ChatModel) -> Self {
         self.chat = Some(chat);
+        self
+    }
+
+    /// Sets who gives conversations a score.
+    #[must_use]
+    pub fn with_reward_model(mut self, reward: &'a dyn RewardModel) -> Self {
+        self.reward = Some(reward);
         self
     }
 

@@ -9,7 +9,7 @@ use internlm_core::chat_model::{Events, Input, ModelIdentity, ResponseFormat};
 use internlm_core::scorer::ModelFacts;
 use internlm_core::tool::ToolChoice;
 use internlm_core::{
-    ChatModel, ChatRequest, Error as CoreError, Message, Part, ToolSpec, tool_call,
+    ChatModel, ChatRequest, Error as CoreError, Message, Part, RewardModel, ToolSpec, tool_call,
 };
 use internlm_tokenize::{ChatTemplate, Tokenizer};
 
@@ -230,6 +230,15 @@ impl ChatModel for TextModel {
             Ok(events) => Ok(Box::new(events)),
             Err(error) => Err(to_core("starting an answer", error)),
         }
+    }
+}
+
+impl RewardModel for TextModel {
+    fn rewards(&self, conversations: &[Vec<Message>]) -> internlm_core::Result<Vec<f32>> {
+        let scores = conversations.iter().map(|messages| self.reward(messages));
+        scores
+            .collect::<Result<_>>()
+            .map_err(|error| to_core("scoring a conversation", error))
     }
 }
 

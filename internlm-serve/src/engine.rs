@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use internlm_core::chat_model::{Events, ModelIdentity, TokenLogprob};
 use internlm_core::scorer::{ModelFacts, ScoreRequest, ScoredIds, TokenScore, Tokens};
-use internlm_core::{ChatModel, ChatRequest, Message, Part, Scorer, ToolSpec};
+use internlm_core::{ChatModel, ChatRequest, Message, Part, RewardModel, Scorer, ToolSpec};
 use internlm_model::context::Mode;
 use internlm_model::sampler::Sampler;
 use internlm_model::score::ScoreSpan;
@@ -494,6 +494,13 @@ impl ChatModel for Engine {
         Ok(Box::new(response.map(|answer| {
             answer.map(|answer| answer.event).map_err(Into::into)
         })))
+    }
+}
+
+impl RewardModel for Engine {
+    fn rewards(&self, conversations: &[Vec<Message>]) -> internlm_core::Result<Vec<f32>> {
+        let scores = conversations.iter().map(|messages| self.reward(messages));
+        Ok(scores.collect::<Result<_>>()?)
     }
 }
 

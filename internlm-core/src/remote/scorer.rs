@@ -162,8 +162,17 @@ impl RemoteModel {
         body: &Value,
         what: &'static str,
     ) -> Result<T> {
-        let url = self.client.root(route);
-        let answer = self.client.post(&url, body).map_err(|error| match error {
+        self.route(&self.client.root(route), body, what)
+    }
+
+    /// The same by its whole address.
+    pub(super) fn route<T: for<'de> Deserialize<'de>>(
+        &self,
+        url: &str,
+        body: &Value,
+        what: &'static str,
+    ) -> Result<T> {
+        let answer = self.client.post(url, body).map_err(|error| match error {
             Error::Http {
                 url,
                 status: 404 | 405 | 501,
@@ -171,7 +180,7 @@ impl RemoteModel {
             } => Error::NotOffered { url, what },
             other => other,
         })?;
-        T::deserialize(answer).map_err(|e| self.client.protocol(&url, &format!("malformed: {e}")))
+        T::deserialize(answer).map_err(|e| self.client.protocol(url, &format!("malformed: {e}")))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use internlm_core::remote::{Dialect, RemoteConfig, RemoteModel};
 use internlm_core::scorer::{ScoreRequest, TokenScore, Tokens};
-use internlm_core::{Error, Message, Part, Scorer, ToolSpec};
+use internlm_core::{Error, Message, Part, RewardModel, Scorer, ToolSpec};
 use serde_json::{Value, json};
 
 use crate::server::{Answer, Server};
@@ -262,6 +262,45 @@ fn what_a_server_lacks_is_said() {
             server.model(Dialect::OpenAi).score(&ids).unwrap_err()
         ));
     }
+}
+
+#[test]
+fn conversations_are_ranked() {
+    let scores = |scores: &[(usize, f64)]| {
+        let data: Vec<_> = scores
+            .iter()
+            .map(|(index, score)| json!({"object": "score", "index": index, "score": score}))
+            .collect();
+        Answer::json(&json!({"object": "list", "data": data}))
+    };
+    let (server, config) = vllm([
+        scores(&[(1, -0.5), (0, 2.0)]),
+        scores(&[(0, 1.0)]),
+        scores(&[(1, 1.0)]),
+        Answer::status(404, "", ""),
+    ]);
+    let model = RemoteModel::new(config.with_score_batch(2)).unwrap();
+    let conversation = |text: &str| vec![Message::user("Hi"), Message::assistant(text)];
+    let three = ["a", "b", "c"].map(conversation);
+    assert_eq!(model.rewards(&three).unwrap(), [2.0, -0.5, 1.0]);
+    let got = server.received();
+    assert_eq!(got[0].path, "/v1/rank");
+    let user = json!({"role": "user", "content": "Hi"});
+    let said = |text: &str| json!([user, {"role": "assistant", "content": text}]);
+    assert_eq!(
+        got[0].body,
+        json!({"model": "m", "input": [said("a"), said("b")]})
+    );
+    assert_eq!(got[1].body["input"], json!([said("c")]));
+    // A score of another conversation, and a server that has no such route.
+    assert!(matches!(
+        model.rewards(&three[..1]),
+        Err(Error::Protocol { .. })
+    ));
+    assert!(matches!(
+        model.rewards(&three[..1]),
+        Err(Error::NotOffered { .. })
+    ));
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub struct Answer {
     pub score: Option<f64>,
     /// Whether the score is a perplexity.
     pub perplexity: bool,
+    /// Whether the score is a reward model's.
+    pub reward: bool,
     /// Whether each of its tokens is the most likely one.
     pub is_greedy: Option<bool>,
 }
@@ -90,8 +92,8 @@ impl Record {
                 context: Some(context.to_owned()),
                 text: text.to_owned(),
                 score: sum.map(|(sum, _)| sum),
-                perplexity: false,
                 is_greedy: sum.map(|(_, greedy)| greedy),
+                ..Answer::default()
             }
         };
         match request {
@@ -108,8 +110,25 @@ impl Record {
                     _ => None,
                 },
                 perplexity: true,
-                is_greedy: None,
+                ..Answer::default()
             }),
+            Request::Reward { messages } => {
+                let (said, answer) = match messages.split_last() {
+                    Some((last, before)) => (before, last.text()),
+                    None => (&[][..], String::new()),
+                };
+                let prompt = self.say(&Input::Messages(said.to_vec()), &[]);
+                self.answers.push(Answer {
+                    context: Some(prompt),
+                    text: answer,
+                    score: match response {
+                        Response::Reward { value } => Some(*value),
+                        _ => None,
+                    },
+                    reward: true,
+                    ..Answer::default()
+                });
+            }
             Request::Generate {
                 input, follow_ups, ..
             } => {

@@ -10,7 +10,7 @@ use super::generate::generate;
 use super::journal::Entry;
 use super::perplexity::perplexities;
 use super::queue::Job;
-use super::score::{score_each, score_rolling_each};
+use super::score::{reward_each, score_each, score_rolling_each};
 use super::unit::{Unit, request_hash};
 use super::work::{Work, lock};
 use crate::error::Result;
@@ -22,7 +22,7 @@ impl Work<'_, '_> {
         if self.run.config.offline {
             let units: Vec<Unit> = match job {
                 Job::Score(list) => list.concat(),
-                Job::Perplexity(units) | Job::Rolling(units) => units.clone(),
+                Job::Perplexity(units) | Job::Rolling(units) | Job::Reward(units) => units.clone(),
                 Job::Generate(unit) => vec![*unit],
             };
             for unit in units {
@@ -36,6 +36,9 @@ impl Work<'_, '_> {
                 Some(model) => self.generate(model, *unit),
                 None => self.complete(*unit, failed("no model to generate".to_owned())),
             };
+        }
+        if let Job::Reward(units) = job {
+            return self.reward(units);
         }
         // A plan without a scorer holds no such job.
         let Some(scorer) = self.run.scorer else {
@@ -96,7 +99,28 @@ impl Work<'_, '_> {
                     self.complete(unit, scores(response))?;
                 }
             }
-            Job::Generate(_) => {}
+            Job::Reward(_) | Job::Generate(_) => {}
+        }
+        Ok(())
+    }
+
+    fn reward(&self, units: &[Unit]) -> Result<()> {
+        // A plan without a reward model holds no such job.
+        let Some(model) = self.run.reward else {
+            return Ok(());
+        };
+        let conversation = |&unit: &Unit| match self.request(unit) {
+            Request::Reward { messages } => messages,
+            _ => Vec::new(),
+        };
+        let conversations: Vec<_> = units.iter().map(conversation).collect();
+        let values = reward_each(model, &self.rate, &conversations);
+        for (&unit, value) in units.iter().zip(values) {
+            let response = match value {
+                Ok(value) => Response::Reward { value },
+                Err(error) => Response::Failed { error },
+            };
+            self.complete(unit, response)?;
         }
         Ok(())
     }

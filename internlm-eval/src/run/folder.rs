@@ -87,10 +87,10 @@ fn prediction(record: &Record) -> Value {
                 answer.context.as_ref().unwrap_or(&record.prompt),
                 answer.text
             );
-            let kind = if answer.perplexity {
-                "PPL"
-            } else {
-                "Loglikelihood"
+            let kind = match (answer.perplexity, answer.reward) {
+                (true, _) => "PPL",
+                (_, true) => "Reward",
+                _ => "Loglikelihood",
             };
             item.insert(
                 format!("label: {number}"),

@@ -59,12 +59,19 @@ pub(super) fn plan(run: &Run<'_>) -> Result<(Vec<Planned>, RunIdentity)> {
                 continue;
             }
             for request in &item.requests {
-                let generates = matches!(request, Request::Generate { .. });
-                if asks && generates && run.chat.is_none() {
-                    return Err(needs("a model that generates answers"));
-                }
-                if asks && !generates && run.scorer.is_none() {
-                    return Err(needs("a model that gives log-likelihoods"));
+                let (missing, what) = match request {
+                    Request::Generate { .. } => {
+                        (run.chat.is_none(), "a model that generates answers")
+                    }
+                    Request::Reward { .. } => (run.reward.is_none(), "a reward model"),
+                    Request::Loglikelihood { .. }
+                    | Request::Rolling { .. }
+                    | Request::Perplexity { .. } => {
+                        (run.scorer.is_none(), "a model that gives log-likelihoods")
+                    }
+                };
+                if asks && missing {
+                    return Err(needs(what));
                 }
             }
             let stages = vec![Stage::own(&item.requests)];

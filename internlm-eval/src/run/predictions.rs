@@ -15,6 +15,7 @@ enum Made {
     Texts(Vec<String>),
     Perplexity(f64),
     Loglikelihood(f64, bool),
+    Reward(f64),
 }
 
 /// Answers by benchmark and number of the item. An item without answers fails, and so does one whose file has
@@ -163,6 +164,7 @@ impl Predictions {
             (Request::Generate { .. }, Made::Texts(texts)) => Response::Texts {
                 answers: texts.iter().map(|text| vec![text.clone()]).collect(),
             },
+            (Request::Reward { .. }, &Made::Reward(value)) => Response::Reward { value },
             (Request::Perplexity { .. }, &Made::Perplexity(value)) => {
                 Response::Perplexity { value, tokens: 0 }
             }
@@ -217,8 +219,9 @@ fn opencompass(item: &Value) -> Result<Vec<Made>, String> {
             found.and_then(|(_, value)| value.as_f64())
         };
         let sum = field("loglikelihood").map(|sum| Made::Loglikelihood(sum, false));
-        let made = field("ppl").map(Made::Perplexity).or(sum);
-        made.ok_or_else(|| "expected `PPL` or `Loglikelihood` of each label".to_owned())
+        let reward = field("reward").map(Made::Reward);
+        let made = field("ppl").map(Made::Perplexity).or(sum).or(reward);
+        made.ok_or_else(|| "expected `PPL`, `Loglikelihood` or `Reward` of each label".to_owned())
     };
     labels.into_iter().map(of_label).collect()
 }

@@ -16,6 +16,7 @@ pub(super) enum Job {
     Score(Vec<Vec<Unit>>),
     Perplexity(Vec<Unit>),
     Rolling(Vec<Unit>),
+    Reward(Vec<Unit>),
     Generate(Unit),
 }
 
@@ -28,7 +29,8 @@ pub(super) fn jobs<'a>(
     score_batch: usize,
 ) -> (Vec<Job>, Vec<Job>) {
     let mut contexts = Contexts::default();
-    let (mut perplexities, mut rolling, mut generate) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut perplexities, mut rolling) = (Vec::new(), Vec::new());
+    let (mut rewards, mut generate) = (Vec::new(), Vec::new());
     for (number, planned) in items {
         for (request, answer) in planned.stages[0].pending() {
             let unit = Unit {
@@ -47,6 +49,7 @@ pub(super) fn jobs<'a>(
                 } => contexts.add(planned.benchmark, context, continuation, unit),
                 Request::Perplexity { .. } => sized(&mut perplexities),
                 Request::Rolling { .. } => sized(&mut rolling),
+                Request::Reward { .. } => sized(&mut rewards),
                 Request::Generate { .. } => sized(&mut generate),
             }
         }
@@ -58,6 +61,9 @@ pub(super) fn jobs<'a>(
     }
     for group in batches(by_item(rolling), ROLLING_BATCH) {
         score.push(Job::Rolling(group));
+    }
+    for group in batches(by_item(rewards), score_batch) {
+        score.push(Job::Reward(group));
     }
     let generate = by_item(generate).into_iter().flatten().map(Job::Generate);
     (score, generate.collect())
@@ -72,6 +78,7 @@ pub(super) fn length(request: &Request) -> usize {
         } => size(context) + continuation.len(),
         Request::Rolling { text } => text.len(),
         Request::Perplexity { text, .. } => size(text),
+        Request::Reward { messages } => messages.iter().map(|m| m.text().len()).sum(),
         Request::Generate { input, .. } => match input {
             Input::Messages(messages) => messages.iter().map(|m| m.text().len()).sum(),
             Input::Prompt(parts) => join(parts).len(),

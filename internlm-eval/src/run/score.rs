@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use internlm_core::scorer::{ScoreRequest, TokenScore, Tokens};
-use internlm_core::{Error, Scorer};
+use internlm_core::{Error, Message, RewardModel, Scorer};
 
 use super::rate::RateLimit;
 
@@ -16,7 +16,7 @@ pub(super) fn score_each(
     rate: &RateLimit,
     requests: &[ScoreRequest],
 ) -> Vec<Scores> {
-    each(rate, requests, &|part| scorer.score(part))
+    each(rate, requests, &|part| scorer.score(part), &finite)
 }
 
 /// The same for whole texts.
@@ -25,19 +25,38 @@ pub(super) fn score_rolling_each(
     rate: &RateLimit,
     texts: &[Tokens],
 ) -> Vec<Scores> {
-    each(rate, texts, &|part| scorer.score_rolling(part))
+    each(rate, texts, &|part| scorer.score_rolling(part), &finite)
 }
 
-type Call<'a, T> = &'a dyn Fn(&[T]) -> internlm_core::Result<Vec<Vec<TokenScore>>>;
+/// The same for conversations and a reward model.
+pub(super) fn reward_each(
+    model: &dyn RewardModel,
+    rate: &RateLimit,
+    conversations: &[Vec<Message>],
+) -> Vec<Result<f64, String>> {
+    let finite = |reward: f32| match reward.is_finite() {
+        true => Ok(f64::from(reward)),
+        false => Err(format!("the reward is {reward}, expected a finite number")),
+    };
+    each(rate, conversations, &|part| model.rewards(part), &finite)
+}
 
-fn each<T>(rate: &RateLimit, asked: &[T], call: Call<'_, T>) -> Vec<Scores> {
+type Call<'a, T, R> = &'a dyn Fn(&[T]) -> internlm_core::Result<Vec<R>>;
+type Read<'a, R, S> = &'a dyn Fn(R) -> Result<S, String>;
+
+fn each<T, R, S>(
+    rate: &RateLimit,
+    asked: &[T],
+    call: Call<'_, T, R>,
+    read: Read<'_, R, S>,
+) -> Vec<Result<S, String>> {
     if asked.is_empty() {
         return Vec::new();
     }
     rate.wait();
     let (error, alone) = match catch_unwind(AssertUnwindSafe(|| call(asked))) {
         Ok(Ok(scores)) if scores.len() == asked.len() => {
-            return scores.into_iter().map(finite).collect();
+            return scores.into_iter().map(read).collect();
         }
         Ok(Ok(scores)) => {
             let (got, want) = (scores.len(), asked.len());
@@ -53,11 +72,11 @@ fn each<T>(rate: &RateLimit, asked: &[T], call: Call<'_, T>) -> Vec<Scores> {
         Err(panic) => (panic_text(&*panic), false),
     };
     if alone || asked.len() == 1 {
-        return vec![Err(error); asked.len()];
+        return asked.iter().map(|_| Err(error.clone())).collect();
     }
     let (left, right) = asked.split_at(asked.len() / 2);
-    let mut scores = each(rate, left, call);
-    scores.extend(each(rate, right, call));
+    let mut scores = each(rate, left, call, read);
+    scores.extend(each(rate, right, call, read));
     scores
 }
 
@@ -128,7 +147,7 @@ mod tests {
             }
         };
         let asked: Vec<i32> = (0..16).collect();
-        let scores = each(&RateLimit::new(None), &asked, &call);
+        let scores = each(&RateLimit::new(None), &asked, &call, &finite);
         for (n, scores) in scores.iter().enumerate() {
             match (n, scores) {
                 (5, Err(why)) => assert_eq!(why, "`continuation`: has no tokens"),
@@ -148,7 +167,7 @@ mod tests {
                 what: "scores",
             })
         };
-        let scores = each(&RateLimit::new(None), &[1, 2, 3, 4], &call);
+        let scores = each(&RateLimit::new(None), &[1, 2, 3, 4], &call, &finite);
         assert_eq!(scores.len(), 4);
         assert!(scores.iter().all(Result::is_err));
         assert_eq!(*calls.lock().unwrap(), 1);
@@ -157,8 +176,8 @@ mod tests {
     #[test]
     fn too_few_scores_and_scores_that_are_no_numbers_are_failures() {
         let few = |_: &[i32]| Ok(vec![]);
-        assert!(each(&RateLimit::new(None), &[1], &few)[0].is_err());
+        assert!(each(&RateLimit::new(None), &[1], &few, &finite)[0].is_err());
         let nan = |_: &[i32]| Ok(vec![token(f32::NAN)]);
-        assert!(each(&RateLimit::new(None), &[1], &nan)[0].is_err());
+        assert!(each(&RateLimit::new(None), &[1], &nan, &finite)[0].is_err());
     }
 }

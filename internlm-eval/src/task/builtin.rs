@@ -61,6 +61,7 @@ const LM_EVAL: &[(&str, &str)] = table!["lm-eval":
 const INTERNLM: &[(&str, &str)] = table!["internlm":
     "needle"
     "preference"
+    "preference_reward"
     "svamp"
     "teval_instruct"
 ];

@@ -164,9 +164,10 @@ impl TaskSpec {
             Mode::MultipleChoice if self.contexts.is_some() && self.target.is_none() => {
                 missing("target")
             }
+            Mode::Reward if self.choices.is_none() => missing("choices"),
             Mode::Loglikelihood if !answered => missing("target"),
             Mode::MultiTurn if self.turns.is_none() => missing("turns"),
-            Mode::Generate | Mode::Chat | Mode::Rolling | Mode::Loglikelihood
+            Mode::Generate | Mode::Chat | Mode::Rolling | Mode::Loglikelihood | Mode::Reward
                 if self.prompt.is_empty() && self.messages.is_none() =>
             {
                 missing("prompt")

@@ -36,7 +36,7 @@ pub(super) fn judge(
         ));
     }
     match task.spec.mode {
-        Mode::MultipleChoice | Mode::Rank => choice::judge(task, item, responses),
+        Mode::MultipleChoice | Mode::Rank | Mode::Reward => choice::judge(task, item, responses),
         Mode::Loglikelihood => perplexity::judge_target(task, item, responses),
         Mode::Rolling => perplexity::judge_text(task, item, responses),
         Mode::Generate | Mode::Chat | Mode::MultiTurn => {
@@ -59,13 +59,22 @@ pub(super) fn scores(task: &Task, samples: &[Sample]) -> Vec<Score> {
     all
 }
 
-/// Log-likelihood and greediness of each response.
+/// Log-likelihood and greediness of each response; a reward is as good as a log-likelihood.
 fn loglikelihoods(task: &Task, item: &Item, responses: &[Response]) -> Result<Vec<(f64, bool)>> {
     responses
         .iter()
         .map(|response| {
-            response.loglikelihood().ok_or_else(|| {
-                bad_responses(task, item, "log-likelihoods were expected".to_owned())
+            let scored = match (task.spec.mode, response) {
+                (Mode::Reward, Response::Reward { value }) => Some((*value, false)),
+                (Mode::Reward, _) => None,
+                _ => response.loglikelihood(),
+            };
+            scored.ok_or_else(|| {
+                let wanted = match task.spec.mode {
+                    Mode::Reward => "rewards",
+                    _ => "log-likelihoods",
+                };
+                bad_responses(task, item, format!("{wanted} were expected"))
             })
         })
         .collect()

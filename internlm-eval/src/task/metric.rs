@@ -155,6 +155,7 @@ impl MetricKind {
                     | K::F1
                     | K::Mcc
             ),
+            Mode::Reward => matches!(self, K::Acc),
             Mode::Loglikelihood => matches!(self, K::Acc | K::Perplexity | K::ExactMatch),
             Mode::Rolling => {
                 matches!(self, K::WordPerplexity | K::BytePerplexity | K::BitsPerByte)
@@ -202,6 +203,7 @@ impl MetricSpec {
         let kinds: &[(&str, MetricKind)] = match mode {
             Mode::MultipleChoice => &[("acc", MetricKind::Acc), ("acc_norm", MetricKind::AccNorm)],
             Mode::Rank => &[("acc", MetricKind::Acc), ("acc_norm", MetricKind::AccNorm)],
+            Mode::Reward => &[("acc", MetricKind::Acc)],
             Mode::Loglikelihood => &[
                 ("perplexity", MetricKind::Perplexity),
                 ("acc", MetricKind::Acc),

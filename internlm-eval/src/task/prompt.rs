@@ -2,6 +2,7 @@
 //! `build_qa_turn` and `construct_requests` of 0.4.13).
 
 use internlm_core::chat_model::Input;
+use internlm_core::message::join;
 use internlm_core::scorer::Tokens;
 use internlm_core::{Message, Part, Role, SamplingParams, Scorer};
 use minijinja::Value;
@@ -186,6 +187,7 @@ impl Prompter<'_> {
             Mode::MultipleChoice | Mode::Rank => {
                 self.choice_requests(bound, choices.as_deref(), examples, scorer)?
             }
+            Mode::Reward => self.reward_requests(bound, choices.as_deref(), examples)?,
             Mode::Loglikelihood => {
                 let question = self.text("prompt", &self.spec.prompt, bound)?;
                 vec![Request::Loglikelihood {
@@ -213,7 +215,7 @@ impl Prompter<'_> {
         };
         let gold = match gold {
             Some(gold) => gold,
-            None if self.spec.mode == Mode::Rank => Json::from(0),
+            None if matches!(self.spec.mode, Mode::Rank | Mode::Reward) => Json::from(0),
             None if self.spec.target.is_some() => Json::from(self.answer(bound, None)?),
             None => Json::Null,
         };
@@ -274,6 +276,28 @@ impl Prompter<'_> {
             }));
         }
         Ok(requests)
+    }
+
+    /// Each choice as the answer that ends the conversation.
+    fn reward_requests(
+        &self,
+        row: &Bound,
+        choices: Option<&[String]>,
+        examples: &[Example],
+    ) -> Result<Vec<Request>> {
+        let said = match self.input(row, examples)? {
+            Input::Messages(messages) => messages,
+            Input::Prompt(parts) => vec![Message::user(join(&parts))],
+            Input::Ids(_) => Vec::new(),
+        };
+        let choices = choices.unwrap_or_default();
+        if choices.is_empty() {
+            return Err(self.bad_row(row, "there are no choices".to_owned()));
+        }
+        let ended = |choice: &String| Request::Reward {
+            messages: [&said[..], &[Message::assistant(choice)]].concat(),
+        };
+        Ok(choices.iter().map(ended).collect())
     }
 
     fn generation(&self, input: Input, follow_ups: Vec<String>) -> Request {

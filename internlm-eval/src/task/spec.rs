@@ -156,6 +156,9 @@ pub enum Mode {
     MultiTurn,
     /// Candidates to be ranked by log-likelihood; the first of `choices` is to be preferred to all others.
     Rank,
+    /// Candidates to be ranked by a reward model, each as the answer that ends the conversation; the first of `choices`
+    /// is to be preferred to all others.
+    Reward,
 }
 
 impl Mode {
@@ -169,6 +172,7 @@ impl Mode {
             Mode::Chat => "chat",
             Mode::MultiTurn => "multi_turn",
             Mode::Rank => "rank",
+            Mode::Reward => "reward",
         }
     }
 

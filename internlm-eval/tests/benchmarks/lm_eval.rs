@@ -394,6 +394,28 @@ fn preferences_and_tool_calls() {
         .unwrap();
     assert_eq!(sample.correct, Some(true));
 
+    let options = TaskOptions::default();
+    let loaded = task::load("preference_reward", None, &folder, &options).unwrap();
+    let task = &loaded.tasks[0];
+    let item = task.items(None).unwrap().remove(0);
+    let [
+        Request::Reward { messages: good },
+        Request::Reward { messages: bad },
+    ] = &item.requests[..]
+    else {
+        panic!("{:?}", item.requests);
+    };
+    assert_eq!((good.len(), &good[0]), (2, &bad[0]));
+    assert_eq!(good[1].role, internlm_core::Role::Assistant);
+    assert_ne!(good[1], bad[1]);
+    let rewards = [-2.5, -2.0].map(|value| Response::Reward { value });
+    let sample = task.judge(&item, &rewards, None).unwrap();
+    assert_eq!(sample.correct, Some(false));
+    let note = "choice 1 has the reward -2.000, the right one, 0, -2.500";
+    assert_eq!(sample.note.as_deref(), Some(note));
+    let scores = [scored(-2.0, false), scored(-3.0, false)];
+    assert!(task.judge(&item, &scores, None).is_err());
+
     let folder = fixtures("");
     let loaded = task::load("teval_instruct", None, &folder, &TaskOptions::default()).unwrap();
     let task = &loaded.tasks[0];

@@ -35,6 +35,9 @@ pub(crate) fn response(request: &Request, number: usize, text: &str) -> Response
                 is_argmax: false,
             }],
         },
+        Request::Reward { .. } => Response::Reward {
+            value: -(number as f64),
+        },
         Request::Generate { .. } => Response::Texts {
             answers: vec![vec![text.to_owned()]],
         },
@@ -66,6 +69,7 @@ fn check(name: &str, spec: &Spec, task: &Task, least: usize) {
                 } => context.spelled().into_owned() + continuation,
                 Request::Generate { input, .. } => serde_json::to_string(input).unwrap(),
                 Request::Rolling { text } => text.clone(),
+                Request::Reward { .. } => unreachable!("no task of OpenCompass asks for one"),
             };
             for column in &spec.input_columns {
                 let field = format!("{{{column}}}");

@@ -10,6 +10,7 @@ mod output;
 mod pages;
 mod predictions;
 mod resume;
+mod rewards;
 mod shards;
 mod toy;
 mod weights;

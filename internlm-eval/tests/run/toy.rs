@@ -7,7 +7,8 @@ use internlm_core::chat_model::{Events, FinishReason, Usage};
 use internlm_core::message::join;
 use internlm_core::scorer::{ModelFacts, ScoreRequest, TokenScore, Tokens};
 use internlm_core::{
-    ChatModel, ChatRequest, CodeExecutor, Event, Message, Part, SamplingParams, Scorer, ToolSpec,
+    ChatModel, ChatRequest, CodeExecutor, Event, Message, Part, RewardModel, SamplingParams,
+    Scorer, ToolSpec,
 };
 use internlm_eval::benchmark::Identity;
 use internlm_eval::{Benchmark, Item, Request, Response, Result, Sample, Score};
@@ -147,6 +148,24 @@ impl Scorer for Toy {
 
     fn facts(&self) -> &ModelFacts {
         &self.facts
+    }
+}
+
+impl RewardModel for Toy {
+    /// The length of what is said last.
+    fn rewards(&self, conversations: &[Vec<Message>]) -> internlm_core::Result<Vec<f32>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let last = |messages: &Vec<Message>| messages.last().map(Message::text);
+        let said: Vec<String> = conversations.iter().filter_map(last).collect();
+        if let Some(poison) = self.poison
+            && said.iter().any(|said| said.contains(poison))
+        {
+            self.note(poison.to_owned())?;
+        }
+        for said in &said {
+            self.note(said.clone())?;
+        }
+        Ok(said.iter().map(|said| said.len() as f32).collect())
     }
 }
 
@@ -296,6 +315,7 @@ impl Benchmark for Made {
                 let length: usize = answers.iter().flatten().map(String::len).sum();
                 length as f64
             }
+            Response::Reward { value } => *value,
             Response::Failed { .. } => panic!("a failed response reached the judge"),
         };
         let values: Vec<f64> = responses.iter().map(value).collect();

@@ -1,5 +1,7 @@
 //! The other routes.
 
+use internlm_core::remote::{RemoteConfig, RemoteModel};
+use internlm_core::{Message, RewardModel};
 use serde_json::{Value, json};
 
 use crate::client::ask;
@@ -87,6 +89,13 @@ fn reward_models_rank() {
     let both = scores(json!([conversation("Hello!"), conversation("No.")]));
     assert_ne!(both[0], both[1]);
     assert_eq!(scores(json!([conversation("No.")])), both[1..]);
+    // The client hears the same.
+    let url = format!("http://{}/v1", server.address);
+    let remote = RemoteModel::new(RemoteConfig::new(url, "tiny")).unwrap();
+    let said = ["Hello!", "No."].map(|text| vec![Message::user("Hi"), Message::assistant(text)]);
+    let want = server.engine.rewards(&said).unwrap();
+    assert_eq!(remote.rewards(&said).unwrap(), want);
+    assert_eq!(both, want.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());
     server
         .post("/v1/rank", &json!({}))
         .error(400, Some("input"));

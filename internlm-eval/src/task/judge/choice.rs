@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::super::Task;
 use super::super::metric::MetricKind;
+use super::super::spec::Mode;
 use super::{bad_responses, loglikelihoods, sample};
 use crate::benchmark::Sample;
 use crate::error::Result;
@@ -91,9 +92,13 @@ pub(super) fn judge(task: &Task, item: &Item, responses: &[Response]) -> Result<
     judged.note = note.or_else(|| {
         let wrong = judged.correct == Some(false);
         let gold = golds.first()?;
+        let score = match task.spec.mode {
+            Mode::Reward => "reward",
+            _ => "log-likelihood",
+        };
         wrong.then(|| {
             format!(
-                "choice {predicted} has the log-likelihood {:.3}, the right one, {gold}, {:.3}",
+                "choice {predicted} has the {score} {:.3}, the right one, {gold}, {:.3}",
                 lls[predicted], lls[*gold]
             )
         })
