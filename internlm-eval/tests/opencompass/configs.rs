@@ -7,7 +7,7 @@ use crate::task_files::task_files;
 
 /// Configurations that are several files here, with upstream's order of their data sets: files in the order in which
 /// their subsets follow each other.
-const SPLIT: [(&str, &[&str]); 4] = [
+const SPLIT: [(&str, &[&str]); 5] = [
     (
         "bbh_gen_ee62e9",
         &["bbh_gen_ee62e9", "bbh_gen_ee62e9_freeform"],
@@ -24,7 +24,33 @@ const SPLIT: [(&str, &[&str]); 4] = [
             "agieval_gen_5c79b4_cloze",
         ],
     ),
+    ("agieval_mixed_0fa998", &[]),
     ("GaokaoBench_gen_5cfe9e", &[]),
+];
+
+/// AGIEval's data sets in upstream's order.
+const AGIEVAL: [&str; 21] = [
+    "gaokao-chinese",
+    "gaokao-english",
+    "gaokao-geography",
+    "gaokao-history",
+    "gaokao-biology",
+    "gaokao-chemistry",
+    "gaokao-mathqa",
+    "logiqa-zh",
+    "lsat-ar",
+    "lsat-lr",
+    "lsat-rc",
+    "logiqa-en",
+    "sat-math",
+    "sat-en",
+    "sat-en-without-passage",
+    "aqua-rat",
+    "gaokao-physics",
+    "jec-qa-kd",
+    "jec-qa-ca",
+    "gaokao-mathcloze",
+    "math",
 ];
 
 /// GAOKAO-Bench's data sets in upstream's order.
@@ -86,6 +112,8 @@ fn groups_have_upstreams_members() {
         ("agieval_gen_5c79b4", "agieval-chinese", 12),
         ("agieval_gen_5c79b4", "agieval-english", 9),
         ("agieval_gen_5c79b4", "agieval-gaokao", 9),
+        ("agieval_mixed_0fa998", "agieval", 21),
+        ("agieval_mixed_0fa998", "agieval-gaokao", 9),
         ("GaokaoBench_gen_5cfe9e", "GaokaoBench", 14),
         ("hellaswag_ppl_47bff9", "none", 0),
     ] {
@@ -140,9 +168,12 @@ fn hashes_are_those_of_upstream_files() {
             names.to_vec()
         };
         let mut hashes = hashes(&names);
-        if config.starts_with("Gaokao") {
-            hashes.sort_by_key(|(id, _)| GAOKAO.iter().position(|name| name == id).unwrap());
-        }
+        let order = match config {
+            "GaokaoBench_gen_5cfe9e" => &GAOKAO[..],
+            "agieval_mixed_0fa998" => &AGIEVAL,
+            _ => &[],
+        };
+        hashes.sort_by_key(|(id, _)| order.iter().position(|name| name == id));
         let hashes: Vec<_> = hashes.into_iter().map(|(_, hash)| hash).collect();
         let hash = joined_hash(&hashes);
         assert!(config.ends_with(&hash[..6]), "{config} has the hash {hash}");
