@@ -12,7 +12,11 @@
 //! Feature `guided` does this with the crate `llguidance`. Without it, a request that asks for a form
 //! is refused.
 
-#[cfg(not(feature = "guided"))]
+#[cfg(any(not(feature = "guided"), test))]
+#[cfg_attr(
+    feature = "guided",
+    expect(dead_code, reason = "its own tests use a part of it")
+)]
 mod absent;
 #[cfg(feature = "guided")]
 mod compile;
