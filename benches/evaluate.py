@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Our `evaluate` beside lm-evaluation-harness: the same model, items and threads, in turns.
 
-usage: evaluate.py GGUF DATASETS [--work DIR] [--rounds N] [--hellaswag N] [--cmmlu N] [--report FILE.md]
+usage: evaluate.py GGUF DATASETS [--work DIR] [--rounds N] [--hellaswag N] [--cmmlu N] [--batch N] [--report FILE.md]
 
 Needs torch, transformers, lm_eval, gguf and numpy from PyPI (6 GB) in the Python that runs it, and the release build
 of the examples `evaluate` and `quantize`. Makes of the GGUF file a folder with its values in f32 and its tokenizer,
@@ -188,6 +188,7 @@ def main():
         subprocess.run(quantize, check=True)
 
     limits = {"hellaswag": arguments.hellaswag, "cmmlu": arguments.cmmlu}
+    limits = {task: limit for task, limit in limits.items() if limit > 0}
     batches = {}
     for task, limit in limits.items():
         tried = {batch: run_theirs(work, task, max(2, limit // 4), batch)["running"] for batch in BATCHES} if not arguments.batch else {}

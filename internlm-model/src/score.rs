@@ -1,5 +1,7 @@
 //! Log-likelihoods of given tokens.
 
+use std::sync::OnceLock;
+
 use internlm_core::scorer::{ScoredIds, TokenScore};
 
 use crate::batch::{Batch, Logits};
@@ -11,9 +13,10 @@ use crate::sampler::{argmax, log_sum_exp};
 
 /// Tokens of one forward pass when short sequences are scored together.
 const TOKENS_PER_PASS: usize = 512;
-/// A common beginning of so many tokens is worth passes of its own: one pass reads all weights, which takes as long as
-/// computing about as many tokens.
+/// Sequences with so many tokens in common may share them.
 const WORTH: usize = 16;
+/// A pass of fewer rows takes as long as one of so many: it reads all weights, and kernels have little to do at a time.
+const LEAST_ROWS: usize = 24;
 /// Rows of logits that exist at a time.
 const ROWS_PER_HEAD: usize = 64;
 
@@ -60,6 +63,19 @@ impl<'a> Input<'a> {
     }
 }
 
+/// Whether it takes less to compute inputs one after the other, each from where it parts from the one before, than
+/// whole and many in a pass.
+fn is_worth_sharing(family: &[Input<'_>]) -> bool {
+    let whole: usize = family.iter().map(|input| input.ids.len()).sum();
+    let mut held: &[u32] = &[];
+    let parted = family.iter().map(|input| {
+        let known = in_common(held, input.ids).min(input.ids.len() - input.rows);
+        held = input.ids;
+        (input.ids.len() - known).max(LEAST_ROWS)
+    });
+    family.len() > 1 && parted.sum::<usize>() < whole
+}
+
 fn in_common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
@@ -96,9 +112,9 @@ impl CausalLm {
         let mut scores = vec![Vec::new(); spans.len()];
         let mut alone = Vec::new();
         for family in inputs.chunk_by(related) {
-            match family {
-                [only] => alone.push(only),
-                _ => self.score_family(family, spans, &mut scores)?,
+            match is_worth_sharing(family) {
+                true => self.score_family(family, spans, &mut scores)?,
+                false => alone.extend(family),
             }
         }
         self.score_alone(&alone, spans, &mut scores)?;
@@ -185,13 +201,22 @@ impl CausalLm {
         let rows = hidden.dim(0)?;
         for start in (0..rows).step_by(ROWS_PER_HEAD) {
             let hidden = hidden.narrow(0, start, ROWS_PER_HEAD.min(rows - start))?;
-            let logits = self.logits(&hidden)?;
-            for (row, (input, after)) in logits.to_vec2::<f32>()?.iter().zip(&mut places) {
-                let count = row.iter().filter(|x| !x.is_finite()).count();
+            let logits = self.logits(&hidden)?.to_vec2::<f32>()?;
+            // A row has as many values as there are tokens: the sums take a good part of the time.
+            let norms: Vec<OnceLock<(usize, f32, u32)>> = vec![OnceLock::new(); logits.len()];
+            self.compute().run(logits.len(), |place| {
+                let row = &logits[place];
+                norms[place].get_or_init(|| {
+                    let count = row.iter().filter(|x| !x.is_finite()).count();
+                    (count, log_sum_exp(row), argmax(row))
+                });
+            });
+            let norms = norms.into_iter().filter_map(OnceLock::into_inner);
+            for ((row, norm), (input, after)) in logits.iter().zip(norms).zip(&mut places) {
+                let (count, sum, best) = norm;
                 if count > 0 {
                     return Err(Error::NonFiniteLogits { count });
                 }
-                let (sum, best) = (log_sum_exp(row), argmax(row));
                 for &i in &input.members {
                     if after < spans[i].scored {
                         let id = spans[i].ids[spans[i].ids.len() - 1 - after];

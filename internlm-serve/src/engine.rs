@@ -395,13 +395,13 @@ impl Engine {
         spans.sort_by(|(_, a), (_, b)| a.ids.cmp(&b.ids));
         let mut rest = spans.into_iter().peekable();
         while rest.peek().is_some() {
-            let (mut piece, mut tokens) = (Vec::new(), 0);
-            while let Some((_, span)) = rest.peek() {
-                tokens += match piece.last() {
-                    None => span.ids.len(),
-                    Some((_, before)) => new_tokens(before, span),
-                };
-                if !piece.is_empty() && tokens > TOKENS_OF_A_PIECE {
+            let mut piece: Vec<(usize, ScoredIds)> = rest.next().into_iter().collect();
+            let first = piece.first().map_or(0, |(_, span)| span.ids.len());
+            let mut tokens = first;
+            while let (Some((_, before)), Some((_, span))) = (piece.last(), rest.peek()) {
+                tokens += new_tokens(before, span);
+                // What they have in common with the first is computed in any case.
+                if tokens > first + TOKENS_OF_A_PIECE {
                     break;
                 }
                 piece.extend(rest.next());
