@@ -8,7 +8,7 @@ use crate::batch::{Batch, Logits};
 use crate::causal_lm::CausalLm;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::kv_cache::{KvCache, NoCache};
+use crate::kv_cache::{ContiguousCache, KvCache, NoCache};
 use crate::sampler::{argmax, log_sum_exp};
 
 /// Tokens of one forward pass when short sequences are scored together.
@@ -64,16 +64,22 @@ impl<'a> Input<'a> {
 }
 
 /// Whether it takes less to compute inputs one after the other, each from where it parts from the one before, than
-/// whole and many in a pass.
-fn is_worth_sharing(family: &[Input<'_>]) -> bool {
+/// whole and many in a pass. `held` is before the first of them.
+fn is_worth_sharing<'a>(mut held: &'a [u32], family: &[Input<'a>]) -> bool {
     let whole: usize = family.iter().map(|input| input.ids.len()).sum();
-    let mut held: &[u32] = &[];
     let parted = family.iter().map(|input| {
         let known = in_common(held, input.ids).min(input.ids.len() - input.rows);
         held = input.ids;
         (input.ids.len() - known).max(LEAST_ROWS)
     });
-    family.len() > 1 && parted.sum::<usize>() < whole
+    parted.sum::<usize>() < whole
+}
+
+/// What was read last by [`CausalLm::score_after`], for sequences that begin alike.
+#[derive(Debug)]
+pub struct Scored {
+    ids: Vec<u32>,
+    cache: ContiguousCache,
 }
 
 fn in_common(a: &[u32], b: &[u32]) -> usize {
@@ -90,6 +96,19 @@ impl CausalLm {
     /// A span without scored tokens or without context, ids outside of the vocabulary, logits that
     /// are not finite, or a reward head.
     pub fn score(&self, spans: &[ScoreSpan<'_>]) -> Result<Vec<Vec<TokenScore>>> {
+        self.score_after(&mut None, spans)
+    }
+
+    /// The same in pieces: `last` is what the piece before left, from which the first sequences of this one may
+    /// begin. Pieces of a sorted list share most.
+    ///
+    /// # Errors
+    /// As [`score`](CausalLm::score).
+    pub fn score_after(
+        &self,
+        last: &mut Option<Scored>,
+        spans: &[ScoreSpan<'_>],
+    ) -> Result<Vec<Vec<TokenScore>>> {
         self.expect_head("language model")?;
         for span in spans {
             self.check_ids(span.ids)?;
@@ -106,15 +125,18 @@ impl CausalLm {
         let inputs = Input::sorted(spans);
         // Under dynamic NTK a longer sequence rotates its context with another base.
         let limit = self.config().max_position_embeddings;
-        let related = |a: &Input<'_>, b: &Input<'_>| {
-            a.ids.len().max(b.ids.len()) < limit && in_common(a.ids, b.ids) >= WORTH
-        };
+        let alike = |a: &[u32], b: &[u32]| a.len().max(b.len()) < limit && in_common(a, b) >= WORTH;
         let mut scores = vec![Vec::new(); spans.len()];
         let mut alone = Vec::new();
-        for family in inputs.chunk_by(related) {
-            match is_worth_sharing(family) {
-                true => self.score_family(family, spans, &mut scores)?,
-                false => alone.extend(family),
+        for family in inputs.chunk_by(|a, b| alike(a.ids, b.ids)) {
+            let before = last.take_if(|last| alike(&last.ids, family[0].ids));
+            let held = before.as_ref().map_or(&[][..], |before| &before.ids);
+            match is_worth_sharing(held, family) {
+                true => *last = Some(self.score_family(before, family, spans, &mut scores)?),
+                false => {
+                    alone.extend(family);
+                    *last = before.or(last.take());
+                }
             }
         }
         self.score_alone(&alone, spans, &mut scores)?;
@@ -124,12 +146,16 @@ impl CausalLm {
     /// Sorted inputs that begin alike, one after the other in one cache: what the cache holds of the next one stays.
     fn score_family(
         &self,
+        before: Option<Scored>,
         inputs: &[Input<'_>],
         spans: &[ScoreSpan<'_>],
         scores: &mut [Vec<TokenScore>],
-    ) -> Result<()> {
-        let mut cache = self.new_cache()?;
-        let mut held: &[u32] = &[];
+    ) -> Result<Scored> {
+        let (first, mut cache) = match before {
+            Some(before) => (before.ids, before.cache),
+            None => (Vec::new(), self.new_cache()?),
+        };
+        let mut held = &first[..];
         for input in inputs {
             let ids = input.ids;
             let first_row = ids.len() - input.rows;
@@ -151,7 +177,10 @@ impl CausalLm {
             self.score_batch(&batch, &mut cache, &[input], spans, scores)?;
             held = ids;
         }
-        Ok(())
+        Ok(Scored {
+            ids: held.to_vec(),
+            cache,
+        })
     }
 
     /// Whole sequences, as many a pass as fit.

@@ -1,7 +1,7 @@
 //! The engine: a model, a thread that runs it, and the handle that applications hold.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use internlm_core::chat_model::{Events, ModelIdentity, TokenLogprob};
@@ -9,7 +9,7 @@ use internlm_core::scorer::{ModelFacts, ScoreRequest, ScoredIds, TokenScore, Tok
 use internlm_core::{ChatModel, ChatRequest, Message, Part, RewardModel, Scorer, ToolSpec};
 use internlm_model::context::Mode;
 use internlm_model::sampler::Sampler;
-use internlm_model::score::ScoreSpan;
+use internlm_model::score::{ScoreSpan, Scored};
 use internlm_model::text::AnswerText;
 use internlm_model::{AdapterSet, CausalLm, KvDtype, LoadConfig, PagedCache, TextModel};
 use internlm_tokenize::{ChatTemplate, Tokenizer};
@@ -46,6 +46,14 @@ struct Handle {
     adapters: Vec<String>,
     /// Made when the first answer of a certain form is asked for.
     guides: Mutex<Option<Arc<GuideFactory>>>,
+    /// What was scored last, for a call that goes on with what begins alike; until something else is asked.
+    scored: Mutex<Option<Scored>>,
+}
+
+impl Handle {
+    fn scored(&self) -> MutexGuard<'_, Option<Scored>> {
+        self.scored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Handle {
@@ -152,6 +160,7 @@ impl Engine {
             context_length,
             adapters: names,
             guides: Mutex::default(),
+            scored: Mutex::default(),
         };
         Ok(Self {
             handle: Arc::new(handle),
@@ -166,6 +175,7 @@ impl Engine {
     pub fn submit(&self, request: impl Into<Request>) -> Result<Response> {
         let request = request.into();
         let arrived = Instant::now();
+        self.handle.scored().take();
         let adapter = self.check(&request)?;
         let Handle {
             text,
@@ -391,38 +401,39 @@ impl Engine {
     fn score_all(&self, spans: Vec<ScoredIds>) -> Result<Vec<Vec<TokenScore>>> {
         let mut scores = vec![Vec::new(); spans.len()];
         let mut spans: Vec<(usize, ScoredIds)> = spans.into_iter().enumerate().collect();
-        // Spans that begin alike are neighbours, and what they have in common is computed once a piece.
+        // Spans that begin alike are neighbours, and what they have in common is computed once.
         spans.sort_by(|(_, a), (_, b)| a.ids.cmp(&b.ids));
         let mut rest = spans.into_iter().peekable();
+        let (mut before, mut last) = (Vec::new(), self.handle.scored().take());
         while rest.peek().is_some() {
-            let mut piece: Vec<(usize, ScoredIds)> = rest.next().into_iter().collect();
-            let first = piece.first().map_or(0, |(_, span)| span.ids.len());
-            let mut tokens = first;
-            while let (Some((_, before)), Some((_, span))) = (piece.last(), rest.peek()) {
-                tokens += new_tokens(before, span);
-                // What they have in common with the first is computed in any case.
-                if tokens > first + TOKENS_OF_A_PIECE {
+            let mut piece: Vec<(usize, ScoredIds)> = Vec::new();
+            let (mut tokens, mut longest) = (0, 0);
+            while let Some((_, span)) = rest.peek() {
+                tokens += new_tokens(&before, span);
+                if !piece.is_empty() && tokens > TOKENS_OF_A_PIECE {
                     break;
                 }
+                longest = longest.max(span.ids.len());
+                before.clone_from(&span.ids);
                 piece.extend(rest.next());
             }
-            let needed = memory::of_reading(self.model(), tokens, tokens, prompt_logprobs::ROWS)?;
-            let done = self.call(needed, move |model| {
+            let rows = prompt_logprobs::ROWS;
+            let needed = memory::of_reading(self.model(), longest + tokens, tokens, rows)?;
+            let done;
+            (last, done) = self.call(needed, move |model| {
                 let spans: Vec<_> = piece
                     .iter()
                     .map(|(_, span)| ScoreSpan::from(span))
                     .collect();
-                let done = model.score(&spans)?;
-                Ok(piece
-                    .into_iter()
-                    .map(|(index, _)| index)
-                    .zip(done)
-                    .collect::<Vec<_>>())
+                let done = model.score_after(&mut last, &spans)?;
+                let done = piece.iter().map(|(index, _)| *index).zip(done);
+                Ok((last, done.collect::<Vec<_>>()))
             })?;
             for (index, done) in done {
                 scores[index] = done;
             }
         }
+        *self.handle.scored() = last;
         Ok(scores)
     }
 }
@@ -431,8 +442,8 @@ impl Engine {
 const TOKENS_OF_A_PIECE: usize = 2048;
 
 /// Tokens of a span that are computed after another one.
-fn new_tokens(before: &ScoredIds, span: &ScoredIds) -> usize {
-    let ids = before.ids.iter().zip(&span.ids);
+fn new_tokens(before: &[u32], span: &ScoredIds) -> usize {
+    let ids = before.iter().zip(&span.ids);
     let common = ids.take_while(|(a, b)| a == b).count();
     span.ids.len() - common.min(span.ids.len() - span.scored)
 }

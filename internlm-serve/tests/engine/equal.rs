@@ -163,6 +163,35 @@ fn quantized_caches_are_near_and_do_not_depend_on_the_batch() {
     }
 }
 
+/// More than the engine does in one go, in calls that begin where others ended, and with an answer between them.
+#[test]
+fn scores_of_what_begins_alike_go_on_from_piece_to_piece() {
+    let reference = model("internlm2", 7);
+    let engine = engine(EngineConfig::default());
+    let span = |i: u64| {
+        // Two subjects with examples of their own, questions, and several endings of each.
+        let mut context = ids(50, 100 + i / 120);
+        context.extend(ids(20 + (i / 4 % 3) as usize, i / 4));
+        ScoreRequest {
+            context: Tokens::Ids(context),
+            continuation: Tokens::Ids(ids(1 + (i % 4) as usize, i)),
+        }
+    };
+    let requests: Vec<_> = (0..240).map(span).collect();
+    let want = reference.score(&requests).unwrap();
+    assert_eq!(engine.score(&requests).unwrap(), want);
+    let mut got = Vec::new();
+    for (i, part) in requests.chunks(50).enumerate() {
+        if i == 2 {
+            engine
+                .complete(&request(&ids(30, 1), sampled(1, 5)))
+                .unwrap();
+        }
+        got.extend(engine.score(part).unwrap());
+    }
+    assert_eq!(got, want);
+}
+
 #[test]
 fn scores_are_those_of_the_model_also_while_others_run() {
     let reference = model("internlm2", 7);
