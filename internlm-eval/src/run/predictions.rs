@@ -16,6 +16,8 @@ enum Made {
     Perplexity(f64),
     Loglikelihood(f64, bool),
     Reward(f64),
+    /// An item that failed where the predictions were made, and why.
+    Failed(String),
 }
 
 /// Answers by benchmark and number of the item. An item without answers fails, and so does one whose file has
@@ -155,6 +157,9 @@ impl Predictions {
         let Some(made) = made else {
             return vec![fail("has no prediction"); item.requests.len()];
         };
+        if let [Made::Failed(error)] = &made[..] {
+            return vec![fail(error); item.requests.len()];
+        }
         if made.len() != item.requests.len() {
             let (got, want) = (made.len(), item.requests.len());
             let error = format!("has {got} predictions, expected {want}");
@@ -207,6 +212,10 @@ fn opencompass(item: &Value) -> Result<Vec<Made>, String> {
                 .map(|text| text.as_str().map(str::to_owned))
                 .collect::<Option<_>>()
                 .ok_or("expected texts as `prediction`")?,
+            Value::Null if item.get("prediction").is_some() => {
+                let error = item["error"].as_str().unwrap_or("has no prediction");
+                return Ok(vec![Made::Failed(error.to_owned())]);
+            }
             _ => return Err("expected a text or a list of texts as `prediction`".to_owned()),
         };
         return Ok(vec![Made::Texts(texts)]);
@@ -282,5 +291,8 @@ mod tests {
         assert_eq!(opencompass(&labels).unwrap(), want);
         assert!(opencompass(&json!({"label: 0": {}})).is_err());
         assert!(opencompass(&json!({"prediction": 3})).is_err());
+        assert!(opencompass(&json!({"gold": "x"})).is_err());
+        let failed = opencompass(&json!({"prediction": null, "error": "timed out"}));
+        assert_eq!(failed.unwrap(), [Made::Failed("timed out".into())]);
     }
 }
