@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Calls of a model on 100 questions of arithmetic, by each protocol, with and without constrained calls.
 
-usage: agents.py MODEL [QUESTIONS]
+usage: agents.py MODEL [QUESTIONS] [PROTOCOL...]
 
 Runs the release build of the example `agent` once a row, with greedy answers of at most 320 tokens and two turns. A
 question counts as valid where every call that was made ran, and there was one; as right where a call gave the result.
@@ -14,8 +14,8 @@ import sys
 import time
 
 PROGRAM = pathlib.Path(__file__).resolve().parent.parent / "target/release/examples/agent"
-ROWS = [(name, free) for name in ["openai", "react", "internlm", "rewoo"] for free in [False, True]]
-# These protocols can't be constrained: one row each.
+ROWS = [(name, free) for name in ["openai", "react", "internlm", "react-text", "rewoo", "code", "planner"] for free in [False, True]]
+# The others can't be constrained: one row each. (Of a planner, its searchers' calls can.)
 ROWS = [row for row in ROWS if row[1] or row[0] in ("openai", "react")]
 
 
@@ -32,11 +32,13 @@ def questions(count):
         ][i % 4]
 
 
-def main(model, count):
+def main(model, count, names):
     asked = list(questions(count))
     print("| protocol | calls | valid | right | answers in words | seconds |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, free in ROWS:
+        if names and name not in names:
+            continue
         command = [PROGRAM, "--model", model, "--protocol", name, "--json", "--greedy", "--max-turns", "2"]
         command += ["--max-new-tokens", "320"] + ["--unconstrained"] * free
         begin = time.monotonic()
@@ -60,4 +62,4 @@ def main(model, count):
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 100)
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 100, sys.argv[3:])

@@ -26,7 +26,7 @@
 //! let items = task.items(None)?;
 //! let Request::Loglikelihood { context, continuation } = &items[0].requests[0] else { unreachable!() };
 //! let italy = "Question: What is the capital of Italy?\nAnswer: Rome";
-//! assert_eq!(*context, format!("{italy}\n\nQuestion: What is the capital of France?\nAnswer:"));
+//! assert_eq!(context.spelled(), format!("{italy}\n\nQuestion: What is the capital of France?\nAnswer:"));
 //! assert_eq!(continuation, " Paris");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
