@@ -19,7 +19,7 @@ pub enum KvCacheDtype {
 }
 
 /// The memory of the cache: the most that it ever takes, and as much of that as the machine has when it is needed
-/// ([`Error::OutOfMemory`](crate::Error::OutOfMemory)).
+/// ([`Error::OutOfMemory`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum CacheBudget {
