@@ -14,8 +14,8 @@ import sys
 import time
 
 PROGRAM = pathlib.Path(__file__).resolve().parent.parent / "target/release/examples/agent"
-ROWS = [(name, free) for name in ["openai", "react", "internlm", "react-text", "rewoo", "code", "planner"] for free in [False, True]]
-# The others can't be constrained: one row each. (Of a planner, its searchers' calls can.)
+ROWS = [(name, free) for name in ["openai", "react", "internlm", "react-text", "rewoo", "code"] for free in [False, True]]
+# The others can't be constrained: one row each.
 ROWS = [row for row in ROWS if row[1] or row[0] in ("openai", "react")]
 
 
