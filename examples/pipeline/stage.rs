@@ -62,12 +62,19 @@ pub(crate) struct Stages {
 }
 
 impl Stages {
-    /// Stages of a model in the run's folder.
+    /// Stages of a model in the run's folder, which is new, empty, or that of an earlier run: files are removed from it.
     ///
     /// # Errors
-    /// The folder can't be made, or the model's files can't be listed.
+    /// A folder with other things in it, one that can't be made, and a model's files that can't be listed.
     pub(crate) fn open(out: &Path, model: &ModelDir, about: &About, json: bool) -> Result<Self> {
         let folder = out.join("stages");
+        let holds = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
+        if holds && !folder.is_dir() {
+            return Err(Error::Input(format!(
+                "--out {}: holds files of others; expected a new or an empty folder, or that of an earlier run",
+                out.display()
+            )));
+        }
         std::fs::create_dir_all(&folder).map_err(Error::io(folder.display().to_string()))?;
         let mut of = vec![about.key()];
         of.extend(fingerprint(model.path())?);
@@ -139,9 +146,7 @@ impl Stages {
     }
 
     fn kept(&self, file: &Path, of: &[String], makes: &[&Path]) -> Result<Option<Stage>> {
-        let text = std::fs::read_to_string(file).ok();
-        let kept: Option<Kept> = text.and_then(|text| serde_json::from_str(&text).ok());
-        let Some(kept) = kept.filter(|kept| !self.ran && kept.of == of) else {
+        let Some(kept) = read(file).filter(|kept| !self.ran && kept.of == of) else {
             return Ok(None);
         };
         // Files that are gone have no lines, and every stage that makes some makes at least one.
@@ -163,7 +168,8 @@ impl Stages {
             let io = || Error::io(self.folder.display().to_string());
             for entry in std::fs::read_dir(&self.folder).map_err(io())? {
                 let entry = entry.map_err(io())?;
-                if !done.iter().any(|name| entry.file_name() == **name) {
+                let is_done = done.iter().any(|name| entry.file_name() == **name);
+                if !is_done && read(&entry.path()).is_some() {
                     remove(&entry.path())?;
                 }
             }
@@ -209,6 +215,12 @@ impl Stage {
 /// The file that keeps a stage.
 fn file_name(stage: &str) -> String {
     format!("{}.json", stage.replace(' ', "-"))
+}
+
+/// A stage that an earlier run kept; none where the file is something else.
+fn read(file: &Path) -> Option<Kept> {
+    let text = std::fs::read_to_string(file).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 fn fingerprints(paths: &[&Path]) -> Result<Vec<Vec<String>>> {

@@ -55,6 +55,21 @@ fn rewrite(file: &Path) {
 }
 
 #[test]
+fn a_folder_of_others_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (Some(_), Some(model)) = (program("pipeline"), internlm2(folder.path())) else {
+        return;
+    };
+    let out = folder.path().join("out");
+    std::fs::create_dir_all(out.join("model-w4a16")).expect("a folder");
+    std::fs::write(out.join("model-w4a16/mine"), "kept").expect("a file");
+    let error = pipeline(&model, &out).error(b"");
+    assert!(error.contains("holds files of others"), "{error}");
+    let mine = std::fs::read_to_string(out.join("model-w4a16/mine"));
+    assert_eq!(mine.expect("is there"), "kept");
+}
+
+#[test]
 fn stages_are_skipped_while_nothing_changed() {
     let folder = tempfile::tempdir().expect("a folder");
     let (Some(_), Some(model)) = (program("pipeline"), internlm2(folder.path())) else {
@@ -68,6 +83,7 @@ fn stages_are_skipped_while_nothing_changed() {
         let fact = format!("<dt>{fact}<dd>");
         assert!(page.contains(&fact), "{fact}: {page}");
     }
+    std::fs::write(out.join("stages/mine.txt"), "kept").expect("a file");
     assert_eq!(skipped(run()), STAGES);
 
     // What a stage made is gone: it is done again, and all after it.
@@ -75,6 +91,7 @@ fn stages_are_skipped_while_nothing_changed() {
     assert_eq!(skipped(run()), STAGES[..3]);
     std::fs::remove_file(out.join("agent.html")).expect("a file");
     assert_eq!(skipped(run()), STAGES[..5]);
+    assert!(out.join("stages/mine.txt").exists());
 
     // Or it is not what was made. A run that is killed then leaves nothing that looks finished but what is.
     rewrite(&out.join("model-w4a16/config.json"));
