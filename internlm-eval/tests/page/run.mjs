@@ -3,42 +3,9 @@
 //   INTERNLM_EVAL_TEST_PAGES=$PWD/target/report-pages cargo test -p internlm-eval --test run pages::
 //   node internlm-eval/tests/page/run.mjs target/report-pages [--screenshots FOLDER] [--only PART-OF-A-NAME]
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync } from "node:fs";
-import { join, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
-import { parseArgs } from "node:util";
-import { open, runAll, test } from "../../../internlm-serve/tests/page/browser.mjs";
+import { saved } from "../../../internlm-serve/tests/page/saved.mjs";
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { screenshots: { type: "string" }, only: { type: "string" } } });
-const folder = resolve(positionals[0] ?? "target/report-pages");
-for (const name of ["report.html", "comparison.html"]) if (!existsSync(join(folder, name))) throw new Error(`${folder} has no ${name}; a test makes it, see the head of this file`);
-
-/** A page of the folder in a context of its own; `problems` gathers what was thrown, logged, blocked or asked for. */
-async function visit(browser, name, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, offline: true, ...options });
-  const page = await context.newPage();
-  const address = pathToFileURL(join(folder, name)).href;
-  const problems = [];
-  page.on("pageerror", error => problems.push(String(error)));
-  page.on("console", message => problems.push(`${message.type()}: ${message.text()}`));
-  page.on("dialog", dialog => { problems.push(`dialog ${dialog.message()}`); dialog.dismiss(); });
-  page.on("request", request => { if (request.url() !== address) problems.push(`request to ${request.url()}`); });
-  page.setDefaultTimeout(15000);
-  await page.goto(address);
-  return { page, context, problems };
-}
-
-const { browser, close } = await open();
-console.log(`Chromium ${browser.version()}`);
-
-/** A test with a page of its own; in the end nothing was thrown, logged or asked for. */
-const look = (title, name, run, options) => test(title, async () => {
-  const { page, context, problems } = await visit(browser, name, options);
-  try {
-    await run(page);
-    assert.deepEqual(problems, []);
-  } finally { await context.close(); }
-});
+const { look, fits, colours, run } = await saved("target/report-pages", ["report.html", "comparison.html"]);
 
 const choose = (page, benchmark) => page.locator("#benchmark").selectOption({ label: benchmark });
 /** Opens an item and waits for its text: a browser tells the page of an opened element in a later task. */
@@ -142,33 +109,14 @@ for (const width of [320, 390, 640, 641, 1280]) {
         await page.locator("#benchmark").selectOption(await option.getAttribute("value"));
         await expand(page.locator("#list summary").first());
         // What is wider than the page scrolls in a box of its own; a summary cuts its line.
-        const wide = await page.evaluate(() => [...document.querySelectorAll("body, body *")].filter(node => {
-          if (node.closest("pre, .scroll > *, option, script, .start")) return false;
-          const box = node.getBoundingClientRect();
-          return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1);
-        }).map(node => node.outerHTML.slice(0, 120)));
-        assert.deepEqual(wide, []);
-        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+        await fits(page, "pre, .scroll > *, option, script, .start");
       }
     }, { viewport: { width, height: 800 } });
   }
 }
 
-for (const [device, viewport] of Object.entries({ phone: { width: 390, height: 844 }, laptop: { width: 1280, height: 900 } })) {
-  for (const colorScheme of ["light", "dark"]) {
-    look(`the page follows the system's colours: ${device}, ${colorScheme}`, "comparison.html", async page => {
-      const [ground, text] = await page.evaluate(() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color].map(color => color.match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0)));
-      assert.ok(colorScheme === "light" ? ground > 600 && text < 200 : ground < 200 && text > 600, `${ground} ${text}`);
-      await choose(page, "choice (60)");
-      await expand(page.locator("#list summary").first());
-      if (values.screenshots) {
-        mkdirSync(values.screenshots, { recursive: true });
-        await page.screenshot({ path: join(values.screenshots, `${device}-${colorScheme}.png`), fullPage: true });
-      }
-    }, { viewport, colorScheme });
-  }
-}
-
-let passed = false;
-try { passed = await runAll(values.only); } finally { await close(); }
-process.exitCode = passed ? 0 : 1;
+colours("comparison.html", async page => {
+  await choose(page, "choice (60)");
+  await expand(page.locator("#list summary").first());
+});
+await run();
