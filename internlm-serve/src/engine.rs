@@ -46,7 +46,8 @@ struct Handle {
     adapters: Vec<String>,
     /// Made when the first answer of a certain form is asked for.
     guides: Mutex<Option<Arc<GuideFactory>>>,
-    /// What was scored last, for a call that goes on with what begins alike; until something else is asked.
+    /// What was scored last, for a call that goes on with what begins alike; keys and values of one sequence. An
+    /// answer that is asked for frees it.
     scored: Mutex<Option<Scored>>,
 }
 

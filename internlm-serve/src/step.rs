@@ -362,7 +362,7 @@ mod tests {
     use internlm_core::chat_model::Completion;
     use internlm_model::context::Mode;
 
-    use super::common::{alone, blocks, engine, ids, model, request, said, sampled};
+    use super::common::{alone, blocks, engine, ids, model, request, said, sampled, together};
     use crate::engine::Machine;
     use crate::{Engine, EngineConfig, Error, Request};
 
@@ -392,14 +392,10 @@ mod tests {
                 .enumerate()
                 .map(|(i, len)| request(&ids(len, i as u64), sampled(i as u64, 20 + 3 * i)))
                 .collect();
-            let running: Vec<_> = requests
-                .iter()
-                .map(|r| engine.submit(r.clone()).unwrap())
-                .collect();
-            for (request, response) in requests.iter().zip(running) {
-                let got = response.complete().unwrap();
+            for (request, got) in requests.iter().zip(together(&engine, &requests)) {
                 check_close(&got, &alone(&reference, request));
             }
+            assert!(engine.metrics().preemptions > 0, "{model_type}");
             // Answers to one prompt copy the block that they write to.
             let prompt = request(&ids(70, 9), sampled(1, 20));
             let several = engine.submit(Request::from(prompt.clone()).with_n(3));

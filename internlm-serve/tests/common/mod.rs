@@ -104,15 +104,24 @@ pub(crate) fn alone(model: &TextModel, request: &ChatRequest) -> Completion {
     model.complete(request).expect("an answer")
 }
 
-/// Hands in all requests at once: each must hear what it would hear from the model alone.
+/// Hands in all requests at once; their answers in order.
 #[track_caller]
-pub(crate) fn check_together(engine: &Engine, reference: &TextModel, requests: &[ChatRequest]) {
+pub(crate) fn together(engine: &Engine, requests: &[ChatRequest]) -> Vec<Completion> {
     let running: Vec<_> = requests
         .iter()
         .map(|request| engine.submit(request.clone()).expect("it is taken in"))
         .collect();
-    for (index, (request, response)) in requests.iter().zip(running).enumerate() {
-        let got = said(response.complete().expect("an answer"));
+    let answers = running.into_iter().map(|response| response.complete());
+    answers
+        .map(|answer| said(answer.expect("an answer")))
+        .collect()
+}
+
+/// Hands in all requests at once: each must hear what it would hear from the model alone.
+#[track_caller]
+pub(crate) fn check_together(engine: &Engine, reference: &TextModel, requests: &[ChatRequest]) {
+    let answers = together(engine, requests);
+    for (index, (request, got)) in requests.iter().zip(answers).enumerate() {
         assert_eq!(got, alone(reference, request), "request {index}");
     }
 }

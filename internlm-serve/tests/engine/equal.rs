@@ -8,7 +8,7 @@ use internlm_serve::config::{KvCacheDtype, PromptLookup};
 use internlm_serve::{Engine, EngineConfig, Error, Models, Request};
 
 use crate::common::{
-    alone, blocks, check_together, engine, ids, model, request, said, sampled, settle,
+    alone, blocks, check_together, engine, ids, model, request, said, sampled, settle, together,
 };
 
 /// Prompts around blocks and the length at which dynamic NTK begins.
@@ -148,12 +148,7 @@ fn quantized_caches_are_near_and_do_not_depend_on_the_batch() {
             .iter()
             .map(|&len| request(&ids(len, 3), sampled(5, 1)))
             .collect();
-        let running: Vec<_> = requests
-            .iter()
-            .map(|r| engine.submit(r.clone()).unwrap())
-            .collect();
-        for (request, response) in requests.iter().zip(running) {
-            let got = said(response.complete().unwrap());
+        for (request, got) in requests.iter().zip(together(&engine, &requests)) {
             let alone_here = Engine::new(model("internlm2", 7), config.clone()).unwrap();
             assert_eq!(got, said(alone_here.complete(request).unwrap()));
             let want = alone(&reference, request);
@@ -161,6 +156,22 @@ fn quantized_caches_are_near_and_do_not_depend_on_the_batch() {
             assert!((got - want).abs() < near, "{kv_cache:?}: {got} and {want}");
         }
     }
+}
+
+/// An answer that is being written goes on while a prompt is scored, at least a token for each piece but the first.
+#[test]
+fn a_prompt_that_is_scored_holds_nobody_up() {
+    let engine = engine(EngineConfig::default());
+    let prompt = ids(500, 2);
+    let mut running = engine
+        .submit(request(&ids(5, 1), sampled(1, 590).with_ignore_eos(true)))
+        .unwrap();
+    running.next().unwrap().unwrap();
+    let before = engine.metrics().completion_tokens;
+    let scores = engine.prompt_logprobs(&prompt, 1).unwrap();
+    assert_eq!(scores.len(), prompt.len() - 1);
+    let written = engine.metrics().completion_tokens - before;
+    assert!(written >= 7, "{written} tokens");
 }
 
 /// More than the engine does in one go, in calls that begin where others ended, and with an answer between them.
