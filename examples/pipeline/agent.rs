@@ -46,7 +46,9 @@ pub(crate) fn ask(url: &str, file: &Path, page: &Path, bar: &ProgressBar) -> Res
     std::fs::write(page, html).map_err(Error::io(page.display().to_string()))?;
     Ok(Stage {
         what: format!("{asked} questions; {}", page.display()),
-        quality: Some(format!("{valid} calls ran, {right} with the right result")),
+        quality: Some(format!(
+            "a call ran for {valid} of {asked}, with the right result for {right}"
+        )),
         details: json!({"questions": asked, "calls_that_ran": valid, "right_results": right}),
         ..Stage::default()
     })
