@@ -382,7 +382,7 @@ mod tests {
         };
         for model_type in ["internlm2", "internlm"] {
             let reference = model(model_type, 3);
-            // Room for some of them at a time: others give their blocks back and are read again.
+            // Room for two of their answers to an end: others give their blocks back and are read again.
             let config = EngineConfig::default()
                 .with_cache(blocks(8))
                 .with_prefill_chunk(50);
@@ -390,7 +390,10 @@ mod tests {
             let requests: Vec<_> = [1, 63, 64, 90, 130, 150]
                 .into_iter()
                 .enumerate()
-                .map(|(i, len)| request(&ids(len, i as u64), sampled(i as u64, 20 + 3 * i)))
+                .map(|(i, len)| {
+                    let sampling = sampled(i as u64, 90 + 3 * i).with_ignore_eos(true);
+                    request(&ids(len, i as u64), sampling)
+                })
                 .collect();
             for (request, got) in requests.iter().zip(together(&engine, &requests)) {
                 check_close(&got, &alone(&reference, request));
