@@ -59,17 +59,22 @@ struct Row<'a> {
 impl Kernel for Row<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (gates, ups) = (self.gate.chunks(S::LANES), self.up.chunks(S::LANES));
-        for ((gate, up), out) in gates.zip(ups).zip(self.out.chunks_mut(S::LANES)) {
-            if gate.len() == S::LANES {
-                // SAFETY: all three chunks are whole vectors.
-                unsafe {
-                    let y = silu_times(s, s.load(gate.as_ptr()), s.load(up.as_ptr()));
-                    s.store(out.as_mut_ptr(), y);
-                }
-            } else {
-                s.store_some(out, silu_times(s, s.load_some(gate), s.load_some(up)));
+        let Row { gate, up, out } = self;
+        assert!(
+            gate.len() == out.len() && up.len() == out.len(),
+            "slices of one row"
+        );
+        let whole = out.len() / S::LANES * S::LANES;
+        for at in (0..whole).step_by(S::LANES) {
+            // SAFETY: a whole vector of each slice.
+            unsafe {
+                let (gate, up) = (s.load(gate.as_ptr().add(at)), s.load(up.as_ptr().add(at)));
+                s.store(out.as_mut_ptr().add(at), silu_times(s, gate, up));
             }
+        }
+        if whole < out.len() {
+            let (gate, up) = (s.load_some(&gate[whole..]), s.load_some(&up[whole..]));
+            s.store_some(&mut out[whole..], silu_times(s, gate, up));
         }
     }
 }

@@ -30,6 +30,7 @@ impl<'a, T> Output<'a, T> {
     /// # Safety
     /// No other part that is alive at the same time may overlap them.
     #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's contract")]
+    #[inline(always)]
     pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &mut [T] {
         assert!(
             start <= self.len && len <= self.len - start,

@@ -491,7 +491,9 @@ fn softmax<S: Simd>(
     *max = new_max;
     *sum = *sum * factor + s.sum(sums);
     if factor != 1.0 {
-        values.iter_mut().for_each(|value| *value *= factor);
+        for value in values {
+            *value *= factor;
+        }
     }
 }
 
@@ -529,6 +531,9 @@ impl<T: Stored> Values<'_, T> {
                 } else if rest >= 4 * S::LANES && (ROWS <= 2 || S::TILE.1 > 4) {
                     self.add_vectors::<S, ROWS, 4>(s, weights, range.clone(), column, sums, width);
                     column += 4 * S::LANES;
+                } else if rest >= 2 * S::LANES {
+                    self.add_vectors::<S, ROWS, 2>(s, weights, range.clone(), column, sums, width);
+                    column += 2 * S::LANES;
                 } else if rest >= S::LANES {
                     self.add_vectors::<S, ROWS, 1>(s, weights, range.clone(), column, sums, width);
                     column += S::LANES;

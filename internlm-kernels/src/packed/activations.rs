@@ -1,7 +1,8 @@
 //! Activations as products read them: groups filled up to whole steps, rounded or quantized.
 //!
 //! All of it is plain Rust that compilers vectorise; run through [`dispatch`] it uses the wide
-//! registers, and the result is the same on every instruction set.
+//! registers, and the result is the same on every instruction set. Loops, not closures: those are functions
+//! without the instructions.
 
 use super::layout::{Layout, STEP, ZeroType};
 use crate::compute::Compute;
@@ -175,9 +176,9 @@ impl Row<'_> {
                 Form::Rounded => {
                     let to = &mut self.values[start..][..padded];
                     to[x.len()..].fill(0.0);
-                    to.iter_mut()
-                        .zip(x)
-                        .for_each(|(to, &x)| *to = round_bf16(x).to_f32());
+                    for (to, &x) in to.iter_mut().zip(x) {
+                        *to = round_bf16(x).to_f32();
+                    }
                 }
                 Form::Bf16 => {
                     let to = &mut self.values[start / 2..][..padded / 2];
@@ -202,11 +203,12 @@ fn bf16_pairs(x: &[f32], to: &mut [[u16; 4]]) -> f32 {
     let mut last = [0.0; 4];
     last[..rest.len()].copy_from_slice(rest);
     to.fill([0; 4]);
-    for (to, x) in to.iter_mut().zip(fours.iter().chain([&last])) {
-        let x = x.map(round_bf16);
-        *to = [x[0], x[2], x[1], x[3]].map(half::bf16::to_bits);
-        for lane in 0..4 {
-            sums[lane] += x[lane].to_f32();
+    for (at, to) in to.iter_mut().enumerate().take(fours.len() + 1) {
+        let x = fours.get(at).unwrap_or(&last);
+        for (lane, place) in [0, 2, 1, 3].into_iter().enumerate() {
+            let x = round_bf16(x[lane]);
+            to[place] = x.to_bits();
+            sums[lane] += x.to_f32();
         }
     }
     (sums[0] + sums[1]) + (sums[2] + sums[3])
@@ -231,9 +233,12 @@ impl Quantizer {
     #[inline(always)]
     pub(super) fn new(x: &[f32]) -> Quantizer {
         // As integers, magnitudes keep their order, and NaNs are the largest.
-        let largest = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max();
+        let mut largest = 0;
+        for x in x {
+            largest = largest.max(x.to_bits() & 0x7fff_ffff);
+        }
         Quantizer {
-            largest: f32::from_bits(largest.unwrap_or(0)),
+            largest: f32::from_bits(largest),
         }
     }
 
@@ -259,7 +264,9 @@ impl Quantizer {
         }
         let inverse = 127.0 / self.largest;
         let mut sum = 0;
-        to[x.len()..].fill(0);
+        if x.len() < to.len() {
+            to[x.len()..].fill(0);
+        }
         for (to, x) in to.iter_mut().zip(x) {
             *to = (x * inverse + ROUND).to_bits() as u8;
             sum += i32::from(*to as i8);
@@ -282,6 +289,23 @@ mod tests {
         assert_eq!(codes.iter().sum::<i32>(), sum);
         for (code, x) in codes.into_iter().zip(&x) {
             assert!((code as f32 * scale - x).abs() <= 0.5001 * scale);
+        }
+    }
+
+    #[test]
+    fn pairs_are_filled_up_with_zeros() {
+        for len in 0..=17usize {
+            let x: Vec<f32> = (0..len).map(|i| i as f32 - 3.3).collect();
+            let mut to = vec![[9; 4]; len.next_multiple_of(STEP) / 4 + 1];
+            let sum = bf16_pairs(&x, &mut to);
+            let mut total = 0.0;
+            for (i, &code) in to.as_flattened().iter().enumerate() {
+                let input = i / 4 * 4 + [0, 2, 1, 3][i % 4];
+                let want = x.get(input).map_or(0.0, |&x| round_bf16(x).to_f32());
+                assert_eq!(half::bf16::from_bits(code).to_f32(), want, "{i} of {len}");
+                total += want;
+            }
+            assert!((sum - total).abs() < 1e-4, "{len}: {sum}, {total}");
         }
     }
 

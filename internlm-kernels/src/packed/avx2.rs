@@ -81,24 +81,22 @@ unsafe fn nibbles(from: *const __m256i) -> [__m256i; 2] {
 // SAFETY of all blocks below: `self` proves that the processor has the instructions; where memory is
 // read, the caller promises that it is there.
 impl<const BITS: u32> Int8<BITS> {
-    /// Adds the products of 4 codes and 4 activations of each of 8 outputs.
+    /// Adds the products of 4 codes and 4 activations of each of 8 outputs: of 4 bits to two sums an output, of
+    /// 8 bits to one.
     #[inline(always)]
-    fn dot(self, sums: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+    fn dot(self, few: __m256i, codes: __m256i, x: __m256i) -> __m256i {
         // SAFETY: see above.
         unsafe {
-            // Two products of 4-bit codes are at most 2 · 15 · 127 and fit 16 bits; of 8-bit codes
-            // they do not, so these go half by half.
-            let one = _mm256_set1_epi16(1);
             if BITS == 4 {
-                let pairs = _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), one);
-                return _mm256_add_epi32(sums, pairs);
+                return _mm256_add_epi16(few, _mm256_maddubs_epi16(codes, x));
             }
+            // Two products of 8-bit codes do not fit 16 bits, so these go half by half.
             let mask = _mm256_set1_epi8(15);
             let high = _mm256_and_si256(_mm256_srli_epi16::<4>(codes), mask);
             let low = _mm256_and_si256(codes, mask);
             let high = _mm256_madd_epi16(_mm256_maddubs_epi16(high, x), _mm256_set1_epi16(16));
-            let low = _mm256_madd_epi16(_mm256_maddubs_epi16(low, x), one);
-            _mm256_add_epi32(sums, _mm256_add_epi32(high, low))
+            let low = _mm256_madd_epi16(_mm256_maddubs_epi16(low, x), _mm256_set1_epi16(1));
+            _mm256_add_epi32(few, _mm256_add_epi32(high, low))
         }
     }
 
@@ -141,10 +139,14 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     type Codes = [[__m256i; 2]; 2];
     type X = [__m256i; 2];
     type Sums = [__m256i; 2];
+    /// Of 4 bits in 16: two sums an output, of the even and the odd pairs of inputs.
+    type Few = [__m256i; 2];
     type Totals = [__m256; 2];
     const BLOCK: (usize, usize) = (4, 1);
-    const MANY: Many = Many::Same;
+    const MANY: Many = Many::Staged(4);
     const STEP: (usize, usize) = (8, 16 * BITS as usize);
+    // A step adds four products to a sum of 16 bits: 4 · 4 · 15 · 127 < 2¹⁵.
+    const FEW_STEPS: usize = if BITS == 4 { 4 } else { usize::MAX };
 
     #[inline(always)]
     unsafe fn header(self, from: *const u8, scales: ScaleType, zeros: ZeroType) -> [Half; 2] {
@@ -197,17 +199,36 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     }
 
     #[inline(always)]
-    fn add(
-        self,
-        mut sums: [__m256i; 2],
-        codes: [[__m256i; 2]; 2],
-        x: [__m256i; 2],
-    ) -> [__m256i; 2] {
-        for half in 0..2 {
-            sums[half] = self.dot(sums[half], codes[0][half], x[0]);
-            sums[half] = self.dot(sums[half], codes[1][half], x[1]);
+    fn few(self, sums: [__m256i; 2]) -> [__m256i; 2] {
+        if BITS == 8 {
+            return sums;
         }
-        sums
+        // SAFETY: see above.
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+
+    #[inline(always)]
+    fn add(self, mut few: [__m256i; 2], codes: [[__m256i; 2]; 2], x: [__m256i; 2]) -> [__m256i; 2] {
+        for half in 0..2 {
+            few[half] = self.dot(few[half], codes[0][half], x[0]);
+            few[half] = self.dot(few[half], codes[1][half], x[1]);
+        }
+        few
+    }
+
+    #[inline(always)]
+    fn sums(self, before: [__m256i; 2], few: [__m256i; 2]) -> [__m256i; 2] {
+        if BITS == 8 {
+            return few;
+        }
+        // SAFETY: see above.
+        unsafe {
+            let one = _mm256_set1_epi16(1);
+            [
+                _mm256_add_epi32(before[0], _mm256_madd_epi16(few[0], one)),
+                _mm256_add_epi32(before[1], _mm256_madd_epi16(few[1], one)),
+            ]
+        }
     }
 
     #[inline(always)]

@@ -132,10 +132,12 @@ impl<const BITS: u32, const VNNI: bool> Dot for Int8<BITS, VNNI> {
     type Codes = [__m512i; 2];
     type X = [__m512i; 2];
     type Sums = __m512i;
+    type Few = __m512i;
     type Totals = __m512;
     const BLOCK: (usize, usize) = (4, 2);
     const MANY: Many = Many::Rows;
     const STEP: (usize, usize) = (8, 16 * BITS as usize);
+    const FEW_STEPS: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn header(self, from: *const u8, scales: ScaleType, zeros: ZeroType) -> Header {
@@ -174,8 +176,18 @@ impl<const BITS: u32, const VNNI: bool> Dot for Int8<BITS, VNNI> {
     }
 
     #[inline(always)]
+    fn few(self, sums: __m512i) -> __m512i {
+        sums
+    }
+
+    #[inline(always)]
     fn add(self, sums: __m512i, codes: [__m512i; 2], x: [__m512i; 2]) -> __m512i {
         self.dot(self.dot(sums, codes[0], x[0]), codes[1], x[1])
+    }
+
+    #[inline(always)]
+    fn sums(self, _: __m512i, few: __m512i) -> __m512i {
+        few
     }
 
     #[inline(always)]
@@ -236,10 +248,12 @@ impl Dot for Bf16 {
     type X = [__m512i; 4];
     /// Of the first and the last 4 inputs of steps.
     type Sums = [__m512; 2];
+    type Few = [__m512; 2];
     type Totals = __m512;
     const BLOCK: (usize, usize) = (4, 2);
-    const MANY: Many = Many::Staged;
+    const MANY: Many = Many::Staged(8);
     const STEP: (usize, usize) = (16, 64);
+    const FEW_STEPS: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn header(self, from: *const u8, scales: ScaleType, zeros: ZeroType) -> Header {
@@ -288,6 +302,11 @@ impl Dot for Bf16 {
     }
 
     #[inline(always)]
+    fn few(self, sums: [__m512; 2]) -> [__m512; 2] {
+        sums
+    }
+
+    #[inline(always)]
     fn add(self, [mut a, mut b]: [__m512; 2], codes: [__m512i; 4], x: [__m512i; 4]) -> [__m512; 2] {
         // SAFETY: see above; all types are 64 plain bytes.
         unsafe {
@@ -297,6 +316,11 @@ impl Dot for Bf16 {
             b = _mm512_dpbf16_ps(b, transmute(codes[3]), transmute(x[3]));
         }
         [a, b]
+    }
+
+    #[inline(always)]
+    fn sums(self, _: [__m512; 2], few: [__m512; 2]) -> [__m512; 2] {
+        few
     }
 
     #[inline(always)]

@@ -125,6 +125,8 @@ pub(super) trait Dot: Copy {
     type X: Copy;
     /// The sums of a group, of 16 outputs.
     type Sums: Copy;
+    /// The sums of at most [`Dot::FEW_STEPS`] steps: in fewer bits, where that is quicker.
+    type Few: Copy;
     /// 16 f32.
     type Totals: Copy;
     /// Rows and tiles of results at a time where rows are few: (4, 1) or (4, 2).
@@ -133,6 +135,8 @@ pub(super) trait Dot: Copy {
     const MANY: Many;
     /// Bytes of a step of activations, and of codes.
     const STEP: (usize, usize);
+    /// Steps whose products a [`Dot::Few`] holds.
+    const FEW_STEPS: usize;
 
     /// # Safety
     /// A header of these types must lie at `from`.
@@ -149,8 +153,14 @@ pub(super) trait Dot: Copy {
     /// The sums of no inputs.
     fn start(self, header: Self::Header, start: Start) -> Self::Sums;
 
+    /// What the next few steps are added to, when a group has these sums.
+    fn few(self, sums: Self::Sums) -> Self::Few;
+
     /// Adds a step.
-    fn add(self, sums: Self::Sums, codes: Self::Codes, x: Self::X) -> Self::Sums;
+    fn add(self, few: Self::Few, codes: Self::Codes, x: Self::X) -> Self::Few;
+
+    /// The sums of a group after the few steps that came after these.
+    fn sums(self, before: Self::Sums, few: Self::Few) -> Self::Sums;
 
     /// No totals.
     fn zero(self) -> Self::Totals;
@@ -170,18 +180,16 @@ pub(super) trait Dot: Copy {
 
 /// What a product of 8 rows or more does otherwise than one of fewer.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-#[cfg_attr(
-    target_arch = "aarch64",
-    expect(dead_code, reason = "for kernels of x86-64")
-)]
+#[expect(dead_code, reason = "no processor needs all of them")]
 #[derive(Clone, Copy)]
 pub(super) enum Many {
     /// Nothing.
     Same,
     /// Takes blocks of 8 rows and two tiles.
     Rows,
-    /// Unpacks codes once for all rows: what unpacks slowly.
-    Staged,
+    /// Unpacks codes once for all rows, and takes so many of them at a time: 4 or 8. Where unpacking is slow, or
+    /// registers are few.
+    Staged(usize),
 }
 
 /// A task, all of it.
@@ -189,7 +197,10 @@ pub(super) enum Many {
 #[inline(always)]
 pub(super) fn run<D: Dot>(d: D, task: &Task<'_>) {
     #[cfg(target_arch = "x86_64")]
-    if matches!(D::MANY, Many::Staged) && task.rows.len() >= 8 && staged::fits(task) {
+    if let Many::Staged(_) = D::MANY
+        && task.rows.len() >= 8
+        && staged::fits(task)
+    {
         return staged::run(d, task);
     }
     let step = D::BLOCK.1;
@@ -224,14 +235,19 @@ impl<const M: usize> Rows<M> {
     pub(super) fn new<D: Dot>(task: &Task<'_>, row: usize) -> Self {
         let (layout, x) = (task.matrix.layout(), &task.x);
         assert!(layout.step() == D::STEP.1 && layout.padded_k / STEP * D::STEP.0 == 4 * x.stride);
-        let words = |words: &'_ [f32], i: usize, len: usize| -> *const f32 {
-            words[(row + i) * len..][..len].as_ptr()
+        let mut rows = Self {
+            values: [std::ptr::null(); M],
+            scales: [std::ptr::null(); M],
+            x_sums: [std::ptr::null(); M],
         };
-        Self {
-            values: std::array::from_fn(|i| words(x.values, i, x.stride).cast()),
-            scales: std::array::from_fn(|i| words(x.scales, i, layout.groups)),
-            x_sums: std::array::from_fn(|i| words(x.sums, i, layout.groups)),
+        // A loop, not closures: those are functions without the instructions.
+        for i in 0..M {
+            let (row, groups) = (row + i, layout.groups);
+            rows.values[i] = x.values[row * x.stride..][..x.stride].as_ptr().cast();
+            rows.scales[i] = x.scales[row * groups..][..groups].as_ptr();
+            rows.x_sums[i] = x.sums[row * groups..][..groups].as_ptr();
         }
+        rows
     }
 }
 
@@ -264,7 +280,7 @@ fn block<D: Dot, const M: usize, const N: usize>(
     let mut totals = [[d.zero(); N]; M];
     for group in 0..layout.groups {
         let at = layout.codes(group);
-        let x_at = group * (layout.padded_group / STEP) * D::STEP.0;
+        let mut x_at = group * (layout.padded_group / STEP) * D::STEP.0;
         // Near the end of its column a stream goes on with the column after the others.
         let ahead = if at + AHEAD < layout.column {
             AHEAD
@@ -294,23 +310,40 @@ fn block<D: Dot, const M: usize, const N: usize>(
                     sums[i][j] = d.start(headers[j], start);
                 }
             }
-            for step in 0..layout.steps(group) {
-                let from = at + step * D::STEP.1;
-                let mut codes = [d.codes(columns[0].as_ptr().add(from), headers[0]); N];
-                for j in 1..N {
-                    codes[j] = d.codes(columns[j].as_ptr().add(from), headers[j]);
-                }
-                for j in 0..N {
-                    let address = columns[j].as_ptr().wrapping_add(from + ahead);
-                    prefetch(address, once);
-                    if D::STEP.1 > LINE {
-                        prefetch(address.wrapping_add(LINE), once);
+            let (mut from, mut left) = (at, layout.steps(group));
+            while left > 0 {
+                let steps = left.min(D::FEW_STEPS);
+                left -= steps;
+                let mut few = [[d.few(sums[0][0]); N]; M];
+                for i in 0..M {
+                    for j in 0..N {
+                        few[i][j] = d.few(sums[i][j]);
                     }
                 }
-                for i in 0..M {
-                    let x = d.x(values[i].add(x_at + step * D::STEP.0));
+                for _ in 0..steps {
+                    let mut codes = [d.codes(columns[0].as_ptr().add(from), headers[0]); N];
+                    for j in 1..N {
+                        codes[j] = d.codes(columns[j].as_ptr().add(from), headers[j]);
+                    }
                     for j in 0..N {
-                        sums[i][j] = d.add(sums[i][j], codes[j], x);
+                        let address = columns[j].as_ptr().wrapping_add(from + ahead);
+                        prefetch(address, once);
+                        if D::STEP.1 > LINE {
+                            prefetch(address.wrapping_add(LINE), once);
+                        }
+                    }
+                    for i in 0..M {
+                        let x = d.x(values[i].add(x_at));
+                        for j in 0..N {
+                            few[i][j] = d.add(few[i][j], codes[j], x);
+                        }
+                    }
+                    from += D::STEP.1;
+                    x_at += D::STEP.0;
+                }
+                for i in 0..M {
+                    for j in 0..N {
+                        sums[i][j] = d.sums(sums[i][j], few[i][j]);
                     }
                 }
             }

@@ -106,10 +106,12 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     type Codes = [[uint8x16_t; QUARTERS]; 2];
     type X = [int8x16_t; 2];
     type Sums = [int32x4_t; QUARTERS];
+    type Few = [int32x4_t; QUARTERS];
     type Totals = [float32x4_t; QUARTERS];
     const BLOCK: (usize, usize) = (4, 1);
     const MANY: Many = Many::Same;
     const STEP: (usize, usize) = (8, 16 * BITS as usize);
+    const FEW_STEPS: usize = usize::MAX;
 
     #[inline(always)]
     unsafe fn header(
@@ -178,6 +180,11 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     }
 
     #[inline(always)]
+    fn few(self, sums: [int32x4_t; QUARTERS]) -> [int32x4_t; QUARTERS] {
+        sums
+    }
+
+    #[inline(always)]
     fn add(
         self,
         mut sums: [int32x4_t; QUARTERS],
@@ -189,6 +196,11 @@ impl<const BITS: u32> Dot for Int8<BITS> {
             sums[quarter] = self.dot(sums[quarter], codes[1][quarter], x[1]);
         }
         sums
+    }
+
+    #[inline(always)]
+    fn sums(self, _: [int32x4_t; QUARTERS], few: [int32x4_t; QUARTERS]) -> [int32x4_t; QUARTERS] {
+        few
     }
 
     #[inline(always)]

@@ -174,13 +174,20 @@ impl<'a> Task<'a> {
         column: usize,
         sums: [S::V; V],
     ) {
-        for (v, sum) in sums.into_iter().enumerate() {
-            let (out, _) = self.part(row, column + v * S::LANES, S::LANES);
-            if out.len() == S::LANES {
+        let (out, _) = self.part(row, column, V * S::LANES);
+        let whole = out.len() == V * S::LANES;
+        // Indices, so that sums need not be in memory.
+        for v in 0..V {
+            let at = v * S::LANES;
+            if whole || at + S::LANES <= out.len() {
                 // SAFETY: a whole vector.
-                unsafe { s.store(out.as_mut_ptr(), s.add(s.load(out.as_ptr()), sum)) };
-            } else {
-                s.store_some(out, s.add(s.load_some(out), sum));
+                unsafe {
+                    let to = out.as_mut_ptr().add(at);
+                    s.store(to, s.add(s.load(to), sums[v]));
+                }
+            } else if at < out.len() {
+                let out = &mut out[at..];
+                s.store_some(out, s.add(s.load_some(out), sums[v]));
             }
         }
     }

@@ -3,10 +3,11 @@
 //! What one row's result is made of, and in which order, is as in [`block`](super::dot): a group's steps, its
 //! weighing, the next group.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::avx2::prefetch;
-use super::dot::{Dot, Rows, Start};
+use super::dot::{Dot, Many, Rows, Start};
 use super::layout::{STEP, ZeroType};
 use super::product::Task;
 
@@ -29,52 +30,51 @@ pub(super) fn run<D: Dot>(d: D, task: &Task<'_>) {
     let group_steps = layout.padded_group / STEP;
     let parts = layout.groups.div_ceil(STEPS / group_steps);
     let groups_at_once = layout.groups.div_ceil(parts);
-    let mut stage = Stage::new(d, task);
+    let mut stage = Stage::new();
+    let mut totals = [d.zero(); ROWS];
     for tile in task.tiles.clone() {
         for start in task.rows.clone().step_by(ROWS) {
             let rows = start..task.rows.end.min(start + ROWS);
-            let mut totals = [d.zero(); ROWS];
+            for totals in &mut totals[..rows.len()] {
+                *totals = d.zero();
+            }
             for group in (0..layout.groups).step_by(groups_at_once) {
                 let groups = group..layout.groups.min(group + groups_at_once);
                 stage.fill(d, task, tile, groups.clone());
                 let mut row = 0;
                 while row < rows.len() {
                     let (at, totals) = (rows.start + row, &mut totals[row..]);
-                    row += match rows.len() - row {
-                        8.. => stage.add::<8>(d, task, at, groups.clone(), totals),
-                        4.. => stage.add::<4>(d, task, at, groups.clone(), totals),
-                        2.. => stage.add::<2>(d, task, at, groups.clone(), totals),
-                        _ => stage.add::<1>(d, task, at, groups.clone(), totals),
+                    let groups = groups.clone();
+                    // SAFETY: it was filled with these groups.
+                    row += unsafe {
+                        match (rows.len() - row, D::MANY) {
+                            (8.., Many::Staged(8)) => stage.add::<8>(d, task, at, groups, totals),
+                            (4.., _) => stage.add::<4>(d, task, at, groups, totals),
+                            (2.., _) => stage.add::<2>(d, task, at, groups, totals),
+                            _ => stage.add::<1>(d, task, at, groups, totals),
+                        }
                     };
                 }
             }
-            for (row, totals) in rows.zip(totals) {
-                task.store(row, tile, &d.read(totals));
+            for (row, totals) in rows.zip(&totals) {
+                task.store(row, tile, &d.read(*totals));
             }
         }
     }
 }
 
-/// Some groups of a tile, unpacked.
+/// Some groups of a tile, unpacked: as many as [`Stage::fill`] was last called with.
 struct Stage<D: Dot> {
-    codes: [D::Codes; STEPS],
-    headers: [D::Header; STEPS],
+    codes: [MaybeUninit<D::Codes>; STEPS],
+    headers: [MaybeUninit<D::Header>; STEPS],
 }
 
 impl<D: Dot> Stage<D> {
-    /// Memory for them, filled with the task's first; [`fits`] said that there is one.
     #[inline(always)]
-    fn new(d: D, task: &Task<'_>) -> Self {
-        let layout = task.matrix.layout();
-        let header = &task.matrix.headers(task.tiles.start)[..layout.header_bytes()];
-        let step = &task.matrix.steps(task.tiles.start)[..D::STEP.1];
-        // SAFETY: the slices hold a header and a step, aligned by layout.
-        unsafe {
-            let header = d.header(header.as_ptr(), layout.shape.scales, layout.shape.zeros);
-            Self {
-                codes: [d.codes(step.as_ptr(), header); STEPS],
-                headers: [header; STEPS],
-            }
+    fn new() -> Self {
+        Self {
+            codes: [const { MaybeUninit::uninit() }; STEPS],
+            headers: [const { MaybeUninit::uninit() }; STEPS],
         }
     }
 
@@ -90,11 +90,12 @@ impl<D: Dot> Stage<D> {
             let codes = &steps[layout.codes(group)..][..count * D::STEP.1];
             // SAFETY: the slices hold a header and so many steps, aligned by layout.
             unsafe {
-                *kept = d.header(header.as_ptr(), layout.shape.scales, layout.shape.zeros);
+                let header = d.header(header.as_ptr(), layout.shape.scales, layout.shape.zeros);
+                kept.write(header);
                 for step in 0..count {
                     let from = codes.as_ptr().add(step * D::STEP.1);
                     prefetch(from.wrapping_add(ahead), false);
-                    self.codes[to] = d.codes(from, *kept);
+                    self.codes[to].write(d.codes(from, header));
                     to += 1;
                 }
             }
@@ -102,8 +103,11 @@ impl<D: Dot> Stage<D> {
     }
 
     /// Adds the groups to the totals of `M` rows from `row` on. Returns `M`.
+    ///
+    /// # Safety
+    /// The stage must have been filled with these groups.
     #[inline(always)]
-    fn add<const M: usize>(
+    unsafe fn add<const M: usize>(
         &self,
         d: D,
         task: &Task<'_>,
@@ -123,21 +127,31 @@ impl<D: Dot> Stage<D> {
         let mut from = 0;
         for (at, group) in groups.enumerate() {
             let x_at = group * (layout.padded_group / STEP) * D::STEP.0;
-            let header = self.headers[at];
             let codes = &self.codes[from..][..layout.steps(group)];
             from += codes.len();
-            // SAFETY: the group is one of the layout, so its steps lie in each row of activations; `scales` and
-            // `x_sums` hold a number for each group ([`Rows`]).
+            // SAFETY: the groups are those that the stage was filled with; the group is one of the layout, so its
+            // steps lie in each row of activations; `scales` and `x_sums` hold a number for each group ([`Rows`]).
             unsafe {
+                let header = self.headers[at].assume_init();
                 // Loops, not closures: those are functions without the instructions.
                 let mut sums = [d.start(header, Start::of(zeros, *x_sums[0].add(group))); M];
                 for i in 1..M {
                     sums[i] = d.start(header, Start::of(zeros, *x_sums[i].add(group)));
                 }
-                for (step, codes) in codes.iter().enumerate() {
+                let mut x_at = x_at;
+                for codes in codes.chunks(D::FEW_STEPS) {
+                    let mut few = [d.few(sums[0]); M];
+                    for i in 1..M {
+                        few[i] = d.few(sums[i]);
+                    }
+                    for codes in codes {
+                        for i in 0..M {
+                            few[i] = d.add(few[i], codes.assume_init(), d.x(values[i].add(x_at)));
+                        }
+                        x_at += D::STEP.0;
+                    }
                     for i in 0..M {
-                        let x = d.x(values[i].add(x_at + step * D::STEP.0));
-                        sums[i] = d.add(sums[i], *codes, x);
+                        sums[i] = d.sums(sums[i], few[i]);
                     }
                 }
                 for i in 0..M {

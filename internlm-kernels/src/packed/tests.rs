@@ -1,9 +1,11 @@
-//! AVX-512 as on processors without its products of bytes, which tests from outside can't ask for.
+//! Sums at their limits, and AVX-512 as on processors without its products of bytes, which tests from outside can't
+//! ask for.
 
 use super::*;
 use crate::{Activation, Compute, Isa};
 
-/// Codes and activations at their extremes, where 16-bit sums of products would overflow.
+/// Codes and activations at their extremes, where 16-bit sums of too many products would overflow: of every other
+/// output and row all of them.
 fn extremes(bits: u32, zeros: ZeroType) -> (PackedMatrix, Vec<f32>) {
     let (n, k, group_size) = (21, 150, 64);
     let shape = PackedShape {
@@ -18,7 +20,7 @@ fn extremes(bits: u32, zeros: ZeroType) -> (PackedMatrix, Vec<f32>) {
     let limit = ((1u32 << bits) - 1) as u8;
     let codes: Vec<u8> = (0..n * k)
         .map(|i| {
-            if i * 7 % 11 < 9 {
+            if (i / k).is_multiple_of(2) || i * 7 % 11 < 9 {
                 limit
             } else {
                 (i % 16) as u8
@@ -44,7 +46,7 @@ fn extremes(bits: u32, zeros: ZeroType) -> (PackedMatrix, Vec<f32>) {
     };
     matrix.fill(0, rows).unwrap();
     let x = (0..11 * k).map(|i| {
-        if i * 5 % 13 < 11 {
+        if (i / k).is_multiple_of(2) || i * 5 % 13 < 11 {
             -2.5
         } else {
             2.5 - i as f32 * 1e-3
@@ -54,25 +56,37 @@ fn extremes(bits: u32, zeros: ZeroType) -> (PackedMatrix, Vec<f32>) {
 }
 
 #[test]
-fn eight_bits_are_the_same_without_vnni() {
-    if !Isa::available().contains(&Isa::Avx512) {
-        println!("skipped: no AVX-512 here");
-        return;
-    }
+fn extremes_are_the_same_at_every_level() {
     let scalar = Compute::with_isa(Isa::Scalar, Some(1)).unwrap();
-    let plain = Compute::with_isa(Isa::Avx512, Some(2))
-        .unwrap()
-        .without_dots();
+    let mut levels: Vec<(String, Compute)> = Isa::available()
+        .into_iter()
+        .map(|isa| (isa.to_string(), Compute::with_isa(isa, Some(2)).unwrap()))
+        .collect();
+    if Isa::available().contains(&Isa::Avx512) {
+        let plain = Compute::with_isa(Isa::Avx512, Some(2)).unwrap();
+        levels.push(("avx512 without VNNI".to_owned(), plain.without_dots()));
+    } else {
+        println!("not run without VNNI: no AVX-512 here");
+    }
     for bits in [4, 8] {
         let constant = ZeroType::Constant(7);
         for zeros in [ZeroType::Points, constant, ZeroType::Minimums] {
             let (matrix, x) = extremes(bits, zeros);
-            let run = |compute: &Compute| {
-                let mut out = vec![f32::NAN; 11 * 21];
-                packed_matmul(compute, &x, &matrix, None, Activation::Int8, &mut out, 11).unwrap();
+            let run = |compute: &Compute, m: usize| {
+                let mut out = vec![f32::NAN; m * 21];
+                let x = &x[..m * 150];
+                packed_matmul(compute, x, &matrix, None, Activation::Int8, &mut out, m).unwrap();
                 out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
             };
-            assert!(run(&plain) == run(&scalar), "{bits} bits, {zeros:?}");
+            for m in [1, 3, 11] {
+                let want = run(&scalar, m);
+                for (level, compute) in &levels {
+                    assert!(
+                        run(compute, m) == want,
+                        "{level}, {m} rows, {bits} bits, {zeros:?}"
+                    );
+                }
+            }
         }
     }
 }

@@ -141,8 +141,8 @@ fn direct<S: Simd, const BITS: u32, const FUSED: bool, const M: usize, const V: 
                     }
                 }
             }
-            for (i, sums) in sums.into_iter().enumerate() {
-                task.add_vectors(s, row + i, column, sums);
+            for i in 0..M {
+                task.add_vectors(s, row + i, column, sums[i]);
             }
         }
     }
@@ -244,7 +244,7 @@ fn add_block<S: Simd>(
         // As many sums as hide the latency of an addition and fit 16 or 32 registers.
         row += match (task.rows.end - row, S::LANES) {
             (4.., 16) => add_rows::<S, 4, 4>(task, s, stage, tiles, block, row),
-            (4.., _) => add_rows::<S, 4, 2>(task, s, stage, tiles, block, row),
+            (6.., _) => add_rows::<S, 6, 2>(task, s, stage, tiles, block, row),
             (2.., _) => add_rows::<S, 2, 4>(task, s, stage, tiles, block, row),
             (_, 16) => add_rows::<S, 1, 4>(task, s, stage, tiles, block, row),
             _ => add_rows::<S, 1, 8>(task, s, stage, tiles, block, row),
@@ -288,8 +288,8 @@ fn add_rows<S: Simd, const M: usize, const V: usize>(
                 }
             }
         }
-        for (i, sums) in sums.into_iter().enumerate() {
-            task.add_vectors(s, row + i, tiles.start * TILE + at, sums);
+        for i in 0..M {
+            task.add_vectors(s, row + i, tiles.start * TILE + at, sums[i]);
         }
     }
     M
