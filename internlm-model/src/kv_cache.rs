@@ -4,6 +4,7 @@
 //! rotation, splits, rotates, stores and attends. So a contiguous, a paged and a quantized cache
 //! fit one trait, and none has to hand out its insides.
 
+mod branches;
 mod contiguous;
 mod host;
 mod paged;
@@ -12,15 +13,13 @@ mod tensors;
 
 use candle_core::{DType, Device, Tensor};
 
+pub(crate) use branches::Branches;
 pub use contiguous::ContiguousCache;
 pub use paged::PagedCache;
 pub use pool::KvDtype;
 
 use crate::context::Step;
-use crate::error::{Error, Result};
-use crate::ops::{from_rows, with_f32};
-use host::{HostLayer, Place};
-use tensors::TensorLayer;
+use crate::error::Result;
 
 /// Where keys and values of earlier tokens are.
 pub trait KvCache: Send {
@@ -56,44 +55,11 @@ impl KvCache for NoCache {
     }
 
     fn begin(&mut self, batch: &crate::Batch) -> Result<()> {
-        for (slot, rows) in batch.sequences() {
-            let start = batch.positions()[rows.start];
-            if start != 0 {
-                return Err(Error::Batch {
-                    what: format!(
-                        "slot {slot} starts at position {start}, without a cache it must be 0"
-                    ),
-                });
-            }
-        }
-        Ok(())
+        branches::check(batch, &[])
     }
 
     fn attend(&mut self, _layer: usize, step: &Step<'_>, qkv: &Tensor) -> Result<Tensor> {
-        if step.uses_kernels(qkv.device()) {
-            let out = with_f32(qkv, |qkv| {
-                let mut layers = Vec::new();
-                for (_, rows) in step.batch.sequences() {
-                    let mut layer = HostLayer::new(KvDtype::F32, 1, rows.len(), step.geometry)?;
-                    let place = Place {
-                        rows,
-                        block_table: &[0],
-                    };
-                    layer.store(step, qkv, std::slice::from_ref(&place))?;
-                    layers.push((place, layer));
-                }
-                let sequences: Vec<_> = layers.iter().map(|(p, l)| (p.clone(), l)).collect();
-                host::attend(step, qkv, &sequences)
-            })?;
-            from_rows(out, step.batch.num_tokens(), qkv.device())
-        } else {
-            let outs: Vec<_> = step
-                .batch
-                .sequences()
-                .map(|(_, rows)| TensorLayer::default().attend(step, qkv, rows))
-                .collect::<Result<_>>()?;
-            Ok(Tensor::cat(&outs, 0)?)
-        }
+        branches::attend(step, qkv, &[])
     }
 }
 

@@ -1,5 +1,7 @@
 //! Log-likelihoods of given tokens.
 
+mod tree;
+
 use std::sync::OnceLock;
 
 use internlm_core::scorer::{ScoredIds, TokenScore};
@@ -8,15 +10,10 @@ use crate::batch::{Batch, Logits};
 use crate::causal_lm::CausalLm;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::kv_cache::{ContiguousCache, KvCache, NoCache};
+use crate::kv_cache::{Branches, ContiguousCache, KvCache};
 use crate::sampler::{argmax, log_sum_exp};
+use tree::{PASS_ROWS, TOKENS_PER_PASS, Tree, WORTH};
 
-/// Tokens of one forward pass when short sequences are scored together.
-const TOKENS_PER_PASS: usize = 512;
-/// Sequences with so many tokens in common may share them.
-const WORTH: usize = 16;
-/// A pass of fewer rows takes as long as one of so many: it reads all weights, and kernels have little to do at a time.
-const LEAST_ROWS: usize = 24;
 /// Rows of logits that exist at a time.
 const ROWS_PER_HEAD: usize = 64;
 
@@ -48,6 +45,11 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
+    /// Where the rows of logits begin.
+    fn first_row(&self) -> usize {
+        self.ids.len() - self.rows
+    }
+
     /// The spans by what is read for them, sorted, so that neighbours have the longest beginnings in common.
     fn sorted(spans: &[ScoreSpan<'a>]) -> Vec<Self> {
         let read = |i: usize| &spans[i].ids[..spans[i].ids.len() - 1];
@@ -63,16 +65,21 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Whether it takes less to compute inputs one after the other, each from where it parts from the one before, than
-/// whole and many in a pass. `held` is before the first of them.
-fn is_worth_sharing<'a>(mut held: &'a [u32], family: &[Input<'a>]) -> bool {
-    let whole: usize = family.iter().map(|input| input.ids.len()).sum();
-    let parted = family.iter().map(|input| {
-        let known = in_common(held, input.ids).min(input.ids.len() - input.rows);
+/// What it takes to compute inputs one after the other, each from where it parts from the one before, in rows.
+/// `held` is before the first of them.
+fn rows_one_by_one<'a>(mut held: &'a [u32], family: &[Input<'a>]) -> usize {
+    let rows = family.iter().map(|input| {
+        let known = in_common(held, input.ids).min(input.first_row());
         held = input.ids;
-        (input.ids.len() - known).max(LEAST_ROWS)
+        PASS_ROWS + input.ids.len() - known
     });
-    parted.sum::<usize>() < whole
+    rows.sum()
+}
+
+/// The same of trees, as many a pass as fit.
+fn rows_of_trees(trees: &[Tree<'_>]) -> usize {
+    let rows: usize = trees.iter().map(Tree::rows).sum();
+    rows + PASS_ROWS * rows / TOKENS_PER_PASS
 }
 
 /// What was read last by [`CausalLm::score_after`], for sequences that begin alike.
@@ -127,19 +134,19 @@ impl CausalLm {
         let limit = self.config().max_position_embeddings;
         let alike = |a: &[u32], b: &[u32]| a.len().max(b.len()) < limit && in_common(a, b) >= WORTH;
         let mut scores = vec![Vec::new(); spans.len()];
-        let mut alone = Vec::new();
+        let mut forest = Vec::new();
         for family in inputs.chunk_by(|a, b| alike(a.ids, b.ids)) {
             let before = last.take_if(|last| alike(&last.ids, family[0].ids));
             let held = before.as_ref().map_or(&[][..], |before| &before.ids);
-            match is_worth_sharing(held, family) {
-                true => *last = Some(self.score_family(before, family, spans, &mut scores)?),
-                false => {
-                    alone.extend(family);
-                    *last = before.or(last.take());
-                }
+            let trees = Tree::of(family);
+            if rows_one_by_one(held, family) < rows_of_trees(&trees) {
+                *last = Some(self.score_family(before, family, spans, &mut scores)?);
+            } else {
+                forest.extend(trees);
+                *last = before.or(last.take());
             }
         }
-        self.score_alone(&alone, spans, &mut scores)?;
+        self.score_forest(&forest, spans, &mut scores)?;
         Ok(scores)
     }
 
@@ -158,7 +165,7 @@ impl CausalLm {
         let mut held = &first[..];
         for input in inputs {
             let ids = input.ids;
-            let first_row = ids.len() - input.rows;
+            let first_row = input.first_row();
             let mut start = in_common(held, ids).min(first_row);
             while start < first_row {
                 let end = first_row.min(start + self.prefill_chunk());
@@ -183,31 +190,40 @@ impl CausalLm {
         })
     }
 
-    /// Whole sequences, as many a pass as fit.
-    fn score_alone(
+    /// Trees, as many a pass as fit.
+    fn score_forest(
         &self,
-        inputs: &[&Input<'_>],
+        trees: &[Tree<'_>],
         spans: &[ScoreSpan<'_>],
         scores: &mut [Vec<TokenScore>],
     ) -> Result<()> {
-        let mut rest = inputs;
+        let mut rest = trees;
         while let Some(first) = rest.first() {
-            let mut tokens = first.ids.len();
+            let mut rows = first.rows();
             let mut count = 1;
             while let Some(next) = rest.get(count) {
-                tokens += next.ids.len();
-                if tokens > TOKENS_PER_PASS {
+                rows += next.rows();
+                if rows > TOKENS_PER_PASS {
                     break;
                 }
                 count += 1;
             }
             let (now, later) = rest.split_at(count);
-            let mut batch = Batch::new();
-            for (slot, input) in now.iter().enumerate() {
-                let rows = Logits::LastRows(input.rows);
-                batch.push(slot, input.ids, 0, input.ids.len(), rows)?;
+            let (mut batch, mut parents, mut inputs) = (Batch::new(), Vec::new(), Vec::new());
+            for tree in now {
+                let first = parents.len();
+                for branch in &tree.branches {
+                    let logits = match branch.input {
+                        Some(input) => Logits::LastRows(input.rows),
+                        None => Logits::None,
+                    };
+                    let (ids, start) = (branch.ids, branch.start);
+                    batch.push(parents.len(), &ids[start..], start, ids.len(), logits)?;
+                    parents.push(branch.parent.map(|parent| first + parent));
+                    inputs.extend(branch.input);
+                }
             }
-            self.score_batch(&batch, &mut NoCache, now, spans, scores)?;
+            self.score_batch(&batch, &mut Branches::new(parents), &inputs, spans, scores)?;
             rest = later;
         }
         Ok(())

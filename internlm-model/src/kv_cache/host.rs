@@ -56,10 +56,17 @@ impl HostLayer {
         let capacity = self.block_size();
         if len > capacity {
             let capacity = len.max(2 * capacity).next_multiple_of(64);
-            self.keys = self.keys.grown(capacity)?;
-            self.values = self.values.grown(capacity)?;
+            *self = self.grown(capacity)?;
         }
         Ok(())
+    }
+
+    /// A copy of the one block with room for `len` tokens, no fewer than it has.
+    pub(super) fn grown(&self, len: usize) -> Result<Self> {
+        Ok(Self {
+            keys: self.keys.grown(len)?,
+            values: self.values.grown(len)?,
+        })
     }
 
     /// Copies a block over another.

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::rope::Rotations;
 
 /// Keys and values of one sequence in one layer, `(num_key_value_heads, len, head_dim)` each.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct TensorLayer {
     stored: Option<(Tensor, Tensor)>,
 }
