@@ -71,3 +71,18 @@ pub(crate) fn natural_dtype(dtype: Option<DType>, device: &Device) -> DType {
         _ => dtype.unwrap_or(DType::F32),
     }
 }
+
+/// A decoder with random weights for tests: `"internlm2"`, or `"internlm"` (1), which keeps raw keys.
+#[cfg(test)]
+fn small_model(model_type: &str) -> crate::CausalLm {
+    let json = format!(
+        r#"{{"model_type": "{model_type}", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": {}, "vocab_size": 50, "bias": true,
+        "max_position_embeddings": 90, "rope_scaling": {{"type": "dynamic", "factor": 3.0}},
+        "rotary": {{"type": "dynamic", "base": 10000}}}}"#,
+        if model_type == "internlm" { 4 } else { 2 }
+    );
+    let config =
+        crate::Config::from_json("config.json".as_ref(), json.as_bytes()).expect("a config");
+    crate::CausalLm::random(config, 3, crate::LoadConfig::default()).expect("a model")
+}

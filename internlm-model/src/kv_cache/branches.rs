@@ -99,3 +99,75 @@ pub(super) fn attend(step: &Step<'_>, qkv: &Tensor, parents: &[Option<usize>]) -
         Ok(Tensor::cat(&outs, 0)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{NoCache, small_model};
+    use super::*;
+    use crate::batch::Logits;
+    use crate::context::{Context, Mode};
+
+    #[test]
+    fn branches_are_as_good_as_whole_sequences() {
+        let ids: Vec<u32> = (0..80).map(|i| i * 7 % 50).collect();
+        for model_type in ["internlm2", "internlm"] {
+            let model = small_model(model_type);
+            for mode in [Mode::Infer, Mode::Train] {
+                let logits = |batch: &Batch, cache: &mut dyn KvCache| {
+                    let mut context = Context::new(cache).with_mode(mode);
+                    let logits = model.forward(batch, &mut context).expect("a pass");
+                    logits.to_vec2::<f32>().expect("f32")
+                };
+                // What two begin with, one of its ends, a branch that parts again, both of its ends, and one apart.
+                let tree: [(Option<usize>, usize, usize); 6] = [
+                    (None, 0, 20),
+                    (Some(0), 20, 25),
+                    (Some(0), 20, 70),
+                    (Some(2), 70, 71),
+                    (Some(2), 70, 80),
+                    (None, 0, 9),
+                ];
+                let mut batch = Batch::new();
+                for (slot, &(_, start, end)) in tree.iter().enumerate() {
+                    batch
+                        .push(slot, &ids[start..end], start, end, Logits::Last)
+                        .expect("a batch");
+                }
+                let parents = tree.iter().map(|&(parent, ..)| parent).collect();
+                let got = logits(&batch, &mut Branches::new(parents));
+                for (&(_, _, end), got) in tree.iter().zip(got) {
+                    let mut batch = Batch::new();
+                    batch
+                        .push(0, &ids[..end], 0, end, Logits::Last)
+                        .expect("a batch");
+                    let want = logits(&batch, &mut NoCache).remove(0);
+                    for (got, want) in got.iter().zip(&want) {
+                        assert!((got - want).abs() < 1e-5, "{model_type} {mode:?} {end}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_gap_before_a_branch_is_refused() {
+        let mut batch = Batch::new();
+        for (slot, start) in [(0, 0), (1, 3)] {
+            batch
+                .push(slot, &[1, 2, 3], start, 6, Logits::Last)
+                .expect("a batch");
+        }
+        let begin = |parents: &[Option<usize>]| Branches::new(parents.to_vec()).begin(&batch);
+        assert!(begin(&[None, Some(0)]).is_ok());
+        for parents in [&[None, None][..], &[], &[None, Some(1)], &[None, Some(7)]] {
+            assert!(
+                matches!(begin(parents), Err(Error::Batch { .. })),
+                "{parents:?}"
+            );
+        }
+        let mut late = Batch::new();
+        late.push(0, &[1], 0, 2, Logits::Last).expect("a batch");
+        late.push(1, &[1], 2, 3, Logits::Last).expect("a batch");
+        assert!(Branches::new(vec![None, Some(0)]).begin(&late).is_err());
+    }
+}

@@ -193,23 +193,11 @@ impl KvCache for PagedCache {
 mod tests {
     use candle_core::DType;
 
+    use super::super::small_model;
     use super::*;
     use crate::batch::Logits;
     use crate::context::{Context, Mode};
-    use crate::load::LoadConfig;
     use crate::{CausalLm, ContiguousCache};
-
-    fn model(model_type: &str) -> CausalLm {
-        let json = format!(
-            r#"{{"model_type": "{model_type}", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": {}, "vocab_size": 50, "bias": true,
-            "max_position_embeddings": 90, "rope_scaling": {{"type": "dynamic", "factor": 3.0}},
-            "rotary": {{"type": "dynamic", "base": 10000}}}}"#,
-            if model_type == "internlm" { 4 } else { 2 }
-        );
-        let config = Config::from_json("config.json".as_ref(), json.as_bytes()).expect("a config");
-        CausalLm::random(config, 3, LoadConfig::default()).expect("a model")
-    }
 
     /// Two sequences in chunks, then one token each.
     fn passes(model: &CausalLm, cache: &mut dyn KvCache, mode: Mode) -> Vec<Vec<f32>> {
@@ -233,7 +221,7 @@ mod tests {
     #[test]
     fn blocks_are_as_good_as_a_contiguous_cache() {
         for model_type in ["internlm2", "internlm"] {
-            let model = model(model_type);
+            let model = small_model(model_type);
             for mode in [Mode::Infer, Mode::Train] {
                 let mut whole = ContiguousCache::new(model.config(), DType::F32).expect("a cache");
                 let want = passes(&model, &mut whole, mode);
@@ -264,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let model = model("internlm2");
+        let model = small_model("internlm2");
         let mut cache = PagedCache::new(model.config(), KvDtype::F32, 2);
         assert!(cache.copy_block(0, 2).is_err());
         let mut pass = |slot, start, len| {

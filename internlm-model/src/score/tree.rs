@@ -129,8 +129,10 @@ mod tests {
         all
     }
 
-    /// Parent, start and end of each branch.
-    fn shape(inputs: &[Input<'_>]) -> Vec<Vec<(Option<usize>, usize, usize, bool)>> {
+    /// Parent, start and end of a branch, and whether it ends an input.
+    type Shape = (Option<usize>, usize, usize, bool);
+
+    fn shape(inputs: &[Input<'_>]) -> Vec<Vec<Shape>> {
         let branch = |b: &Branch<'_>| (b.parent, b.start, b.ids.len(), b.input.is_some());
         let trees = Tree::of(inputs);
         trees
