@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::support::{Program, goldens, program, read, smollm2};
+use super::quantize::internlm2_of;
+use super::serve::{signal, start_with};
+use super::support::{Program, floats, goldens, program, read, smollm2};
 
 /// Items of each task; goldens have every second one.
 const ITEMS: u64 = 5;
@@ -176,4 +178,70 @@ fn evaluate_scores_as_open_compass() {
         checked += 1;
     }
     assert!(checked >= 4, "{checked}");
+}
+
+/// Pairs ranked by a reward model: each answer has the score that `logits` gives to the conversation and the token
+/// of rewards, and a server of the model says the same.
+#[test]
+fn a_reward_model_ranks_preferences() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let Some(model) = internlm2_of("InternLM2ForRewardModel", scratch.path()) else {
+        return;
+    };
+    let data = goldens("eval").expect("is there").join("../../datasets");
+    let run = |name: &str, from: &dyn Fn(Program) -> Program| -> Option<Vec<Value>> {
+        let out = scratch.path().join(name);
+        let program = from(program("evaluate")?).arg("--data").arg(&data);
+        let program = program.args(["--tasks", "preference_reward", "--limit", "4"]);
+        let output = program.arg("--out").arg(&out).output(b"");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        Some(samples(&out, "preference_reward"))
+    };
+    let Some(samples) = run("local", &|program| program.model(&model)) else {
+        return;
+    };
+    assert_eq!(samples.len(), 4);
+    for sample in &samples {
+        let scores = ["good", "bad"].map(|answer| {
+            let mut messages = sample["doc"]["turns"].clone();
+            let answer = json!({"role": "assistant", "content": sample["doc"][answer]});
+            messages.as_array_mut().expect("a list").push(answer);
+            let rendered = program("template").expect("is built").model(&model);
+            let asked = json!({"messages": messages, "add_generation_prompt": false});
+            let mut ids = rendered.objects([&asked])[0]["ids"].clone();
+            let ids_with_reward = ids.as_array_mut().expect("a list");
+            // `[UNUSED_TOKEN_130]`, as in the released reward models.
+            ids_with_reward.push(json!(92527));
+            let logits = program("logits").expect("is built").model(&model);
+            let score = logits.objects([&json!({"ids": ids_with_reward})]);
+            score[0]["score"].as_f64().expect("a number") as f32
+        });
+        let got: Vec<f32> = sample["resps"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|r| floats(r)[0])
+            .collect();
+        assert!(
+            (got[0] - scores[0]).abs() < 1e-5 && (got[1] - scores[1]).abs() < 1e-5,
+            "{got:?} {scores:?}"
+        );
+        let right = f64::from(u8::from(scores[0] > scores[1]));
+        assert_eq!(sample["acc"].as_f64(), Some(right));
+    }
+    let Some((mut child, _stdout, address)) = start_with(&model) else {
+        return;
+    };
+    let url = format!("http://{address}/v1");
+    let served = run("served", &|program| program.args(["--base-url", &url]));
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    let resps = |samples: &[Value]| {
+        samples
+            .iter()
+            .map(|s| s["resps"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(resps(&served.expect("is built")), resps(&samples));
 }

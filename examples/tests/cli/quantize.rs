@@ -15,12 +15,18 @@ pub(crate) fn quantize(model: &Path, out: &Path) -> Option<Program> {
 
 /// A random model of InternLM2's shape with its tokenizer.
 pub(crate) fn internlm2(scratch: &Path) -> Option<PathBuf> {
+    internlm2_of("InternLM2ForCausalLM", scratch)
+}
+
+/// The same of another class.
+pub(crate) fn internlm2_of(class: &str, scratch: &Path) -> Option<PathBuf> {
     let tokenizer = goldens("tokenizers/internlm2")?;
     let json = json!({
-        "architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "vocab_size": 92544,
+        "architectures": [class], "model_type": "internlm2", "vocab_size": 92544,
         "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 8, "num_attention_heads": 4,
         "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "max_position_embeddings": 2048, "bias": false,
-        "rope_theta": 10000.0, "tie_word_embeddings": true, "eos_token_id": 2, "bos_token_id": 1,
+        "rope_theta": 10000.0, "tie_word_embeddings": class == "InternLM2ForCausalLM", "eos_token_id": 2,
+        "bos_token_id": 1,
     });
     let config = Config::from_json(Path::new("config.json"), json.to_string().as_bytes());
     let load = LoadConfig::default().with_dtype(DType::BF16);

@@ -15,7 +15,7 @@ fn start() -> Option<(Child, BufReader<ChildStdout>, String)> {
     start_with(&smollm2()?)
 }
 
-fn start_with(model: &Path) -> Option<(Child, BufReader<ChildStdout>, String)> {
+pub(crate) fn start_with(model: &Path) -> Option<(Child, BufReader<ChildStdout>, String)> {
     start_program(program("serve")?.model(model))
 }
 
@@ -30,7 +30,7 @@ fn start_program(program: Program) -> Option<(Child, BufReader<ChildStdout>, Str
     Some((child, stdout, address))
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let status = Command::new("kill")
         .arg(name)
         .arg(child.id().to_string())
