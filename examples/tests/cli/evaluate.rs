@@ -185,10 +185,11 @@ fn evaluate_scores_as_open_compass() {
 #[test]
 fn a_reward_model_ranks_preferences() {
     let scratch = tempfile::tempdir().expect("a folder");
-    let Some(model) = internlm2_of("InternLM2ForRewardModel", scratch.path()) else {
+    let model = internlm2_of("InternLM2ForRewardModel", scratch.path());
+    let (Some(model), Some(goldens)) = (model, goldens("eval")) else {
         return;
     };
-    let data = goldens("eval").expect("is there").join("../../datasets");
+    let data = goldens.join("../../datasets");
     let run = |name: &str, from: &dyn Fn(Program) -> Program| -> Option<Vec<Value>> {
         let out = scratch.path().join(name);
         let program = from(program("evaluate")?).arg("--data").arg(&data);

@@ -8,8 +8,8 @@ pub(super) const WORTH: usize = 16;
 pub(super) const TOKENS_PER_PASS: usize = 512;
 /// What a pass takes besides its rows, in rows: all weights are read.
 pub(super) const PASS_ROWS: usize = 16;
-/// Keys of all sequences of a pass, in tokens: what is in common counts for each.
-const KEYS_PER_PASS: usize = 8 * TOKENS_PER_PASS;
+/// Keys of all sequences of a tree, in tokens: what is in common is copied for each.
+const KEYS_PER_TREE: usize = 8 * TOKENS_PER_PASS;
 
 /// A sequence of a pass.
 pub(super) struct Branch<'a> {
@@ -40,7 +40,7 @@ impl<'a> Tree<'a> {
                 let known = in_common(rest[count - 1].ids, next.ids).min(next.first_row());
                 tokens += (next.ids.len() - known + WORTH).min(next.ids.len());
                 keys += next.ids.len();
-                if tokens > TOKENS_PER_PASS || keys > KEYS_PER_PASS {
+                if tokens > TOKENS_PER_PASS || keys > KEYS_PER_TREE {
                     break;
                 }
                 count += 1;
