@@ -89,7 +89,7 @@ impl Precision {
 pub enum Activations {
     /// Exact.
     F32,
-    /// Rounded to bf16.
+    /// Rounded to bf16, or to integers of 16 bits where there is AVX2 alone.
     Bf16,
     /// Quantized by token and group.
     Int8,

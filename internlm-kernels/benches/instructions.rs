@@ -18,7 +18,7 @@ const K: usize = 256;
 const MANY: usize = 64;
 const FEW: usize = 8;
 
-const CASES: [&str; 12] = [
+const CASES: [&str; 14] = [
     "matmul bf16 1",
     "matmul bf16 8",
     "matmul bf16 64",
@@ -26,6 +26,8 @@ const CASES: [&str; 12] = [
     "matmul f32 64",
     "packed int8 1",
     "packed int8 64",
+    "packed bf16 1",
+    "packed bf16 64",
     "packed f32 1",
     "packed f32 64",
     "attention 1",
@@ -71,11 +73,11 @@ fn kernel(case: &str) -> Box<dyn FnMut()> {
                 matmul(&compute, &x, w, None, Activation::F32, out, m, N, K).unwrap();
             })
         }
-        "packed int8" | "packed f32" => {
-            let activation = if kind == "packed f32" {
-                Activation::F32
-            } else {
-                Activation::Int8
+        "packed int8" | "packed bf16" | "packed f32" => {
+            let activation = match kind {
+                "packed int8" => Activation::Int8,
+                "packed bf16" => Activation::Bf16,
+                _ => Activation::F32,
             };
             let w = packed();
             Box::new(move || {

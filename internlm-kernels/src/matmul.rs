@@ -27,7 +27,8 @@ pub enum Activation {
     /// Not at all.
     #[default]
     F32,
-    /// To the nearest bf16, as a network that runs in bf16 does. Sums stay in f32.
+    /// To the nearest bf16, as a network that runs in bf16 does. Sums stay in f32. Where weights are packed and AVX2 is
+    /// all there is, to 16 bits of another kind, see [`packed_matmul`](crate::packed_matmul).
     Bf16,
     /// To 8 bits where weights are packed, see [`packed_matmul`](crate::packed_matmul). Dense weights
     /// are multiplied as with [`Activation::F32`].

@@ -3,7 +3,7 @@
 //! | activations | scalar | NEON | AVX2 | AVX-512 | AMX, 16 rows or more |
 //! | --- | --- | --- | --- | --- | --- |
 //! | f32 | [`scalar`] | [`wide`] | [`wide`] | [`wide`] | [`wide`] |
-//! | bf16 | as f32 | as f32 | as f32 | [`dot`] of 4-bit codes where `vdpbf16ps` is quick, else as f32 | [`amx`] |
+//! | bf16 | as f32 | as f32 | [`dot`] of 16-bit integers | [`dot`] of 4-bit codes where `vdpbf16ps` is quick, else as f32 | [`amx`] |
 //! | 8 bits | [`scalar`] | [`dot`] | [`dot`] | [`dot`], with `vpdpbusd` where it is there | [`amx`] |
 //!
 //! [`wide`] is written once for all vectors. What is for NEON was run under an emulator only.

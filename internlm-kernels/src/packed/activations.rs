@@ -13,8 +13,8 @@ use crate::simd::{Kernel, Simd, dispatch};
 /// Rows that one task prepares.
 const TASK_ROWS: usize = 8;
 
-/// Magnitudes below which a group counts as zeros: 127 divided by it must be finite.
-const TINY: f32 = 1e-36;
+/// Magnitudes below which a group counts as zeros: 32767 divided by it must be finite.
+const TINY: f32 = 1e-33;
 
 /// How activations are prepared.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,9 +25,14 @@ pub(super) enum Form {
     Rounded,
     /// bf16, half a word an input: each 4 inputs in the order 0, 2, 1, 3; and sums of groups.
     Bf16,
+    /// 16 bits, half a word an input: each 8 in the order [`IN_PAIRS`]; and scales and sums of groups.
+    Int16,
     /// 8 bits, a quarter of a word an input; and scales and sums of groups.
     Int8,
 }
+
+/// Where the inputs of a step lie in [`Form::Int16`].
+pub(super) const IN_PAIRS: [usize; STEP] = [0, 2, 4, 6, 1, 3, 5, 7];
 
 /// What a matrix of points needs to know of the sum of a group is an integer; of minimums, a float.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,7 +44,7 @@ pub(super) enum Sums {
 }
 
 impl Sums {
-    /// What 8-bit activations of this matrix need.
+    /// What activations of 8 or 16 bits of this matrix need.
     pub(super) fn of_codes(layout: &Layout) -> Sums {
         match layout.shape.zeros {
             ZeroType::Points | ZeroType::Constant(_) => Sums::Codes,
@@ -76,7 +81,7 @@ impl Form {
     fn stride(self, layout: &Layout) -> usize {
         match self {
             Form::F32 | Form::Rounded => layout.padded_k,
-            Form::Bf16 => layout.padded_k / 2,
+            Form::Bf16 | Form::Int16 => layout.padded_k / 2,
             Form::Int8 => layout.padded_k / 4,
         }
     }
@@ -84,7 +89,7 @@ impl Form {
     fn groups(self, layout: &Layout) -> usize {
         match self {
             Form::F32 | Form::Rounded => 0,
-            Form::Bf16 | Form::Int8 => layout.groups,
+            Form::Bf16 | Form::Int16 | Form::Int8 => layout.groups,
         }
     }
 
@@ -184,6 +189,13 @@ impl Row<'_> {
                     let to = &mut self.values[start / 2..][..padded / 2];
                     self.sums[group] = bf16_pairs(x, bytemuck::cast_slice_mut(to));
                 }
+                Form::Int16 => {
+                    let to = &mut self.values[start / 2..][..padded / 2];
+                    let quantizer = Quantizer::words(x);
+                    self.scales[group] = quantizer.scale();
+                    let sum = quantizer.pairs(x, bytemuck::cast_slice_mut(to));
+                    self.sums[group] = Sums::of_codes(self.layout).word(quantizer.scale(), sum);
+                }
                 Form::Int8 => {
                     let to = &mut self.values[start / 4..][..padded / 4];
                     let (scale, sum) = quantize(x, bytemuck::cast_slice_mut(to));
@@ -227,11 +239,28 @@ fn quantize(x: &[f32], to: &mut [u8]) -> (f32, i32) {
 #[derive(Clone, Copy)]
 pub(super) struct Quantizer {
     largest: f32,
+    /// The code of the largest.
+    limit: f32,
 }
 
+/// Added to a number below 2²², this leaves it, rounded, in the lowest bits.
+const ROUND: f32 = (3 << 22) as f32;
+
 impl Quantizer {
+    /// To 8 bits.
     #[inline(always)]
     pub(super) fn new(x: &[f32]) -> Quantizer {
+        Quantizer::to(127.0, x)
+    }
+
+    /// To 16 bits.
+    #[inline(always)]
+    fn words(x: &[f32]) -> Quantizer {
+        Quantizer::to(32767.0, x)
+    }
+
+    #[inline(always)]
+    fn to(limit: f32, x: &[f32]) -> Quantizer {
         // As integers, magnitudes keep their order, and NaNs are the largest.
         let mut largest = 0;
         for x in x {
@@ -239,6 +268,7 @@ impl Quantizer {
         }
         Quantizer {
             largest: f32::from_bits(largest),
+            limit,
         }
     }
 
@@ -249,20 +279,18 @@ impl Quantizer {
         } else if self.largest < TINY {
             0.0
         } else {
-            self.largest / 127.0
+            self.largest / self.limit
         }
     }
 
     /// Writes the codes of some activations of the group, then zeros; returns their sum.
     #[inline(always)]
     pub(super) fn codes(self, x: &[f32], to: &mut [u8]) -> i32 {
-        /// Added to a number below 2²², this leaves it, rounded, in the lowest bits.
-        const ROUND: f32 = (3 << 22) as f32;
         if !self.largest.is_finite() || self.largest < TINY {
             to.fill(0);
             return 0;
         }
-        let inverse = 127.0 / self.largest;
+        let inverse = self.limit / self.largest;
         let mut sum = 0;
         if x.len() < to.len() {
             to[x.len()..].fill(0);
@@ -272,6 +300,30 @@ impl Quantizer {
             sum += i32::from(*to as i8);
         }
         sum
+    }
+
+    /// Writes the codes of a group of 16 bits, each 8 in the order [`IN_PAIRS`], then zeros; returns their sum.
+    #[inline(always)]
+    fn pairs(self, x: &[f32], to: &mut [[u16; STEP]]) -> i32 {
+        if !self.largest.is_finite() || self.largest < TINY {
+            to.fill([0; STEP]);
+            return 0;
+        }
+        let inverse = self.limit / self.largest;
+        let (steps, rest) = x.as_chunks::<STEP>();
+        let mut last = [0.0; STEP];
+        last[..rest.len()].copy_from_slice(rest);
+        let mut sums = [0; STEP];
+        for (at, to) in to.iter_mut().enumerate() {
+            let x = steps.get(at).unwrap_or(&last);
+            let mut codes = [0; STEP];
+            for lane in 0..STEP {
+                codes[lane] = (x[lane] * inverse + ROUND).to_bits() as u16;
+                sums[lane] += i32::from(codes[lane] as i16);
+            }
+            *to = IN_PAIRS.map(|lane| codes[lane]);
+        }
+        sums.iter().sum()
     }
 }
 
@@ -307,6 +359,32 @@ mod tests {
             }
             assert!((sum - total).abs() < 1e-4, "{len}: {sum}, {total}");
         }
+    }
+
+    #[test]
+    fn words_are_filled_up_with_zeros() {
+        for len in 1..=17usize {
+            let x: Vec<f32> = (0..len).map(|i| (i as f32 * 0.77).sin() * 3.0).collect();
+            let mut to = vec![[9; STEP]; len.div_ceil(STEP)];
+            let quantizer = Quantizer::words(&x);
+            let sum = quantizer.pairs(&x, &mut to);
+            let mut total = 0;
+            for (i, &code) in to.as_flattened().iter().enumerate() {
+                let code = i32::from(code as i16);
+                let want = x.get(i / STEP * STEP + IN_PAIRS[i % STEP]).unwrap_or(&0.0);
+                let error = code as f32 * quantizer.scale() - want;
+                assert!(error.abs() <= 0.5001 * quantizer.scale(), "{i} of {len}");
+                total += code;
+            }
+            assert_eq!(sum, total, "{len}");
+        }
+        let mut to = [[9; STEP]];
+        let extremes = [f32::MAX, f32::MIN, 0.0];
+        assert_eq!(Quantizer::words(&extremes).pairs(&extremes, &mut to), 0);
+        assert_eq!(to, [[32767, 0, 0, 0, 32769, 0, 0, 0]]);
+        assert_eq!(Quantizer::words(&[2e-34]).pairs(&[2e-34], &mut to), 0);
+        assert_eq!(to, [[0; STEP]]);
+        assert!(Quantizer::words(&[1.0, f32::NAN]).scale().is_nan());
     }
 
     #[test]

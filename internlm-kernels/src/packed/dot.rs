@@ -69,6 +69,23 @@ pub(super) fn int8(compute: &Compute, task: &Task<'_>) {
     scalar::int8(task);
 }
 
+/// A task of a product of 16-bit activations, where the layout says that sums fit.
+pub(super) fn int16(compute: &Compute, task: &Task<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    if compute.isa() == Isa::Avx2 {
+        // SAFETY: a `Compute` holds no level that the processor lacks (`Isa::check`).
+        return unsafe {
+            if task.matrix.shape().bits == 4 {
+                avx2::int16::<4>(task)
+            } else {
+                avx2::int16::<8>(task)
+            }
+        };
+    }
+    let _ = compute;
+    scalar::int16(task);
+}
+
 /// A task of a product of bf16 activations; only where [`Compute::has_quick_bf16_dot`].
 pub(super) fn bf16(compute: &Compute, task: &Task<'_>) {
     assert!(

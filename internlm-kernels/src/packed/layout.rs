@@ -175,6 +175,11 @@ impl Layout {
         group * self.group..self.shape.k.min((group + 1) * self.group)
     }
 
+    /// Whether sums of a group's products with 16-bit activations fit 32 bits.
+    pub(super) fn fits_int16(&self) -> bool {
+        self.padded_group <= 1 << (16 - self.shape.bits)
+    }
+
     /// Steps of a group.
     #[inline(always)]
     pub(super) fn steps(&self, group: usize) -> usize {

@@ -27,11 +27,14 @@ use crate::simd::{Simd, dispatch};
 ///   group is summed, so that its rounding is relative to `Σ |x| · (code · scale + |minimum|)`. With
 ///   [`Isa::Amx`] products of 16 rows or more round weights to bf16 as well, which is off by at most 2⁻⁹
 ///   of each weight. There a row's result is the same bit for bit among products of 16 rows or more, and
-///   among those of fewer, but not from one to the other.
+///   among those of fewer, but not from one to the other. With [`Isa::Avx2`] activations are rounded to
+///   16 bits per row and group instead, scaled by the group's largest magnitude, which is off by at most
+///   1/65534 of that magnitude, and else are as [`Activation::Int8`]; groups of more than 4096 weights of
+///   4 bits or 256 of 8 are computed with activations rounded to bf16.
 /// - [`Activation::Int8`]: rounded to 8 bits per row and group of the matrix, scaled by the group's
 ///   largest magnitude. An activation is off by at most 1/254 of that magnitude. Sums of a group are
 ///   exact integers, and the result is the same on every instruction set. A row in which a number is
-///   NaN or infinite becomes NaN, magnitudes below 1e-36 count as zeros.
+///   NaN or infinite becomes NaN, magnitudes below 1e-33 count as zeros.
 ///
 /// # Shapes
 /// - x: `(m, k)`
@@ -79,9 +82,24 @@ pub fn packed_matmul(
     let form = match activation {
         Activation::F32 => Form::F32,
         Activation::Bf16 if compute.has_quick_bf16_dot() && shape.bits == 4 => Form::Bf16,
+        Activation::Bf16 if compute.has_quick_int16_dot() && w.layout().fits_int16() => Form::Int16,
         Activation::Bf16 => Form::Rounded,
         Activation::Int8 => Form::Int8,
     };
+    product(compute, x, w, bias, form, out, m);
+    Ok(())
+}
+
+/// [`packed_matmul`] with activations in this form.
+pub(super) fn product(
+    compute: &Compute,
+    x: &[f32],
+    w: &PackedMatrix,
+    bias: Option<&[f32]>,
+    form: Form,
+    out: &mut [f32],
+    m: usize,
+) {
     form.prepare(compute, w.layout(), x, |x| {
         let out = Output::new(out);
         over_tasks(compute, m, w, form, |rows, tiles| {
@@ -100,11 +118,11 @@ pub fn packed_matmul(
                     }
                 }
                 Form::Bf16 => dot::bf16(compute, &task),
+                Form::Int16 => dot::int16(compute, &task),
                 Form::Int8 => dot::int8(compute, &task),
             }
         });
     });
-    Ok(())
 }
 
 /// Some rows and tiles of a product; what one thread does at a time.
@@ -221,7 +239,7 @@ impl Form {
     fn tiles(self) -> usize {
         match self {
             Form::F32 | Form::Rounded => TILES,
-            Form::Bf16 | Form::Int8 => 2,
+            Form::Bf16 | Form::Int16 | Form::Int8 => 2,
         }
     }
 }

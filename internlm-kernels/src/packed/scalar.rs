@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::activations::Activations;
+use super::activations::{Activations, IN_PAIRS};
 use super::layout::{STEP, TILE};
 use super::matrix::{Header, PackedMatrix, code};
 use super::product::Task;
@@ -46,12 +46,32 @@ fn widen(matrix: &PackedMatrix, tile: usize, block: Range<usize>, stage: &mut St
     }
 }
 
-/// Products of codes and 8-bit activations.
+/// Products of codes and 8-bit activations; see [`integers`].
+pub(super) fn int8(task: &Task<'_>) {
+    integers(task, |x, k| {
+        let bytes: &[i8] = bytemuck::cast_slice(x);
+        bytes[k].into()
+    });
+}
+
+/// Products of codes and 16-bit activations; see [`integers`].
+pub(super) fn int16(task: &Task<'_>) {
+    let mut places = [0; STEP];
+    for (place, input) in IN_PAIRS.into_iter().enumerate() {
+        places[input] = place;
+    }
+    integers(task, |x, k| {
+        let words: &[i16] = bytemuck::cast_slice(x);
+        words[k / STEP * STEP + places[k % STEP]].into()
+    });
+}
+
+/// Products of codes and activations that are integers; `input` reads one of a row.
 ///
 /// Of each group, with activations `q · x_scale`: the integer `i = Σ (code - point) · q`, then
 /// `total = i · (scale · x_scale) + total`, and for minimums `total = minimum · (x_scale · Σ q) + total`,
 /// each rounded once. Every instruction set computes just this.
-pub(super) fn int8(task: &Task<'_>) {
+fn integers(task: &Task<'_>, input: impl Fn(&[f32], usize) -> i32) {
     let layout = task.matrix.layout();
     let bits = layout.shape.bits;
     for tile in task.tiles.clone() {
@@ -63,18 +83,18 @@ pub(super) fn int8(task: &Task<'_>) {
                 scales,
                 sums,
             } = task.x;
-            let x: &[u8] = bytemuck::cast_slice(&values[row * stride..][..stride]);
+            let x = &values[row * stride..][..stride];
             for group in 0..layout.groups {
                 let header = Header::read(layout, task.matrix.header(tile, group));
                 let codes = task.matrix.codes(tile, group);
                 let at = row * layout.groups + group;
                 let (x_scale, x_sum) = (scales[at], sums[at]);
-                let x = &x[group * layout.padded_group..][..layout.steps(group) * STEP];
+                let start = group * layout.padded_group;
                 for lane in 0..TILE {
                     let mut sum = 0i32;
-                    for (k, &x) in x.iter().enumerate() {
+                    for k in 0..layout.steps(group) * STEP {
                         let code = code(bits, codes, k, lane);
-                        sum += (i32::from(code) - header.points[lane]) * i32::from(x as i8);
+                        sum += (i32::from(code) - header.points[lane]) * input(x, start + k);
                     }
                     let total = &mut totals[lane];
                     *total = (sum as f32).mul_add(header.scales[lane] * x_scale, *total);

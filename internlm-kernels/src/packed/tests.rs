@@ -1,6 +1,8 @@
 //! Sums at their limits, and AVX-512 as on processors without its products of bytes, which tests from outside can't
 //! ask for.
 
+use super::activations::Form;
+use super::product::product;
 use super::*;
 use crate::{Activation, Compute, Isa};
 
@@ -91,6 +93,83 @@ fn extremes_are_the_same_at_every_level() {
     }
 }
 
+/// Of 16-bit activations, which one level has.
+#[test]
+fn sums_of_words_are_those_of_plain_loops() {
+    if !Isa::available().contains(&Isa::Avx2) {
+        return println!("not run: no AVX2 here");
+    }
+    let scalar = Compute::with_isa(Isa::Scalar, Some(1)).unwrap();
+    let vectors = Compute::with_isa(Isa::Avx2, Some(2)).unwrap();
+    let check = |matrix: &PackedMatrix, x: &[f32], bias: Option<&[f32]>, m: usize| {
+        let run = |compute: &Compute| {
+            let mut out = vec![f32::NAN; m * matrix.shape().n];
+            product(compute, x, matrix, bias, Form::Int16, &mut out, m);
+            out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+        };
+        assert!(
+            run(&vectors) == run(&scalar),
+            "{m} rows, {:?}",
+            matrix.shape()
+        );
+    };
+    for bits in [4, 8] {
+        let constant = ZeroType::Constant(7);
+        for zeros in [ZeroType::Points, constant, ZeroType::Minimums] {
+            let (matrix, x) = extremes(bits, zeros);
+            for m in [1, 3, 11] {
+                check(&matrix, &x[..m * 150], None, m);
+            }
+        }
+    }
+    tiles::each(|matrix, x, bias, m| {
+        // Whatever the inputs: `usize::MAX` in one group is 150 here, which fits both.
+        assert!(matrix.layout().fits_int16());
+        check(matrix, x, bias, m);
+    });
+}
+
+/// The largest groups that fit, all at their limits.
+#[test]
+fn the_longest_sums_of_words_fit() {
+    for (bits, k) in [(4, 4096), (8, 256)] {
+        let limit = ((1u32 << bits) - 1) as u8;
+        for point in [0, limit] {
+            let shape = PackedShape {
+                n: 17,
+                k,
+                bits,
+                group_size: usize::MAX,
+                scales: ScaleType::F32,
+                zeros: ZeroType::Constant(point),
+            };
+            let mut matrix = PackedMatrix::new(shape).unwrap();
+            assert!(matrix.layout().fits_int16());
+            let rows = PackedRows {
+                codes: &vec![limit - point; 17 * k],
+                scales: &[1.0; 17],
+                zeros: PackedZeros::Points(&[point; 17]),
+            };
+            matrix.fill(0, rows).unwrap();
+            let want = (f32::from(limit) - 2.0 * f32::from(point)) * k as f32;
+            for compute in Isa::available() {
+                let compute = Compute::with_isa(compute, Some(1)).unwrap();
+                let mut out = [f32::NAN; 9 * 17];
+                let x = vec![1.0; 9 * k];
+                product(&compute, &x, &matrix, None, Form::Int16, &mut out, 9);
+                for y in out {
+                    assert!(
+                        (y - want).abs() <= 1e-6 * want.abs(),
+                        "{compute:?}: {y}, {want}"
+                    );
+                }
+            }
+            let longer = PackedShape { k: k + 1, ..shape };
+            assert!(!PackedMatrix::new(longer).unwrap().layout().fits_int16());
+        }
+    }
+}
+
 /// Kernels for tiles, run on the model of tiles.
 mod tiles {
     use super::super::amx::{bf16, int8};
@@ -158,7 +237,7 @@ mod tiles {
     }
 
     /// Calls `check` with matrices of all forms and shapes, activations and a bias.
-    fn each(mut check: impl FnMut(&PackedMatrix, &[f32], Option<&[f32]>, usize)) {
+    pub(super) fn each(mut check: impl FnMut(&PackedMatrix, &[f32], Option<&[f32]>, usize)) {
         let mut count = 0;
         for (n, k, group_size) in SHAPES {
             for bits in [4, 8] {
