@@ -88,10 +88,7 @@ impl Compute {
 
     /// Whether `vpmaddwd` outruns multiply-adds in f32, and nothing that multiplies bf16 is there.
     pub(crate) fn has_quick_int16_dot(&self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return self.isa == Isa::Avx2;
-        #[cfg(not(target_arch = "x86_64"))]
-        false
+        self.isa == Isa::Avx2
     }
 
     /// Whether AVX-512 has `vpdpbusd`.

@@ -230,7 +230,7 @@ fn bf16_pairs(x: &[f32], to: &mut [[u16; 4]]) -> f32 {
 /// the codes.
 #[inline(always)]
 fn quantize(x: &[f32], to: &mut [u8]) -> (f32, i32) {
-    let quantizer = Quantizer::new(x);
+    let quantizer = Quantizer::bytes(x);
     (quantizer.scale(), quantizer.codes(x, to))
 }
 
@@ -249,7 +249,7 @@ const ROUND: f32 = (3 << 22) as f32;
 impl Quantizer {
     /// To 8 bits.
     #[inline(always)]
-    pub(super) fn new(x: &[f32]) -> Quantizer {
+    pub(super) fn bytes(x: &[f32]) -> Quantizer {
         Quantizer::to(127.0, x)
     }
 

@@ -164,7 +164,7 @@ impl Quantize<'_> {
         for (row, x) in self.x.chunks_exact(self.layout.shape.k.max(1)).enumerate() {
             for group in 0..groups {
                 let x = &x[self.layout.inputs(group)];
-                let quantizer = Quantizer::new(x);
+                let quantizer = Quantizer::bytes(x);
                 let mut sum = 0;
                 for tile in 0..tiles_of_group {
                     let x = &x[x.len().min(tile * depth)..x.len().min((tile + 1) * depth)];
