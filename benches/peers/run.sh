@@ -135,7 +135,7 @@ measure() {
 
 : >"$PEERS_DIR/run.log"
 if [[ $ENGINES == *ours* ]]; then
-    cargo build --quiet --release --manifest-path "$root/Cargo.toml" -p internlm-examples --example bench
+    cargo build --quiet --release --manifest-path "$root/Cargo.toml" --example bench
 fi
 if [[ $TOKENIZE == 1 ]]; then
     # `cmake`, which the C++ peer's build calls, came with setup.sh.
