@@ -1,13 +1,11 @@
-//! Products of codes and 16-bit activations, by `vpmaddwd`: half the instructions of multiply-adds in f32, whose codes must
-//! be made numbers one by one.
+//! Products of codes and 16-bit activations, by `vpmaddwd`. 4-bit codes of a step of 16 outputs become words in 12
+//! instructions, where numbers in f32 take 48.
 
 use std::arch::x86_64::*;
-use std::mem::transmute;
 
-use super::super::dot::{Dot, Many, Start, run};
-use super::super::layout::{ScaleType, TILE, ZeroType};
+use super::super::dot::run;
 use super::super::product::Task;
-use super::{Half, halves};
+use super::{Integers, Vectors, broadcast};
 
 /// 16-bit activations and codes of `BITS` bits. Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -17,7 +15,7 @@ struct Int16<const BITS: u32>(());
 /// The processor must have the features named below.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) unsafe fn int16<const BITS: u32>(task: &Task<'_>) {
-    run(Int16::<BITS>(()), task);
+    run(Vectors(Int16::<BITS>(())), task);
 }
 
 /// The codes of 8 outputs of a step, as pairs of words: inputs 0 and 2, 4 and 6, 1 and 3, 5 and 7.
@@ -29,7 +27,7 @@ impl<const BITS: u32> Int16<BITS> {
     /// Of outputs `8 * half` on.
     ///
     /// # Safety
-    /// As [`Dot::codes`].
+    /// As [`Integers::codes`].
     #[inline(always)]
     unsafe fn pairs(self, from: *const __m256i, half: usize) -> Pairs {
         // SAFETY: see above; a step is one line for 4 bits and two for 8.
@@ -56,48 +54,29 @@ impl<const BITS: u32> Int16<BITS> {
     }
 }
 
-impl<const BITS: u32> Dot for Int16<BITS> {
-    type Header = [Half; 2];
+impl<const BITS: u32> Integers for Int16<BITS> {
     type Codes = [Pairs; 2];
     type X = [__m256i; 4];
-    type Sums = [__m256i; 2];
-    type Few = [__m256i; 2];
-    type Totals = [__m256; 2];
-    const BLOCK: (usize, usize) = (4, 1);
-    const MANY: Many = Many::Staged(4);
     const STEP: (usize, usize) = (16, 16 * BITS as usize);
     const FEW_STEPS: usize = usize::MAX;
 
     #[inline(always)]
-    unsafe fn header(self, from: *const u8, scales: ScaleType, zeros: ZeroType) -> [Half; 2] {
+    unsafe fn codes(self, from: *const __m256i) -> [Pairs; 2] {
         // SAFETY: see above.
-        unsafe { halves(from, scales, zeros) }
+        unsafe { [self.pairs(from, 0), self.pairs(from, 1)] }
     }
 
     #[inline(always)]
-    unsafe fn codes(self, from: *const u8, _: [Half; 2]) -> [Pairs; 2] {
-        // SAFETY: see above.
-        unsafe { [self.pairs(from.cast(), 0), self.pairs(from.cast(), 1)] }
-    }
-
-    #[inline(always)]
-    unsafe fn x(self, from: *const u8) -> [__m256i; 4] {
-        let from = from.cast::<i32>();
+    unsafe fn x(self, from: *const i32) -> [__m256i; 4] {
         // SAFETY: see above; a step is four dwords.
         unsafe {
             [
-                _mm256_set1_epi32(from.read_unaligned()),
-                _mm256_set1_epi32(from.add(1).read_unaligned()),
-                _mm256_set1_epi32(from.add(2).read_unaligned()),
-                _mm256_set1_epi32(from.add(3).read_unaligned()),
+                broadcast(from, 0),
+                broadcast(from, 1),
+                broadcast(from, 2),
+                broadcast(from, 3),
             ]
         }
-    }
-
-    #[inline(always)]
-    fn start(self, header: [Half; 2], start: Start) -> [__m256i; 2] {
-        // SAFETY: see above.
-        unsafe { [header[0].start(start), header[1].start(start)] }
     }
 
     #[inline(always)]
@@ -122,35 +101,5 @@ impl<const BITS: u32> Dot for Int16<BITS> {
     #[inline(always)]
     fn sums(self, _: [__m256i; 2], few: [__m256i; 2]) -> [__m256i; 2] {
         few
-    }
-
-    #[inline(always)]
-    fn zero(self) -> [__m256; 2] {
-        // SAFETY: see above.
-        unsafe { [_mm256_setzero_ps(); 2] }
-    }
-
-    #[inline(always)]
-    fn finish(
-        self,
-        totals: [__m256; 2],
-        sums: [__m256i; 2],
-        header: [Half; 2],
-        x: (f32, f32),
-        minimums: bool,
-    ) -> [__m256; 2] {
-        // SAFETY: see above.
-        unsafe {
-            [
-                header[0].finish(totals[0], sums[0], x, minimums),
-                header[1].finish(totals[1], sums[1], x, minimums),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    fn read(self, totals: [__m256; 2]) -> [f32; TILE] {
-        // SAFETY: both are 16 f32.
-        unsafe { transmute(totals) }
     }
 }

@@ -1,12 +1,10 @@
 //! Products of codes and 8-bit activations, by `vpmaddubsw`.
 
 use std::arch::x86_64::*;
-use std::mem::transmute;
 
-use super::super::dot::{Dot, Many, Start, run};
-use super::super::layout::{ScaleType, TILE, ZeroType};
+use super::super::dot::run;
 use super::super::product::Task;
-use super::{Half, halves};
+use super::{Integers, Vectors, broadcast};
 
 /// 8-bit activations and codes of `BITS` bits. Proof of AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
@@ -16,7 +14,7 @@ struct Int8<const BITS: u32>(());
 /// The processor must have the features named below.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in super::super) unsafe fn int8<const BITS: u32>(task: &Task<'_>) {
-    run(Int8::<BITS>(()), task);
+    run(Vectors(Int8::<BITS>(())), task);
 }
 
 /// The low and the high codes of 8 outputs of a step of 4 bits.
@@ -59,32 +57,19 @@ impl<const BITS: u32> Int8<BITS> {
     }
 }
 
-impl<const BITS: u32> Dot for Int8<BITS> {
-    type Header = [Half; 2];
+impl<const BITS: u32> Integers for Int8<BITS> {
     /// The first and the last 4 inputs of a step, of 8 outputs each.
     type Codes = [[__m256i; 2]; 2];
     type X = [__m256i; 2];
-    type Sums = [__m256i; 2];
-    /// Of 4 bits in 16: two sums an output, of the even and the odd pairs of inputs.
-    type Few = [__m256i; 2];
-    type Totals = [__m256; 2];
-    const BLOCK: (usize, usize) = (4, 1);
-    const MANY: Many = Many::Staged(4);
     const STEP: (usize, usize) = (8, 16 * BITS as usize);
-    // A step adds four products to a sum of 16 bits: 4 · 4 · 15 · 127 < 2¹⁵.
+    // Few steps of 4 bits are summed in 16, twice an output, the even and the odd pairs of inputs. Each adds four products
+    // to a sum: 4 · 4 · 15 · 127 < 2¹⁵.
     const FEW_STEPS: usize = if BITS == 4 { 4 } else { usize::MAX };
 
     #[inline(always)]
-    unsafe fn header(self, from: *const u8, scales: ScaleType, zeros: ZeroType) -> [Half; 2] {
-        // SAFETY: see above.
-        unsafe { halves(from, scales, zeros) }
-    }
-
-    #[inline(always)]
-    unsafe fn codes(self, from: *const u8, _: [Half; 2]) -> [[__m256i; 2]; 2] {
+    unsafe fn codes(self, from: *const __m256i) -> [[__m256i; 2]; 2] {
         // SAFETY: see above; a step is one line for 4 bits and two for 8.
         unsafe {
-            let from = from.cast::<__m256i>();
             if BITS == 4 {
                 let (left, right) = (nibbles(from), nibbles(from.add(1)));
                 return [[left[0], right[0]], [left[1], right[1]]];
@@ -100,21 +85,9 @@ impl<const BITS: u32> Dot for Int8<BITS> {
     }
 
     #[inline(always)]
-    unsafe fn x(self, from: *const u8) -> [__m256i; 2] {
-        let from = from.cast::<i32>();
+    unsafe fn x(self, from: *const i32) -> [__m256i; 2] {
         // SAFETY: see above; a step is two dwords.
-        unsafe {
-            [
-                _mm256_set1_epi32(from.read_unaligned()),
-                _mm256_set1_epi32(from.add(1).read_unaligned()),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    fn start(self, header: [Half; 2], start: Start) -> [__m256i; 2] {
-        // SAFETY: see above.
-        unsafe { [header[0].start(start), header[1].start(start)] }
+        unsafe { [broadcast(from, 0), broadcast(from, 1)] }
     }
 
     #[inline(always)]
@@ -148,35 +121,5 @@ impl<const BITS: u32> Dot for Int8<BITS> {
                 _mm256_add_epi32(before[1], _mm256_madd_epi16(few[1], one)),
             ]
         }
-    }
-
-    #[inline(always)]
-    fn zero(self) -> [__m256; 2] {
-        // SAFETY: see above.
-        unsafe { [_mm256_setzero_ps(); 2] }
-    }
-
-    #[inline(always)]
-    fn finish(
-        self,
-        totals: [__m256; 2],
-        sums: [__m256i; 2],
-        header: [Half; 2],
-        x: (f32, f32),
-        minimums: bool,
-    ) -> [__m256; 2] {
-        // SAFETY: see above.
-        unsafe {
-            [
-                header[0].finish(totals[0], sums[0], x, minimums),
-                header[1].finish(totals[1], sums[1], x, minimums),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    fn read(self, totals: [__m256; 2]) -> [f32; TILE] {
-        // SAFETY: both are 16 f32.
-        unsafe { transmute(totals) }
     }
 }
