@@ -71,7 +71,7 @@ export async function serve() {
     } else if (script === "gate") {
       response.write(event(chunk({ content: "before " })));
       await new Promise(open => { state.gate = open; });
-      for (const e of whole("after")) response.write(e);
+      for (const e of whole("after", 1)) response.write(e);
     } else if (script === "midway") {
       response.write(event(chunk({ content: "half of" })));
       response.write(event({ error: { message: "cache is exhausted", type: "server_error", param: null, code: null } }));
