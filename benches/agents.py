@@ -3,9 +3,9 @@
 
 usage: agents.py MODEL [QUESTIONS] [PROTOCOL...]
 
-Runs the release build of the example `agent` once a row, with greedy answers of at most 320 tokens and two turns. A
-question counts as valid where every call that was made ran, and there was one; as right where a call gave the result.
-Calls of the planner's searcher count as the question's.
+Runs the release build of the example `agent` once a row, with greedy answers of at most 320 tokens and two turns; the
+planner has four, as its last one is for the answer. A question counts as valid where every call that was made ran, and
+there was one; as right where a call gave the result. Calls of the planner's searcher count as the question's.
 """
 import json
 import pathlib
@@ -57,8 +57,9 @@ def main(model, count, names, scratch):
     for name, free in ROWS:
         if names and name not in names:
             continue
+        turns = "4" if name == "planner" else "2"
         trace = pathlib.Path(scratch) / f"{name}-{free}.jsonl"
-        command = [PROGRAM, "--model", model, "--protocol", name, "--trace", trace, "--greedy", "--max-turns", "2"]
+        command = [PROGRAM, "--model", model, "--protocol", name, "--trace", trace, "--greedy", "--max-turns", turns]
         command += ["--max-new-tokens", "320"] + ["--unconstrained"] * free
         begin = time.monotonic()
         text = "".join(question + "\n" for question, _ in asked)
