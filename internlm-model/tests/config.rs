@@ -42,7 +42,10 @@ fn refused(model_type: &str, more: Value, want: &str) {
         Err(Error::Config { field, .. }) => assert_eq!(field, want),
         other => panic!("expected an error about {want}, got {other:?}"),
     }
-    assert!(start.elapsed() < Duration::from_secs(20), "must not do work");
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "must not do work"
+    );
 }
 
 #[test]
