@@ -13,9 +13,9 @@ root = pathlib.Path(__file__).resolve().parent.parent
 documents = sorted([*root.glob("*.md"), *root.glob("docs/src/**/*.md"), *root.glob("internlm-*/README.md"), *root.glob("examples/README.md")])
 fence = re.compile(r"^```(sh[^\n]*)\n(.*?)^```", re.M | re.S)
 link = re.compile(r"\[[^\]]*\]\(([^)#\s]+)")
+LIMIT = 1200  # seconds of a block; the programs have been built before
 if any(command.startswith("-") for command in sys.argv[1:]):
     sys.exit(__doc__)
-LIMIT = 1200  # seconds of a block; the programs have been built before
 ran = skipped = failed = 0
 
 
