@@ -83,6 +83,13 @@ impl Detokenizer {
         self.tokenizer.check_id(id)?;
         match &mut self.state {
             State::Table(stream) => {
+                // What is skipped, and gaps of the vocabulary, go before bytes are joined to
+                // characters and the first space is looked for, as in Python's classes and in the
+                // `tokenizers` crate.
+                let gap = !self.tokenizer.has_token(id);
+                if gap || (self.skip_special_tokens && self.tokenizer.is_special(id)) {
+                    return Ok(());
+                }
                 let output = self
                     .tokenizer
                     .outputs()
@@ -91,14 +98,7 @@ impl Detokenizer {
                         id,
                         vocab_size: self.tokenizer.vocab_size(),
                     })?;
-                if self.skip_special_tokens && self.tokenizer.is_special(id) {
-                    // `tokenizers` drops skipped tokens first and then joins bytes over the gap.
-                    if stream.invalid == Invalid::PerByte {
-                        stream.end_run(out);
-                    }
-                } else {
-                    stream.push(output, out);
-                }
+                stream.push(output, out);
             }
             State::Whole { ids, emitted } => {
                 ids.push(id);

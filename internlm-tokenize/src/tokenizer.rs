@@ -380,6 +380,11 @@ impl Tokenizer {
         })
     }
 
+    /// Whether the vocabulary has a token at an id; ids may have gaps.
+    pub(crate) fn has_token(&self, id: u32) -> bool {
+        self.0.vocabulary.token(id).is_some()
+    }
+
     /// Decodes with the decoder of a `tokenizer.json`.
     pub(crate) fn decode_whole(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
         let Backend::HuggingFace(tokenizer) = &self.0.backend else {

@@ -111,6 +111,9 @@ fn decoders() -> Vec<Value> {
     ]
 }
 
+/// An id that the vocabulary of `with_decoder` lacks: its token got another.
+const GAP: u32 = 'é' as u32;
+
 fn with_decoder(decoder: Value) -> Value {
     let mut json = byte_level_json();
     json["decoder"] = decoder;
@@ -132,6 +135,29 @@ fn with_decoder(decoder: Value) -> Value {
     json
 }
 
+#[test]
+fn gaps_of_the_vocabulary_are_nothing() {
+    let skipped = [GAP, 261];
+    for (decoder, space) in decoders()
+        .into_iter()
+        .zip(["\u{2581}", "", " ", "", " ", "\u{2581}"])
+    {
+        let tokenizer = load_json(&with_decoder(decoder));
+        assert_eq!(tokenizer.id_to_token(GAP), None);
+        // The first token after them is the first of the text.
+        let ids = [skipped.as_slice(), &[265]].concat();
+        assert_eq!(tokenizer.decode(&ids, true).unwrap(), space);
+    }
+    let tokenizer = load_json(&with_decoder(decoders()[2].clone()));
+    let byte = |byte: u32| 270 + byte;
+    let ids = [byte(0xe4), GAP, byte(0xb8), 261, byte(0xad)];
+    assert_eq!(tokenizer.decode(&ids, true).unwrap(), "中");
+    assert_eq!(
+        tokenizer.decode(&ids, false).unwrap(),
+        "\u{fffd}\u{fffd}<s>\u{fffd}"
+    );
+}
+
 proptest! {
     #![proptest_config(support::proptest_config())]
 
@@ -144,6 +170,27 @@ proptest! {
         let json = with_decoder(decoders()[decoder].clone());
         let text = load_json(&json).decode(&ids, skip).unwrap();
         prop_assert_eq!(text, peer(&json).decode(&ids, skip).unwrap());
+    }
+
+    #[test]
+    fn bytes_join_over_what_is_skipped_as_in_the_crate(
+        pieces in prop::collection::vec((any::<char>(), prop::sample::subsequence(&[GAP, 261, 262], 0..=3), 0..4usize), 1..6),
+        decoder in 1..3usize,
+    ) {
+        // The crate strips a space that is spelled as a byte, too.
+        prop_assume!(pieces[0].0 != ' ');
+        let json = with_decoder(decoders()[decoder].clone());
+        let mut ids = Vec::new();
+        for (c, skipped, at) in pieces {
+            for (index, byte) in c.to_string().bytes().enumerate() {
+                if index == at {
+                    ids.extend(&skipped);
+                }
+                ids.push(270 + u32::from(byte));
+            }
+        }
+        let text = load_json(&json).decode(&ids, true).unwrap();
+        prop_assert_eq!(text, peer(&json).decode(&ids, true).unwrap());
     }
 
     #[test]
