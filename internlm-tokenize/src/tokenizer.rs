@@ -218,10 +218,11 @@ impl Tokenizer {
     }
 
     /// Decodes ids. Bytes that are no UTF-8 become U+FFFD: one each, or for byte-level vocabularies
-    /// one for each maximal subpart, as the `tokenizers` crate does.
+    /// one for each maximal subpart, as the `tokenizers` crate does. Ids in gaps of the vocabulary add
+    /// nothing.
     ///
     /// # Errors
-    /// [`Error::UnknownId`].
+    /// [`Error::UnknownId`], for ids of [`vocab_size`](Tokenizer::vocab_size) or more.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
         for &id in ids {
             self.check_id(id)?;
