@@ -37,6 +37,7 @@ enum State {
 struct Stream {
     invalid: Invalid,
     first_space: FirstSpace,
+    joins_over_skipped: bool,
     /// The beginning of a character that may still be completed: at most three bytes.
     held: Vec<u8>,
 }
@@ -55,6 +56,7 @@ impl Detokenizer {
             Some(table) => State::Table(Stream {
                 invalid: table.invalid,
                 first_space: table.first_space,
+                joins_over_skipped: table.joins_over_skipped,
                 held: Vec::new(),
             }),
             None => State::Whole {
@@ -83,11 +85,13 @@ impl Detokenizer {
         self.tokenizer.check_id(id)?;
         match &mut self.state {
             State::Table(stream) => {
-                // What is skipped, and gaps of the vocabulary, go before bytes are joined to
-                // characters and the first space is looked for, as in Python's classes and in the
-                // `tokenizers` crate.
-                let gap = !self.tokenizer.has_token(id);
-                if gap || (self.skip_special_tokens && self.tokenizer.is_special(id)) {
+                if !self.tokenizer.has_token(id) {
+                    return Ok(());
+                }
+                if self.skip_special_tokens && self.tokenizer.is_special(id) {
+                    if !stream.joins_over_skipped {
+                        stream.end_run(out);
+                    }
                     return Ok(());
                 }
                 let output = self

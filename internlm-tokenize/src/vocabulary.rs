@@ -106,15 +106,20 @@ pub(crate) struct OutputTable {
     ends: Vec<(u32, bool)>,
     pub(crate) invalid: Invalid,
     pub(crate) first_space: FirstSpace,
+    /// Whether bytes on both sides of a token that is skipped may be one character: the `tokenizers` crate
+    /// takes such tokens out first, InternLM's own classes don't.
+    pub(crate) joins_over_skipped: bool,
 }
 
 impl OutputTable {
+    /// A table of the `tokenizers` crate's decoding.
     pub(crate) fn new(invalid: Invalid, first_space: FirstSpace) -> Self {
         Self {
             bytes: Vec::new(),
             ends: Vec::new(),
             invalid,
             first_space,
+            joins_over_skipped: true,
         }
     }
 
@@ -135,6 +140,7 @@ impl OutputTable {
         first_space: FirstSpace,
     ) -> Self {
         let mut table = Self::new(Invalid::PerByte, first_space);
+        table.joins_over_skipped = false;
         for id in 0..vocabulary.len() {
             let token = vocabulary.token(id as u32).unwrap_or_default();
             match model.pieces.get(id) {
