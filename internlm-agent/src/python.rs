@@ -13,11 +13,13 @@
 //! # Ok::<(), internlm_agent::python::PythonError>(())
 //! ```
 
+mod int_set;
 mod json;
 mod literal;
 mod value;
 mod write;
 
+pub(crate) use int_set::int_set;
 pub use json::{json5, loads};
 pub use literal::literal;
 pub use value::{DumpStyle, PyValue};

@@ -69,8 +69,9 @@ impl PythonProgram {
         PyValue::Dict(vec![(PyValue::str("text"), PyValue::Str(text))])
     }
 
-    /// A program that runs the command's code and prints one line of JSON: `{"ok": true, "text": …}` or
-    /// `{"ok": false, "error": repr}`. It is for a [`CodeExecutor`](internlm_core::CodeExecutor).
+    /// A program that runs the command's code and then prints one line of JSON, the last of its output:
+    /// `{"ok": true, "text": …}` or `{"ok": false, "error": repr}`. Before it stands what the code printed, if
+    /// that is not the answer. It is for a [`CodeExecutor`](internlm_core::CodeExecutor).
     pub fn program(&self, command: &str) -> String {
         let code = PyValue::str(Self::code(command)).repr();
         let optional =
@@ -84,7 +85,7 @@ impl PythonProgram {
              \x20   if from_stdout:\n\
              \x20       with contextlib.redirect_stdout(out):\n\
              \x20           exec(code, space)\n\
-             \x20       return out.getvalue().splitlines()[-1]\n\
+             \x20       return io.StringIO(out.getvalue()).readlines()[-1]\n\
              \x20   if symbol:\n\
              \x20       exec(code, space)\n\
              \x20       return space[symbol]\n\

@@ -258,17 +258,42 @@ impl Machine for ReWooMachine {
     }
 }
 
-/// The steps of a plan. A step's input ends at the bracket that closes it, on whatever line.
+/// The steps of a plan. Where lines that begin with `Plan:` are none, it may stand inside of a line, behind other
+/// text, as Lagent reads it.
 fn read_plan(text: &str) -> Result<Vec<PlannedStep>, String> {
+    let read = read_steps(text, |line| strip_label(unlisted(line), "plan:"));
+    if read.as_ref().is_ok_and(|steps| !steps.is_empty()) {
+        return read;
+    }
+    match read_steps(text, plan_inside) {
+        Ok(steps) if !steps.is_empty() => Ok(steps),
+        _ => read,
+    }
+}
+
+fn plan_inside(line: &str) -> Option<&str> {
+    let (_, plan) = line.split_once("Plan:")?;
+    (!plan.trim().is_empty()).then_some(plan)
+}
+
+/// A line without the marks of a list before it.
+fn unlisted(line: &str) -> &str {
+    line.trim_start_matches(|c: char| c.is_ascii_digit() || " \t-*.)".contains(c))
+}
+
+/// The steps under the plans that are found in lines. A step's input ends at the bracket that closes it, on
+/// whatever line.
+fn read_steps(
+    text: &str,
+    plan_in: impl Fn(&str) -> Option<&str>,
+) -> Result<Vec<PlannedStep>, String> {
     let mut steps = Vec::new();
     let mut thought: Option<String> = None;
     let mut rest = text;
     while !rest.is_empty() {
         let line = rest.split('\n').next().unwrap_or(rest);
-        let trimmed =
-            line.trim_start_matches(|c: char| c.is_ascii_digit() || " \t-*.)".contains(c));
         let mut used = line.len() + 1;
-        if let Some(plan) = strip_label(trimmed, "plan:") {
+        if let Some(plan) = plan_in(line) {
             if thought.is_some() {
                 return Err("each Plan needs exactly one #E after it".to_owned());
             }
@@ -278,7 +303,7 @@ fn read_plan(text: &str) -> Result<Vec<PlannedStep>, String> {
             if let Some(call) = call {
                 used = line.len() - plan.len() + call;
             }
-        } else if let Some((_, unit)) = trimmed
+        } else if let Some((_, unit)) = unlisted(line)
             .strip_prefix("#E")
             .and_then(|rest| rest.split_once('='))
         {

@@ -348,8 +348,24 @@ impl<'a> Reader<'a> {
             return self.fail("hexadecimal digits");
         };
         self.at += count;
-        // A surrogate alone is a character in Python and none in Rust.
-        out.push(char::from_u32(code).unwrap_or('\u{fffd}'));
+        // Python keeps both halves of a pair of surrogates, which JSON then joins. One alone is a character
+        // in Python and none in Rust.
+        let low = self
+            .rest()
+            .strip_prefix("\\u")
+            .and_then(|_| hexadecimal(self.text, self.at + 2, 4));
+        let pair = low.and_then(|low| {
+            char::decode_utf16([u16::try_from(code).ok()?, u16::try_from(low).ok()?])
+                .next()?
+                .ok()
+        });
+        match pair.filter(|_| (0xd800..0xdc00).contains(&code)) {
+            Some(pair) => {
+                self.at += 6;
+                out.push(pair);
+            }
+            None => out.push(char::from_u32(code).unwrap_or('\u{fffd}')),
+        }
         Ok(())
     }
 

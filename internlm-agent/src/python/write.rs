@@ -1,6 +1,9 @@
 //! The texts of a value: `repr` and JSON.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 use super::value::{DumpStyle, PyValue};
 
@@ -136,18 +139,16 @@ fn write_str_repr(text: &str, out: &mut String) {
     out.push(quote);
 }
 
-/// Python's `str.isprintable` for what occurs in practice: controls, formats, separators other than the
-/// space and private characters are not.
+static UNPRINTABLE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"[\p{C}\p{Z}]").expect("the pattern is valid"));
+
+/// Python's `str.isprintable`: controls, formats, separators other than the space, private and unassigned
+/// characters are not. What is assigned differs by the version of Unicode.
 fn is_printable(c: char) -> bool {
-    if c == ' ' {
-        return true;
+    match c {
+        ' '..='~' => true,
+        c => !UNPRINTABLE.is_match(c.encode_utf8(&mut [0; 4])),
     }
-    !(c.is_control()
-        || c.is_whitespace()
-        || matches!(c,
-            '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}'
-            | '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..))
 }
 
 fn write_json_str(text: &str, out: &mut String, ascii: bool) {

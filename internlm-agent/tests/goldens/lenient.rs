@@ -81,11 +81,12 @@ fn internlm() {
                 assert!(wanted, "{id}: {calls:?}");
             }
             (Next::Calls(calls), 1) => assert_eq!(calls[0].2, Channel::Code, "{id}"),
-            (Next::Told(told), _) if id.starts_with("ok") => panic!("{id}: {told}"),
-            // Markers inside of an argument end it here, and a call without a name or arguments is none.
+            // Markers inside of an argument end it here, and a call without a name, of an unknown tool or without
+            // arguments is none.
             (Next::Told(told), 1) => {
                 let action = &want["action"];
-                let call = action["name"].is_string() && action["parameters"].is_object();
+                let known = specs().iter().any(|spec| action["name"] == spec.name);
+                let call = known && action["parameters"].is_object();
                 let nested = reply.matches("<|").count() > 3;
                 assert!(!call || nested, "{id}: {told}");
                 assert!(told.starts_with("Error: "), "{id}: {told}");
@@ -118,8 +119,8 @@ fn react_text() {
                 let (name, arguments, _) = &calls[0];
                 assert!(arguments.is_object(), "{id}: {arguments}");
                 // Made-up results are not believed, and names are read without brackets.
-                let better = matches!(id, "bad_hallucinated_response" | "bad_tool_in_brackets");
-                let better = better || want == "NoAction";
+                let better = case["input"].as_str().unwrap().contains("\nResponse:");
+                let better = better || want == format!("[{name}]") || want == "NoAction";
                 assert!(better || want == name, "{id}: {name} instead of {want}");
             }
             Next::Answer(answer) => {
@@ -154,7 +155,12 @@ fn react_json() {
             Next::Answer(answer) if !raised(expect) => {
                 assert_eq!(answer, expect["conclusion"], "{id}")
             }
-            Next::Told(told) if !raised(expect) => panic!("{id}: {told}"),
+            Next::Told(told) if !raised(expect) => {
+                let known = specs()
+                    .iter()
+                    .any(|spec| expect["action"]["name"] == spec.name);
+                assert!(!known, "{id}: {told}");
+            }
             // Where Lagent raises, the object is read all the same or the model is told.
             Next::Calls(calls) => assert!(calls[0].1.is_object(), "{id}"),
             Next::Answer(answer) => assert!(!answer.is_empty(), "{id}"),
@@ -176,11 +182,14 @@ fn rewoo() {
                     "{id}"
                 );
             }
-            // Of the whole plan, or of a step in the solver's log. A plan that Lagent can run is run.
+            // Of the whole plan, or of a step in the solver's log. A plan of known tools that Lagent can run is run.
             Next::Told(told) => {
                 assert!(told.contains("Error: "), "{id}: {told}");
-                let none = expect["actions"].as_array().is_some_and(Vec::is_empty);
-                assert!(none || raised(expect), "{id}: {told}");
+                let actions = expect["actions"].as_array();
+                let none = actions.is_some_and(Vec::is_empty);
+                let known = |action: &Value| specs().iter().any(|spec| *action == spec.name);
+                let unknown = actions.is_some_and(|actions| !actions.iter().all(known));
+                assert!(none || unknown || raised(expect), "{id}: {told}");
             }
             // No plan is not taken for an answer before the model was told.
             Next::Answer(answer) => panic!("{id}: {answer}"),

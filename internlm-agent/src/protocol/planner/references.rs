@@ -1,12 +1,12 @@
 //! Citations `[[n]]` in answers, numbered anew so that answers of several searches can stand side by side.
 
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::python::{self, PyValue, PythonError, int_set};
 
 /// An answer with new numbers.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,13 +22,15 @@ pub struct Renumbered {
 static CITATION: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\[\[(\d+)\]\]").expect("the pattern is valid"));
 
-/// Numbers the citations of an answer from `offset + 1` on, in the order of their old numbers.
+/// Numbers the citations of an answer from `offset + 1` on, in the order of a Python set of their old numbers, as
+/// MindSearch does: ascending where these are below 8, and else as their hashes fall.
 pub fn renumber(text: &str, sources: &Map<String, Value>, offset: usize) -> Renumbered {
     let number = |found: &Captures<'_>| found[1].parse::<u64>().ok();
-    let old: BTreeSet<u64> = CITATION
-        .captures_iter(text)
-        .filter_map(|found| number(&found))
-        .collect();
+    let old = int_set(
+        CITATION
+            .captures_iter(text)
+            .filter_map(|found| number(&found)),
+    );
     let new = |n: u64| {
         old.iter()
             .position(|o| *o == n)
@@ -55,7 +57,8 @@ pub fn renumber(text: &str, sources: &Map<String, Value>, offset: usize) -> Renu
 /// A node's own sources are the JSON in its third message.
 ///
 /// # Errors
-/// [`Error::Upstream`] if a node that was to be searched has no such message.
+/// [`Error::Upstream`] if a node that was to be searched has no such message, no question or no answer, or if
+/// a source's key is no whole number.
 pub fn references_from_graph(graph: &Map<String, Value>) -> Result<(String, Map<String, Value>)> {
     let mut texts = Vec::new();
     let mut all = Map::new();
@@ -69,17 +72,42 @@ pub fn references_from_graph(graph: &Map<String, Value>) -> Result<(String, Map<
             .as_str()
             .is_some_and(|s| s.ends_with("ActionExecutor"));
         let content = message["content"].as_str().filter(|_| from_tool);
-        let sources =
-            content.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
-        let (Some(sources), Some(answer)) = (sources, node["response"]["content"].as_str()) else {
+        let (Some(content), Some(answer)) = (content, node["response"]["content"].as_str()) else {
             let what = format!("the node `{name}` was not searched");
             return Err(Error::upstream("AssertionError", what));
         };
-        let renumbered = renumber(answer, &sources, offset);
+        let renumbered = renumber(answer, &sources(content)?, offset);
         offset += renumbered.used;
-        let question = node["content"].as_str().unwrap_or_default();
+        let question = node
+            .get("content")
+            .ok_or_else(|| Error::upstream("KeyError", "'content'"))?;
+        let question = PyValue::from(question).display();
         texts.push(format!("## {question}\n\n{}", renumbered.text));
         all.extend(renumbered.sources);
     }
     Ok((texts.join("\n\n"), all))
+}
+
+/// The sources in a message, by their numbers without blanks, signs and zeros before them.
+fn sources(content: &str) -> Result<Map<String, Value>> {
+    let read = python::loads(content).map_err(|error| match error {
+        PythonError::Json { .. } => Error::upstream("JSONDecodeError", error.to_string()),
+        error => Error::upstream("RecursionError", error.to_string()),
+    })?;
+    let Value::Object(read) = read.to_json() else {
+        let what = "the sources are not an object";
+        return Err(Error::upstream("AttributeError", what));
+    };
+    let whole = |(key, source): (String, Value)| {
+        let number = python::strip(&key).trim_start_matches('+').parse::<u64>();
+        let invalid = |_| {
+            let what = format!(
+                "invalid literal for int() with base 10: {}",
+                PyValue::str(&key).repr()
+            );
+            Error::upstream("ValueError", what)
+        };
+        Ok((number.map_err(invalid)?.to_string(), source))
+    };
+    read.into_iter().map(whole).collect()
 }
