@@ -174,9 +174,9 @@ fn ascii_digits(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// `float(text)`.
+/// `float(text)`. Around numbers the four separators of ASCII are no blanks, so these are Rust's.
 pub(crate) fn float(text: &str) -> Option<f64> {
-    let digits = ascii_digits(strip(text))?;
+    let digits = ascii_digits(text.trim())?;
     let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(&digits);
     let plain = unsigned
         .bytes()
@@ -196,7 +196,7 @@ const MAX_INT_DIGITS: usize = 4300;
 
 /// `str(int(text))`: a minus sign where negative, and the digits without leading zeros.
 pub(crate) fn int(text: &str) -> Option<String> {
-    let digits = ascii_digits(strip(text))?;
+    let digits = ascii_digits(text.trim())?;
     let (negative, unsigned) = match digits.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, digits.strip_prefix('+').unwrap_or(&digits)),
@@ -246,6 +246,10 @@ mod tests {
         assert_eq!(int("1.0"), None);
         assert_eq!(int("٣").as_deref(), Some("3"));
         assert_eq!(int("+-1"), None);
+        assert_eq!(float("\u{b}8\u{c}"), Some(8.0));
+        assert_eq!(float("8\u{1c}"), None);
+        assert_eq!(float("８\u{1c}"), None);
+        assert_eq!(float("\u{85}８\u{3000}"), Some(8.0));
     }
 
     #[test]

@@ -110,23 +110,28 @@ pub fn single_answer(text: &str, setting: Setting, language: Language) -> String
     letter.map_or_else(|| first_capital(text), String::from)
 }
 
-/// The answer of a cloze: with examples, what follows the phrase of the examples; else what is boxed, else what the
-/// last pair of dollar signs encloses, else what follows the last equals sign or the last number.
+/// The answer of a cloze: what follows the phrase of the examples, and without examples the [`formula`] in it.
 pub fn math_answer(text: &str, setting: Setting) -> Option<String> {
     let stripped = without_phrase(setting.relevant(text));
     if setting != Setting::ZeroShot {
         return Some(stripped.to_owned());
     }
-    if stripped.contains("\\boxed") {
-        let answer = boxed::unwrapped(boxed::last_boxed(stripped)?)?;
+    formula(stripped)
+}
+
+/// What is boxed, else what the last pair of dollar signs encloses, else what follows the last equals sign or the last
+/// number: lm-evaluation-harness's `parse_math_answer`, which knows no phrase before the answer.
+pub fn formula(text: &str) -> Option<String> {
+    if text.contains("\\boxed") {
+        let answer = boxed::unwrapped(boxed::last_boxed(text)?)?;
         return Some(after_equals(answer).to_owned());
     }
-    let in_dollars = between_dollars(stripped)
+    let in_dollars = between_dollars(text)
         .map(after_equals)
         .filter(|answer| !answer.is_empty());
     in_dollars
         .map(str::to_owned)
-        .or_else(|| without_dollars(stripped))
+        .or_else(|| without_dollars(text))
 }
 
 fn without_phrase(text: &str) -> &str {
@@ -220,6 +225,9 @@ mod tests {
         );
         assert_eq!(zero("3.5kg").as_deref(), Some("3"));
         assert_eq!(zero("$$ 7").as_deref(), Some("7"));
+        assert_eq!(zero("x=3，答案是 5").as_deref(), Some("5"));
+        assert_eq!(formula("x=3，答案是 5").as_deref(), Some("3，答案是 5"));
+        assert_eq!(formula("由$x=2$得 答案是 5").as_deref(), Some("2"));
         let cot = math_answer("why\nThe answer is therefore 7\n \n", Setting::FewShotCot);
         assert_eq!(cot.as_deref(), Some("7"));
     }

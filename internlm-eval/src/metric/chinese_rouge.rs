@@ -63,15 +63,32 @@ static ALPHANUMERIC: LazyLock<Regex> = LazyLock::new(|| constant(r"[a-zA-Z0-9]+(
 /// The words of a text, as Python's `jieba.cut` finds them; blanks are words too.
 pub fn words(text: &str) -> Vec<&str> {
     let mut words = Vec::new();
+    // Python's class of characters that make words ends at U+9FD5; all others, if no blanks, are words of their own.
+    let alone = |c: char| !c.is_ascii() && !('\u{4e00}'..='\u{9fd5}').contains(&c);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let end = if alone(c) {
+            c.len_utf8()
+        } else {
+            rest.find(alone).unwrap_or(rest.len())
+        };
+        let (run, after) = rest.split_at(end);
+        cut(run, &mut words);
+        rest = after;
+    }
+    words
+}
+
+/// The words of a text without characters that are words of their own.
+fn cut<'t>(text: &'t str, words: &mut Vec<&'t str>) {
     for token in JIEBA.cut(text, true) {
         // The crate keeps compounds like `GPT-4` whole, Python cuts those that the dictionary lacks.
         if token.word.is_ascii() && token.word.len() > 1 && !JIEBA.has_word(token.word) {
-            parts(token.word, &mut words);
+            parts(token.word, words);
         } else {
             words.push(token.word);
         }
     }
-    words
 }
 
 /// Words of letters and digits and what stands between them.
@@ -145,6 +162,14 @@ pub fn evaluate(pairs: &[(&str, &str)]) -> Result<[f64; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Printed by jieba 0.42.1.
+    #[test]
+    fn rare_ideographs_are_words_of_their_own() {
+        assert_eq!(words("𠮷_"), ["𠮷", "_"]);
+        assert_eq!(words("aA.𠮷"), ["aA", ".", "𠮷"]);
+        assert_eq!(words("#_㐀Ａ"), ["#_", "㐀", "Ａ"]);
+    }
 
     #[test]
     fn empty_texts_have_nothing_in_common() {

@@ -53,7 +53,13 @@ pub fn statistics(tokenizer: Tercom, prediction: &str, references: &[&str]) -> R
             .collect()
     };
     let predicted = words(prediction);
-    let references: Vec<Vec<u32>> = references.iter().map(|text| words(text)).collect();
+    // sacrebleu cuts references twice: once for its cache, and the result again.
+    let again = |text: &&str| tokenizer.tokens(text).join(" ");
+    let references: Vec<Vec<u32>> = references
+        .iter()
+        .map(again)
+        .map(|text| words(&text))
+        .collect();
     let edits = references
         .iter()
         .map(|reference| edits(&predicted, reference))

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::python_text::is_space;
+
 /// A kind of question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,7 +42,7 @@ impl QuestionType {
             }
             QuestionType::MultiQuestionChoice => marked_or_first(text, wanted),
             QuestionType::MultiChoice => {
-                let text: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
+                let text: Vec<char> = text.chars().filter(|&c| !is_space(c)).collect();
                 let mark = ['【', '答', '案', '】'];
                 let at = text.windows(mark.len()).position(|window| window == mark);
                 // Upstream takes a mark at the very beginning for none.
@@ -92,9 +94,9 @@ fn marked_or_first(text: &str, wanted: usize) -> Vec<String> {
     let mut marked = Vec::new();
     for part in text.split("【答案】").skip(1) {
         let rest = part
-            .trim_start()
+            .trim_start_matches(is_space)
             .trim_start_matches([':', '：'])
-            .trim_start();
+            .trim_start_matches(is_space);
         let letter = rest.chars().next().filter(char::is_ascii_uppercase);
         marked.extend(letter.map(String::from));
     }

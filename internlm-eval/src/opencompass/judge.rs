@@ -20,6 +20,7 @@ use crate::item::{Item, Response};
 use crate::math;
 use crate::metric::bleu::Bleu;
 use crate::metric::{rouge, squad};
+use crate::python_text::strip;
 
 /// Judges the items of a task.
 #[derive(Debug)]
@@ -297,9 +298,10 @@ impl Judge {
                 Verdict::yes_or_no("score", text, correct)
             }
             Evaluator::Lambada => {
-                let word = text.trim().split(' ').next().unwrap_or_default();
+                let word = strip(text).split(' ').next().unwrap_or_default();
                 let word = word
-                    .split(|c: char| c.is_ascii_punctuation())
+                    // In upstream's class of characters the backslash only escapes the bracket after it.
+                    .split(|c: char| c.is_ascii_punctuation() && c != '\\')
                     .next()
                     .unwrap_or_default();
                 let correct = open_compass::general(word) == open_compass::general(&gold_text);
@@ -352,7 +354,7 @@ impl Judge {
                 let line = text.split('\n').next().unwrap_or_default();
                 Verdict {
                     prediction: line.into(),
-                    metrics: BTreeMap::from([("f1".into(), json!(squad::f1(line, &[&gold_text])))]),
+                    metrics: BTreeMap::from([("f1".into(), json!(squad_v1(line, &gold_text)))]),
                     ..Verdict::default()
                 }
             }
@@ -413,7 +415,7 @@ impl Judge {
             ..Verdict::default()
         };
         // An answer of white space has no part in the figures.
-        if text.trim().is_empty() {
+        if strip(text).is_empty() {
             return Ok(verdict);
         }
         let answers = |name: &str| texts_of(&reference["answers"][name]);
@@ -480,10 +482,18 @@ fn texts_of(value: &Value) -> Vec<String> {
     }
 }
 
+/// SQuAD 1's F1, which upstream's evaluator computes: nothing has nothing in common with nothing.
+fn squad_v1(line: &str, gold: &str) -> f64 {
+    if squad::normalize(line).is_empty() {
+        0.0
+    } else {
+        squad::f1(line, &[gold])
+    }
+}
+
 /// The answer in a text to TriviaQA.
 fn trivia_answer(text: &str) -> String {
-    let line = text
-        .trim()
+    let line = strip(text)
         .split('\n')
         .next()
         .unwrap_or_default()
@@ -492,7 +502,7 @@ fn trivia_answer(text: &str) -> String {
     for mark in ["answer is", "a:", "answer:"] {
         answer = answer.rsplit(mark).next().unwrap_or_default();
     }
-    open_compass::general(answer.trim())
+    open_compass::general(strip(answer))
 }
 
 #[cfg(feature = "jieba")]

@@ -41,8 +41,7 @@ pub fn scores(evaluator: &Evaluator, samples: &[Sample]) -> Vec<Score> {
                 .flat_map(|m| parts.map(|part| format!("{m}_{part}")));
             let scores = names.map(|name| {
                 let mut score = mean(&name, 1.0, &numbers(&name, samples));
-                // Upstream rounds.
-                score.value = (score.value * 1e4).round() / 1e4;
+                score.value = rounded(score.value);
                 score
             });
             scores.collect()
@@ -67,6 +66,11 @@ pub fn scores(evaluator: &Evaluator, samples: &[Sample]) -> Vec<Score> {
         scores.extend(stability(runs, samples));
     }
     scores
+}
+
+/// Python's `round(value, 4)`, which upstream reports: of the decimals the nearest one to the exact value, ties to even.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.4}").parse().unwrap_or(value)
 }
 
 /// An item's right answers and all its answers.
@@ -202,4 +206,24 @@ fn corpus_bleu(samples: &[Sample]) -> Option<Score> {
         n: pairs.len(),
         higher_is_better: true,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_rounded_as_python_rounds() {
+        let pairs = [
+            (0.03125, 0.0312),
+            (0.09375, 0.0938),
+            (0.123_45, 0.1235),
+            (2.000_05, 2.0),
+            (-0.031_25, -0.0312),
+        ];
+        for (value, want) in pairs {
+            assert_eq!(rounded(value), want, "{value}");
+        }
+        assert!(rounded(f64::NAN).is_nan());
+    }
 }

@@ -38,8 +38,11 @@ pub(super) fn judge(task: &Task, item: &Item, responses: &[Response]) -> Result<
         })
         .collect();
     let picks = picks(&choices)?;
-    let golds = golds(&item.gold, &texts);
-    let right = |picked: usize| -> Json { json!(if golds.contains(&picked) { 1.0 } else { 0.0 }) };
+    // For the peer a negative number is no choice that could be picked, but an index from the end.
+    let pickable = golds(&item.gold, &texts, false);
+    let golds = golds(&item.gold, &texts, true);
+    let right =
+        |picked: usize| -> Json { json!(if pickable.contains(&picked) { 1.0 } else { 0.0 }) };
     let predicted = picks.plain;
     let mut note = None;
     if golds.is_empty() {
@@ -131,14 +134,14 @@ impl Task {
     }
 }
 
-/// Numbers of the right choices; those that are no choice are left out.
-fn golds(gold: &Json, texts: &[String]) -> Vec<usize> {
+/// Numbers of the right choices; those that are no choice are left out. Negative ones may count from the end.
+fn golds(gold: &Json, texts: &[String], from_end: bool) -> Vec<usize> {
     let number = |gold: &Json| -> Option<usize> {
         match gold {
             Json::Number(number) => {
-                // A negative number counts from the end, as it does for the peer.
                 let at = number.as_i64()?;
-                let at = if at < 0 { at + texts.len() as i64 } else { at };
+                let wraps = from_end && at < 0;
+                let at = if wraps { at + texts.len() as i64 } else { at };
                 usize::try_from(at).ok()
             }
             Json::Bool(truth) => Some(usize::from(*truth)),

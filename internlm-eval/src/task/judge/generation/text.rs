@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::error::Result;
-use crate::extract::agieval::{self, Setting};
+use crate::extract::agieval;
 use crate::math::{self, equivalence, minerva};
 use crate::metric::bleu::Bleu;
 use crate::metric::chrf::Chrf;
@@ -54,9 +54,8 @@ pub(super) fn judge(
         MetricKind::MathVerify => any(&|gold| math::verify(gold, answer)),
         MetricKind::AgievalMath => {
             // The gold goes through the same parser; where both give nothing they are equal, as for the peer.
-            let parsed = |text: &str| agieval::math_answer(text, Setting::ZeroShot);
-            let said = parsed(answer);
-            any(&|gold| match (&said, &parsed(gold)) {
+            let said = agieval::formula(answer);
+            any(&|gold| match (&said, &agieval::formula(gold)) {
                 (Some(said), Some(gold)) => equivalence::agieval_is_equiv(said, gold),
                 (said, gold) => said == gold,
             })
