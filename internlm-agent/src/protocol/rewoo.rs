@@ -396,3 +396,35 @@ fn substitute(input: &str, results: &[Observed]) -> String {
     out.push_str(&input[last..]);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(text: &str) -> Vec<(String, String)> {
+        let steps = read_plan(text).unwrap().into_iter();
+        steps
+            .map(|step| {
+                (
+                    step.thought,
+                    format!("{}[{}]", step.action, step.action_input),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_plan_may_stand_behind_other_text() {
+        let step = |thought: &str, call: &str| (thought.to_owned(), call.to_owned());
+        assert_eq!(
+            steps("Intro. Plan: a\n#E1 = tool[x]"),
+            [step("a", "tool[x]")]
+        );
+        // What lines that begin with it say goes first.
+        let text =
+            "Here is my Plan: two steps.\nPlan: a\n#E1 = tool[x]\n2. Plan: b\n#E2 = tool[#E1]";
+        assert_eq!(steps(text), [step("a", "tool[x]"), step("b", "tool[#E1]")]);
+        assert_eq!(steps("I have no Plan: none."), []);
+        assert!(read_plan("Plan: a\nPlan: b\n#E1 = tool[x]").is_err());
+    }
+}

@@ -243,4 +243,13 @@ mod tests {
         let want = "{\n    \"a\": [\n        \"\\u6674\",\n        {}\n    ],\n    \"\\ud83d\\ude42\": []\n}";
         assert_eq!(value.dumps_with(style), want);
     }
+
+    /// Printed by CPython 3.11, but for what is assigned since.
+    #[test]
+    fn what_can_not_be_printed_is_escaped() {
+        let repr = |text: &str| PyValue::str(text).repr();
+        assert_eq!(repr("\u{61c}é\u{180e}"), "'\\u061cé\\u180e'");
+        assert_eq!(repr("\u{e0001}\u{378}"), "'\\U000e0001\\u0378'");
+        assert_eq!(repr("\u{a0}\u{3000}中 🙂"), "'\\xa0\\u3000中 🙂'");
+    }
 }

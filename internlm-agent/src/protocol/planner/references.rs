@@ -111,3 +111,53 @@ fn sources(content: &str) -> Result<Map<String, Value>> {
     };
     read.into_iter().map(whole).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn sources(json: Value) -> Map<String, Value> {
+        json.as_object().cloned().unwrap_or_default()
+    }
+
+    /// MindSearch's `_update_ref` under CPython 3.11.
+    #[test]
+    fn numbers_follow_a_python_set() {
+        let new = renumber("b[[11]][[6]]", &sources(json!({"6": "u6"})), 6);
+        assert_eq!(new.text, "b[[7]][[8]]");
+        assert_eq!((new.sources, new.used), (sources(json!({"8": "u6"})), 3));
+        let new = renumber(
+            "[[3]] [[1]] [[3]]",
+            &sources(json!({"1": "a", "3": "c"})),
+            0,
+        );
+        assert_eq!(new.text, "[[2]] [[1]] [[2]]");
+        assert_eq!(new.sources, sources(json!({"1": "a", "2": "c"})));
+    }
+
+    #[test]
+    fn nodes_that_python_can_not_read_are_errors() {
+        let graph = |content: &str| {
+            let message = json!({"sender": "ActionExecutor", "content": content});
+            json!({"n": {
+                "content": null, "response": {"content": "see [[1]]"},
+                "memory": {"agent.memory": [0, 1, message]},
+            }})
+        };
+        let read = |graph: Value| references_from_graph(&sources(graph));
+        let (text, all) = read(graph(r#"{" 1 ": {"x": 0.1}}"#)).unwrap();
+        assert_eq!(text, "## None\n\nsee [[1]]");
+        assert_eq!(all, sources(json!({"1": {"x": 0.1}})));
+        let exception = |graph: Value| match read(graph) {
+            Err(Error::Upstream { exception, .. }) => exception,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(exception(graph(r#"{"0": "u", "x": "v"}"#)), "ValueError");
+        assert_eq!(exception(graph("{")), "JSONDecodeError");
+        let mut nameless = graph("{}");
+        nameless["n"].as_object_mut().unwrap().remove("content");
+        assert_eq!(exception(nameless), "KeyError");
+    }
+}

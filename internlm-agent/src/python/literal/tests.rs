@@ -67,3 +67,13 @@ fn whole_numbers_have_as_many_digits_as_in_python() {
     }
     assert!(literal(&format!("{digits}1")).is_err());
 }
+
+#[test]
+fn pairs_of_surrogates_are_joined() {
+    let text = |source: &str| literal(source).unwrap().as_str().unwrap().to_owned();
+    assert_eq!(text(r"'\ud83d\ude42!'"), "🙂!");
+    assert_eq!(text(r"'\ud83d'"), "\u{fffd}");
+    assert_eq!(text(r"'\ud83d\u0041'"), "\u{fffd}A");
+    assert_eq!(text(r"'\ude42\ud83d'"), "\u{fffd}\u{fffd}");
+    assert_eq!(text(r"'\U0001f642'"), "🙂");
+}
