@@ -3,7 +3,8 @@
 //! The harnesses ask this in several ways, and a reported figure hangs on which: the same text after a clean-up
 //! ([`equivalence`], [`open_compass`], [`minerva`]), or the same value ([`expression`]). The last stands in for sympy and
 //! math-verify, which run in Python: a subset of LaTeX is parsed and compared exactly where numbers are rational, and at
-//! several points where there are variables. It is bounded in length, depth and time, and evaluates nothing but
+//! several points where there are variables. Which part of a model's text is the answer is a rule of its own
+//! ([`extraction`]). It is bounded in length, depth and time, and evaluates nothing but
 //! arithmetic.
 //!
 //! ```
@@ -19,6 +20,7 @@ pub mod boxed;
 mod complex;
 pub mod equivalence;
 pub mod expression;
+pub mod extraction;
 mod factor;
 mod lewkowycz;
 pub mod minerva;
@@ -28,4 +30,5 @@ mod rational;
 mod relation;
 mod token;
 
-pub use expression::verify;
+pub use expression::{verify, verify_extracted};
+pub use extraction::Anchors;

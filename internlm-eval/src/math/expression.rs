@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::answer::{Answer, Expr, Function};
 use super::complex::Complex;
+use super::extraction::{self, Anchors};
 use super::parse::parse;
 use super::rational::Rational;
 use super::{boxed, relation};
@@ -26,7 +27,18 @@ const DECIMAL_TOLERANCE: f64 = 5e-7;
 /// (in any order), matrices, and words. Units, degrees and currency don't count; a percentage is the number or its
 /// hundredth.
 pub fn verify(prediction: &str, gold: &str) -> bool {
-    let (prediction, gold) = (answer_of(prediction), answer_of(gold));
+    same(answer_of(prediction), answer_of(gold))
+}
+
+/// The same by math-verify's rule of which part of a text is its answer ([`extraction`]), as the harnesses ask it. A gold
+/// in which the rule finds nothing is an answer as it stands.
+pub fn verify_extracted(prediction: &str, gold: &str, anchors: Anchors) -> bool {
+    let found = extraction::answer(gold, Anchors::Optional);
+    let gold = found.as_deref().unwrap_or(gold);
+    extraction::answer(prediction, anchors).is_some_and(|prediction| same(&prediction, gold))
+}
+
+fn same(prediction: &str, gold: &str) -> bool {
     let plain = |text: &str| text.split_whitespace().collect::<String>().to_lowercase();
     if !gold.trim().is_empty() && plain(prediction) == plain(gold) {
         return true;

@@ -17,7 +17,7 @@ use crate::extract::compare::Comparison;
 use crate::extract::{Extractor, agieval, open_compass};
 use crate::ifeval::{self, Instruction};
 use crate::item::{Item, Response};
-use crate::math;
+use crate::math::{self, Anchors};
 use crate::metric::bleu::Bleu;
 use crate::metric::{rouge, squad};
 use crate::python_text::strip;
@@ -364,7 +364,9 @@ impl Judge {
     fn math(&self, rule: MathRule, text: &str, gold: &Value) -> Verdict {
         let gold = gold.as_str();
         let correct = match rule {
-            MathRule::Verify => gold.is_some_and(|gold| math::verify(text, gold)),
+            MathRule::Verify => gold.is_some_and(|gold| {
+                math::verify_extracted(text, &format!("${gold}$"), Anchors::Needed)
+            }),
             MathRule::V1 => Comparison::MathV1.equal(Some(text), gold),
             MathRule::V2 => Comparison::MathV2.equal(Some(text), gold),
         };

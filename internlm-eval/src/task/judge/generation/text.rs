@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use crate::error::Result;
 use crate::extract::agieval;
-use crate::math::{self, equivalence, minerva};
+use crate::math::{self, Anchors, equivalence, minerva};
 use crate::metric::bleu::Bleu;
 use crate::metric::chrf::Chrf;
 use crate::metric::standard_error::{DRAWS_OF_CORPUS_METRICS, bootstrap};
@@ -51,7 +51,9 @@ pub(super) fn judge(
             let said = minerva::answer(answer);
             any(&|gold| minerva::is_equiv(&said, gold))
         }
-        MetricKind::MathVerify => any(&|gold| math::verify(gold, answer)),
+        MetricKind::MathVerify => {
+            any(&|gold| math::verify_extracted(answer, gold, Anchors::Optional))
+        }
         MetricKind::AgievalMath => {
             // The gold goes through the same parser; where both give nothing they are equal, as for the peer.
             let said = agieval::formula(answer);
