@@ -99,6 +99,11 @@ pub fn parse_string(
         Some(repetition) => repetition.as_str().to_owned(),
         None => "\\{".to_owned(),
     });
+    // Python's end is before a last line feed, too.
+    let pattern = match pattern.strip_suffix('$') {
+        Some(before) if !before.ends_with('\\') => format!("{before}\\n?$"),
+        _ => pattern.into_owned(),
+    };
     let pattern = RegexBuilder::new(&pattern)
         .dot_matches_new_line(allow_newline)
         .build()
@@ -126,4 +131,25 @@ pub fn parse_string(
         }
     }
     Ok(Some(PyValue::Dict(entries)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_before_the_last_line_feed_too() {
+        let read = |template: &str, text: &str| {
+            let value = parse_string(template, text, false).unwrap();
+            value.map(|value| value.dumps())
+        };
+        let both = r#"{"a": " b", "b": "c"}"#;
+        assert_eq!(read("^{a} {b}$", " b c\n").as_deref(), Some(both));
+        assert_eq!(read("^{a} {b}$", " b c").as_deref(), Some(both));
+        assert_eq!(read("^{a} {b}$", " b c\n\n"), None);
+        assert_eq!(
+            read(r"{a}-{b}\$", "1-2$").as_deref(),
+            Some(r#"{"a": "1", "b": "2"}"#)
+        );
+    }
 }

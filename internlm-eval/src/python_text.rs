@@ -147,9 +147,20 @@ pub(crate) fn capitalize(text: &str) -> String {
     out
 }
 
-/// `str.casefold`, but for the few characters whose folding is not the lower case of their upper case.
+/// `str.casefold`: of each character the lower case of the upper case of its lower case, but for the dotless i.
 pub(crate) fn casefold(text: &str) -> String {
-    text.to_uppercase().to_lowercase()
+    let fold = |c: char| {
+        let upper = c.to_lowercase().flat_map(char::to_uppercase);
+        upper.flat_map(char::to_lowercase)
+    };
+    let mut folded = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            'ı' => folded.push(c),
+            c => folded.extend(fold(c)),
+        }
+    }
+    folded
 }
 
 /// Digits of any script as ASCII digits and underscores between digits dropped, as Python's number readers do; none
@@ -264,6 +275,7 @@ mod tests {
             ["a", "b"]
         );
         assert_eq!(casefold("STRAßE"), casefold("strasse"));
+        assert_eq!(casefold("STRAẞE ΟΔΟΣ ıI"), "strasse οδοσ ıi");
         assert_eq!(capitalize("yES"), "Yes");
     }
 }
