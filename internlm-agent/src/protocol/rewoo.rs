@@ -258,8 +258,8 @@ impl Machine for ReWooMachine {
     }
 }
 
-/// The steps of a plan. Where lines that begin with `Plan:` are none, it may stand inside of a line, behind other
-/// text, as Lagent reads it.
+/// The steps of a plan. Where the lines that begin with `Plan:` make none, it may stand inside of a line, behind
+/// other text, as Lagent reads it.
 fn read_plan(text: &str) -> Result<Vec<PlannedStep>, String> {
     let read = read_steps(text, |line| strip_label(unlisted(line), "plan:"));
     if read.as_ref().is_ok_and(|steps| !steps.is_empty()) {

@@ -81,6 +81,9 @@ fn internlm() {
                 assert!(wanted, "{id}: {calls:?}");
             }
             (Next::Calls(calls), 1) => assert_eq!(calls[0].2, Channel::Code, "{id}"),
+            (Next::Told(told), status) if id.starts_with("ok") && status != 1 => {
+                panic!("{id}: {told}")
+            }
             // Markers inside of an argument end it here, and a call without a name, of an unknown tool or without
             // arguments is none.
             (Next::Told(told), 1) => {

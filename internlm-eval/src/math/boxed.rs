@@ -4,15 +4,19 @@
 pub fn last_boxed(text: &str) -> Option<&str> {
     let start = text.rfind("\\boxed").or_else(|| text.rfind("\\fbox"))?;
     let boxed = &text[start..];
+    Some(&boxed[..=closing_brace(boxed)?])
+}
+
+/// Where the brace lies that closes the first one. One that closes nothing counts below zero.
+pub(super) fn closing_brace(text: &str) -> Option<usize> {
     let mut open = 0_i64;
-    for (at, byte) in boxed.bytes().enumerate() {
+    for (at, byte) in text.bytes().enumerate() {
         match byte {
             b'{' => open += 1,
             b'}' => {
-                // A brace that closes nothing counts below zero.
                 open -= 1;
                 if open == 0 {
-                    return Some(&boxed[..=at]);
+                    return Some(at);
                 }
             }
             _ => {}

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::boxed::closing_brace;
 use super::parse::parse;
 use crate::pattern::constant;
 
@@ -32,7 +33,8 @@ const FINAL_REACH: usize = 100;
 /// Formulas that may be joined to the first one.
 const MAX_JOINED: usize = 5;
 
-/// An answer in LaTeX; several are in braces, as a set. None where there is none.
+/// An answer in LaTeX; several are in braces, as a set. None where there is none. Of a text of more than 64 KiB the end
+/// counts.
 pub fn answer(text: &str, anchors: Anchors) -> Option<String> {
     let text = &text[text.ceil_char_boundary(text.len().saturating_sub(MAX_TEXT))..];
     match anchors {
@@ -56,11 +58,17 @@ pub fn answer(text: &str, anchors: Anchors) -> Option<String> {
                 &|| {
                     [
                         answered(text, "answer:"),
-                        expressions(text, &ANSWERED_COLON),
+                        no_equations(text, expressions(text, &ANSWERED_COLON)),
                     ]
                     .concat()
                 },
-                &|| [answered(text, "answer"), expressions(text, &ANSWERED)].concat(),
+                &|| {
+                    [
+                        answered(text, "answer"),
+                        no_equations(text, expressions(text, &ANSWERED)),
+                    ]
+                    .concat()
+                },
                 &|| {
                     [
                         formulas(text),
@@ -130,7 +138,7 @@ fn formula_at(text: &str, at: usize, boxed: bool) -> Option<(usize, String)> {
     let (end, inside) = environment_at(text, at)?;
     if boxed {
         let (_, after) = inside.split_once("\\boxed{")?;
-        after.get(1..)?.find('}')?;
+        after.rfind('}').filter(|&at| at > 0)?;
     }
     let latex = in_boxes(inside, Boxes::All).unwrap_or_else(|| inside.to_owned());
     static PERCENT: LazyLock<Regex> =
@@ -338,17 +346,19 @@ fn answered_form(colon: &str) -> String {
     )
 }
 
-/// Expressions and numbers that a pattern finds; behind a phrase they are not the left side of an equation.
+/// Without left sides of equations.
+fn no_equations(text: &str, mut found: Vec<Found>) -> Vec<Found> {
+    found.retain(|found| !text[found.end..].trim_start().starts_with('='));
+    found
+}
+
+/// Expressions and numbers that a pattern finds.
 fn expressions(text: &str, pattern: &Regex) -> Vec<Found> {
     let mut found = Vec::new();
-    let equation = pattern.as_str().starts_with("(?i:answer)");
     for captures in pattern.captures_iter(text) {
         let Some(whole) = captures.get(0) else {
             continue;
         };
-        if equation && text[whole.end()..].trim_start().starts_with('=') {
-            continue;
-        }
         let part = |name: &str| captures.name(name).map_or("", |part| part.as_str());
         let latex = match part("expr") {
             "" => {
@@ -385,7 +395,7 @@ enum Boxes {
     Near,
 }
 
-/// Bytes between two boxes that are near, and that may be with a comma, a semicolon, `and` or `or` between.
+/// Characters between two boxes that are near, and that may be with a comma, a semicolon, `and` or `or` between.
 const NEAR: usize = 10;
 const NEAR_WITH_SEPARATOR: usize = 70;
 
@@ -434,24 +444,6 @@ fn in_boxes(text: &str, which: Boxes) -> Option<String> {
     }
     contents.reverse();
     (!contents.is_empty()).then(|| contents.join(","))
-}
-
-/// Where the brace that opens a text is closed.
-fn closing_brace(text: &str) -> Option<usize> {
-    let mut open = 0usize;
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            b'{' => open += 1,
-            b'}' => {
-                open -= 1;
-                if open == 0 {
-                    return Some(at);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -521,6 +513,11 @@ mod tests {
         assert_eq!(free("so [3] and $4$ ").as_deref(), Some(r"\{3, 4\}"));
         assert_eq!(free("$5$ %, \\$6").as_deref(), Some("5\\%"));
         assert_eq!(free("007,5 pct").as_deref(), Some("007.5\\%"));
+        assert_eq!(
+            free(r"$\boxed{中}$ and $\boxed{2}$").as_deref(),
+            Some(r"\{中, 2\}")
+        );
+        assert_eq!(free("answer: 3 = x, 5").as_deref(), Some("5"));
         assert_eq!(free("no number"), None);
         assert_eq!(answer("x = 5", Anchors::Needed), None);
         assert_eq!(

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests panic")]
 
+mod answers;
 #[path = "../common/mod.rs"]
 mod common;
 mod figures;

@@ -99,7 +99,7 @@ fn sources(content: &str) -> Result<Map<String, Value>> {
         return Err(Error::upstream("AttributeError", what));
     };
     let whole = |(key, source): (String, Value)| {
-        let number = python::strip(&key).trim_start_matches('+').parse::<u64>();
+        let number = python::strip(&key).parse::<u64>();
         let invalid = |_| {
             let what = format!(
                 "invalid literal for int() with base 10: {}",
@@ -147,7 +147,7 @@ mod tests {
             }})
         };
         let read = |graph: Value| references_from_graph(&sources(graph));
-        let (text, all) = read(graph(r#"{" 1 ": {"x": 0.1}}"#)).unwrap();
+        let (text, all) = read(graph(r#"{" +01 ": {"x": 0.1}}"#)).unwrap();
         assert_eq!(text, "## None\n\nsee [[1]]");
         assert_eq!(all, sources(json!({"1": {"x": 0.1}})));
         let exception = |graph: Value| match read(graph) {
