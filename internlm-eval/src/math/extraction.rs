@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::boxed::closing_brace;
+use super::expression::equal_scalars;
 use super::parse::parse;
 use crate::pattern::constant;
 
@@ -110,14 +111,23 @@ fn sorted(mut found: Vec<Found>) -> Vec<Found> {
 fn group_at(text: &str, at: usize, boxed: bool) -> Option<(usize, String)> {
     let (mut end, first) = formula_at(text, at, boxed)?;
     let mut parts = vec![first];
-    while parts.len() <= MAX_JOINED {
+    let mut joined = 0;
+    while joined < MAX_JOINED {
         let next = joint(&text[end..])
             .and_then(|joint| past_blanks(text, end + joint, |at| formula_at(text, at, boxed)));
         let Some((next_end, part)) = next else {
             break;
         };
         end = next_end;
-        parts.push(part);
+        joined += 1;
+        // A set has each element once; a decimal and a fraction are two.
+        let same = |other: &String| {
+            *other == part
+                || other.contains('.') == part.contains('.') && equal_scalars(other, &part)
+        };
+        if !parts.iter().any(same) {
+            parts.push(part);
+        }
     }
     let latex = match parts.as_slice() {
         [only] => only.clone(),
